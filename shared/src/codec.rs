@@ -1,0 +1,149 @@
+//! Bytes on the wire and in the store: one version byte, then one CBOR item with numbered fields.
+//!
+//! Only this file knows serde_cbor. Bytes are capped before they are parsed, nothing is decoded to a dynamic value,
+//! trailing bytes are refused, and every refusal says why. Decoding never panics and never allocates beyond the cap.
+
+use crate::wire::Wire;
+
+/// The version this build writes, and the newest that it reads.
+pub const VERSION: u8 = 1;
+
+/// Why bytes are not a message, or a message cannot become bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// No bytes at all.
+    #[error("the message is empty")]
+    Empty,
+    /// More bytes than such a message may have.
+    #[error("the message has {bytes} bytes and may have {bytes_max}")]
+    TooLarge {
+        /// Bytes seen.
+        bytes: usize,
+        /// Bytes allowed.
+        bytes_max: usize,
+    },
+    /// Written by a newer program.
+    #[error("the message is of version {0} and this build reads up to {VERSION}; upgrade this side")]
+    NewerVersion(u8),
+    /// Not CBOR, not this message, or bytes left over.
+    #[error("the message cannot be read: {0}")]
+    Malformed(String),
+    /// Readable, and still nonsense.
+    #[error("the message breaks a rule: {0}")]
+    Refused(String),
+}
+
+impl CodecError {
+    /// A short constant word for a counter's label.
+    pub fn word(&self) -> &'static str {
+        match self {
+            CodecError::Empty => "empty",
+            CodecError::TooLarge { .. } => "too_large",
+            CodecError::NewerVersion(_) => "newer_version",
+            CodecError::Malformed(_) => "malformed",
+            CodecError::Refused(_) => "refused",
+        }
+    }
+}
+
+/// Writes a message: the version byte, then the CBOR item.
+pub fn encode<T: Wire>(message: &T) -> Result<Vec<u8>, CodecError> {
+    message.check().map_err(CodecError::Refused)?;
+    let mut bytes = vec![VERSION];
+    let mut serializer = serde_cbor::Serializer::new(serde_cbor::ser::IoWrite::new(&mut bytes)).packed_format();
+    message.serialize(&mut serializer).map_err(|e| CodecError::Malformed(e.to_string()))?;
+    cap(&bytes, T::BYTES_MAX)?;
+    Ok(bytes)
+}
+
+/// Reads a message that [`encode`] wrote, of this version or an older one.
+pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, CodecError> {
+    cap(bytes, T::BYTES_MAX)?;
+    let (&version, item) = bytes.split_first().ok_or(CodecError::Empty)?;
+    match version {
+        VERSION => {}
+        0 => return Err(CodecError::Malformed("version 0 was never used".into())),
+        newer => return Err(CodecError::NewerVersion(newer)),
+    }
+    let message: T = serde_cbor::from_slice(item).map_err(|e| CodecError::Malformed(e.to_string()))?;
+    message.check().map_err(CodecError::Refused)?;
+    Ok(message)
+}
+
+fn cap(bytes: &[u8], bytes_max: usize) -> Result<(), CodecError> {
+    if bytes.len() > bytes_max {
+        return Err(CodecError::TooLarge { bytes: bytes.len(), bytes_max });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Boot;
+    use crate::limits::{ACK_BYTES_MAX, EVENT_BYTES_MAX};
+    use crate::wire::{Ack, EventBatch};
+    use proptest::prelude::*;
+    use serde_bytes::ByteBuf;
+
+    fn ack() -> Ack {
+        Ack { boot: Boot(7), watermark: 3, holes: vec![(5, 6)] }
+    }
+
+    #[test]
+    fn each_kind_of_bad_bytes_has_its_own_error() {
+        let good = encode(&ack()).unwrap();
+        assert_eq!(decode::<Ack>(&good).unwrap(), ack());
+
+        assert_eq!(decode::<Ack>(&[]), Err(CodecError::Empty));
+        let big = vec![VERSION; ACK_BYTES_MAX + 1];
+        assert!(matches!(decode::<Ack>(&big), Err(CodecError::TooLarge { .. })));
+        let mut newer = good.clone();
+        newer[0] = VERSION + 1;
+        assert_eq!(decode::<Ack>(&newer), Err(CodecError::NewerVersion(VERSION + 1)));
+        assert!(matches!(decode::<Ack>(&good[..good.len() - 1]), Err(CodecError::Malformed(_))));
+        let mut trailing = good.clone();
+        trailing.push(0);
+        assert!(matches!(decode::<Ack>(&trailing), Err(CodecError::Malformed(_))));
+        assert!(matches!(decode::<Ack>(b"\x01garbage"), Err(CodecError::Malformed(_))));
+        // An array that claims 2^63 elements must fail without an allocation of that size.
+        assert!(decode::<Ack>(b"\x01\x9b\x80\x00\x00\x00\x00\x00\x00\x00").is_err());
+        // A thousand nested arrays must not exhaust the stack.
+        assert!(decode::<Ack>(&[&[VERSION][..], &[0x81; 1000]].concat()).is_err());
+    }
+
+    #[test]
+    fn nonsense_is_refused_in_both_directions() {
+        let backwards = Ack { holes: vec![(6, 5)], ..ack() };
+        assert!(matches!(encode(&backwards), Err(CodecError::Refused(_))));
+        let none = EventBatch { boot: Boot(1), base: 1, first: 1, events: vec![] };
+        assert!(matches!(encode(&none), Err(CodecError::Refused(_))));
+        let overflow = EventBatch { first: u64::MAX, events: vec![ByteBuf::from(vec![1])], ..none.clone() };
+        assert!(matches!(encode(&overflow), Err(CodecError::Refused(_))));
+        let big = EventBatch { events: vec![ByteBuf::from(vec![0; EVENT_BYTES_MAX + 1])], ..none };
+        assert!(matches!(encode(&big), Err(CodecError::Refused(_))));
+    }
+
+    #[test]
+    fn a_field_from_the_future_is_passed_over() {
+        // {0: 7, 1: 3, 2: [], 3: "new"}: an appended field must not lock old readers out within one version.
+        let bytes = b"\x01\xa4\x00\x07\x01\x03\x02\x80\x03\x63new";
+        assert_eq!(decode::<Ack>(bytes).unwrap(), Ack { boot: Boot(7), watermark: 3, holes: vec![] });
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_fail_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = decode::<Ack>(&bytes);
+            let _ = decode::<EventBatch>(&bytes);
+            let _ = decode::<crate::event::Event>(&bytes);
+        }
+
+        #[test]
+        fn a_batch_survives_the_trip(boot: u64, first in 1u64..1000, sizes in proptest::collection::vec(0usize..64, 1..16)) {
+            let events = sizes.into_iter().map(|size| ByteBuf::from(vec![0xab; size])).collect();
+            let batch = EventBatch { boot: Boot(boot), base: 1, first, events };
+            prop_assert_eq!(decode::<EventBatch>(&encode(&batch).unwrap()).unwrap(), batch);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Reads a TOML configuration file into a type, and says plainly what is wrong with it.
+//!
+//! An unknown key is refused with the nearest known one. What a value means is checked by the type's owner.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::exit::{Exit, Failure};
+use crate::limits::CONFIG_BYTES_MAX;
+
+/// Reads and parses a file.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+    let failure = |what: String| Failure::new(Exit::Config, format!("configuration {}: {what}", path.display()));
+    let file = File::open(path).map_err(|e| failure(format!("cannot be opened ({e}); check the path")))?;
+    let mut text = String::new();
+    let read = file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text);
+    let bytes = read.map_err(|e| failure(format!("cannot be read ({e}); it must be a TOML text")))?;
+    if bytes as u64 > CONFIG_BYTES_MAX {
+        return Err(failure(format!("is larger than {CONFIG_BYTES_MAX} bytes; is it the right file?")));
+    }
+    parse(&text).map_err(failure)
+}
+
+/// Parses a text; the error is a sentence without the file's name.
+pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        format!("line {line}: {}", plainly(error.message()))
+    })
+}
+
+/// Serde lists every known key when one is unknown; a person wants the nearest.
+fn plainly(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let Some(unknown) = quoted.next().filter(|_| message.starts_with("unknown field")) else {
+        return message.replace('\n', " ");
+    };
+    let nearest = quoted.max_by(|a, b| {
+        let similar = |known: &str| strsim::jaro_winkler(unknown, known);
+        similar(a).total_cmp(&similar(b))
+    });
+    match nearest {
+        Some(known) => format!("unknown key \"{unknown}\"; did you mean \"{known}\"?"),
+        None => format!("unknown key \"{unknown}\"; this table has no keys"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Sample {
+        broker: String,
+        frames_max: Option<u32>,
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line_and_remedy() {
+        for (text, expect) in [
+            ("broker = \"a\"\nframe_max = 3", "line 2: unknown key \"frame_max\"; did you mean \"frames_max\"?"),
+            ("broker = \"a\"\nframes_max = -1", "line 2: invalid value: integer `-1`, expected u32"),
+            ("broker = 3", "line 1: invalid type: integer `3`, expected a string"),
+            ("frames_max = 3", "line 1: missing field `broker`"),
+        ] {
+            assert_eq!(parse::<Sample>(text).unwrap_err(), expect);
+        }
+        assert!(parse::<Sample>("broker = ").unwrap_err().starts_with("line 1: "));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_or_too_large_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = load::<Sample>(&dir.path().join("none.toml")).unwrap_err();
+        assert_eq!(missing.exit, Exit::Config);
+        assert!(missing.sentence.contains("none.toml"), "{missing}");
+        let big = dir.path().join("big.toml");
+        std::fs::write(&big, vec![b'#'; CONFIG_BYTES_MAX as usize + 1]).unwrap();
+        assert!(load::<Sample>(&big).unwrap_err().sentence.contains("larger than"));
+    }
+}

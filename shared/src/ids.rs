@@ -1,0 +1,189 @@
+//! Names of things: site, node, station, camera, zone, and the number of a boot.
+//!
+//! A name is checked once, where it enters, and is then a topic level, a file name and a key without further care.
+//! Nothing here is ever generated at random.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{EVENT_ID_CHARS_MAX, NAME_CHARS_MAX};
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing was given.
+    #[error("a name is empty; give it 1 to {NAME_CHARS_MAX} characters")]
+    Empty,
+    /// More characters than a topic level should have.
+    #[error("the name \"{0}\" has more than {1} characters; shorten it")]
+    TooLong(String, usize),
+    /// A character that a topic, a file name or a shell would trip over.
+    #[error("the name \"{0}\" has a character other than a-z 0-9 - _ . or does not begin with a letter or digit")]
+    Character(String),
+    /// A word that the topic tree uses for itself.
+    #[error("the name \"{0}\" is reserved; choose another")]
+    Reserved(String),
+}
+
+fn check(text: &str, chars_max: usize) -> Result<(), NameError> {
+    let shown = || text.chars().take(NAME_CHARS_MAX).collect::<String>();
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text.len() > chars_max {
+        return Err(NameError::TooLong(shown(), chars_max));
+    }
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let begins_well = text.starts_with(plain);
+    if !begins_well || !text.chars().all(|c| plain(c) || matches!(c, '-' | '_' | '.')) {
+        return Err(NameError::Character(shown()));
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $chars_max:expr, $reserved:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// Checks the text and takes it as a name.
+            pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
+                let text = text.into();
+                check(&text, $chars_max)?;
+                let reserved: &[&str] = &$reserved;
+                if reserved.contains(&text.as_str()) {
+                    return Err(NameError::Reserved(text));
+                }
+                Ok(Self(text))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// A site: one group of nodes that know each other, under one coordinator.
+    SiteId, NAME_CHARS_MAX, []
+);
+name!(
+    /// A node: one machine that runs an agent. `coordinator` and `view` are topic levels of their own.
+    NodeId, NAME_CHARS_MAX, ["coordinator", "view"]
+);
+name!(
+    /// A station: a place to watch; what a model is customised for.
+    StationId, NAME_CHARS_MAX, []
+);
+name!(
+    /// A camera: one source of frames of one agent.
+    CameraId, NAME_CHARS_MAX, []
+);
+name!(
+    /// A zone: a named polygon in a camera's picture.
+    ZoneId, NAME_CHARS_MAX, []
+);
+name!(
+    /// An event: the same from its `new` to its `end`, and unique over the site.
+    EventId, EVENT_ID_CHARS_MAX, []
+);
+
+impl EventId {
+    /// The id of the event that a track of this node began. Unique because a node's boot never repeats, nor a track
+    /// number within it.
+    pub fn of_track(node: &NodeId, boot: Boot, track: u64) -> Self {
+        Self(format!("{node}-{boot}-{track}"))
+    }
+}
+
+/// One run of an agent over its store: `max(last boot + 1, seconds since 1970)`, so that it grows even when the clock
+/// does not, and does not repeat when an old image of the disk is put back. Sequences begin at 1 in each boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Boot(pub u64);
+
+impl Boot {
+    /// The boot that follows `last`, begun at `now_s` seconds since 1970.
+    pub fn after(last: Option<Boot>, now_s: u64) -> Self {
+        Boot(last.map_or(now_s, |Boot(last)| now_s.max(last.saturating_add(1))))
+    }
+}
+
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_once_where_they_enter() {
+        let long = "a".repeat(NAME_CHARS_MAX + 1);
+        for (text, fine) in [
+            ("gate-3", true),
+            ("0a_b.c", true),
+            ("", false),
+            (long.as_str(), false),
+            ("Gate", false),
+            ("-gate", false),
+            ("a/b", false),
+            ("a+b", false),
+            ("a#b", false),
+            ("züge", false),
+            ("coordinator", false),
+        ] {
+            assert_eq!(NodeId::new(text).is_ok(), fine, "{text:?}");
+        }
+        assert!(StationId::new("coordinator").is_ok(), "only a node's name is a topic level");
+    }
+
+    #[test]
+    fn a_name_from_the_wire_is_checked_too() {
+        assert!(serde_json::from_str::<NodeId>("\"gate-3\"").is_ok());
+        assert!(serde_json::from_str::<NodeId>("\"a/b\"").is_err());
+    }
+
+    #[test]
+    fn a_boot_grows_whatever_the_clock_does() {
+        assert_eq!(Boot::after(None, 100), Boot(100));
+        assert_eq!(Boot::after(Some(Boot(100)), 500), Boot(500));
+        assert_eq!(Boot::after(Some(Boot(100)), 3), Boot(101));
+        assert_eq!(Boot::after(Some(Boot(u64::MAX)), 3), Boot(u64::MAX));
+    }
+}

@@ -1,0 +1,26 @@
+//! The language that Picket's agent and coordinator both speak.
+//!
+//! Modules stand in reading order: the bounds, the names, what is said (events and messages), how it is written
+//! (codec, topics), where it is kept (store), how it travels (mqtt), and what both binaries need at start-up.
+//! Nothing here decides anything: deciding is the cores' work in `picket-agent` and `picket-coordinator`.
+
+pub mod limits;
+
+pub mod ids;
+
+pub mod event;
+pub mod status;
+pub mod view;
+pub mod wire;
+
+pub mod codec;
+pub mod topics;
+
+pub mod crypto;
+pub mod store;
+
+pub mod mqtt;
+
+pub mod config;
+pub mod exit;
+pub mod telemetry;

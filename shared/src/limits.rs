@@ -1,0 +1,46 @@
+//! Every bound of the protocol and of the stores, by name, with its reason.
+//!
+//! Hitting a bound is always counted and reported where it happens. Nothing here reads configuration: these are
+//! promises between versions, and both sides hold them.
+
+/// Longest name of a site, node, station, camera, zone or label: it becomes a topic level and a file name.
+pub const NAME_CHARS_MAX: usize = 48;
+/// Longest event id: two names, a time and a track number.
+pub const EVENT_ID_CHARS_MAX: usize = 96;
+
+/// One event as stored and sent. An event with eight zones is about 400 bytes; sled wants values under 16 KiB.
+pub const EVENT_BYTES_MAX: usize = 4 * 1024;
+/// Zones that one event may name.
+pub const EVENT_ZONES_MAX: usize = 16;
+
+/// Events in one batch: as many as one group commit of the store.
+pub const BATCH_EVENTS_MAX: usize = 16;
+/// One batch on the wire, with room for the envelope.
+pub const BATCH_BYTES_MAX: usize = BATCH_EVENTS_MAX * EVENT_BYTES_MAX + 1024;
+/// Events published and not yet covered by an ack watermark, per node.
+pub const WINDOW_EVENTS_MAX: u64 = 64;
+/// How far ahead of its watermark a lane takes events in: twice the window, so that a rewind is never refused.
+pub const AHEAD_EVENTS_MAX: u64 = 2 * WINDOW_EVENTS_MAX;
+/// Holes that one ack may list; a window cannot have more.
+pub const ACK_HOLES_MAX: usize = WINDOW_EVENTS_MAX as usize;
+/// One ack on the wire: 64 holes of two 64-bit numbers and change.
+pub const ACK_BYTES_MAX: usize = 2 * 1024;
+
+/// One JSON message (health, twin, statistics) from a node.
+pub const STATUS_BYTES_MAX: usize = 16 * 1024;
+/// Sources of one agent.
+pub const SOURCES_MAX: usize = 16;
+/// Nodes that one coordinator shows. The retained view is one document, so it has a size.
+pub const NODES_MAX: usize = 512;
+/// Events in the retained list of the newest ones.
+pub const RECENT_EVENTS_MAX: usize = 50;
+
+/// Largest MQTT packet that either side sends or takes: the view of 512 nodes is the largest message there is.
+pub const PACKET_BYTES_MAX: usize = 512 * 1024;
+/// Requests that wait inside the MQTT client before `publish` answers "busy".
+pub const MQTT_REQUESTS_MAX: usize = 128;
+/// Messages received and not yet handled before the client stops reading its socket.
+pub const MQTT_RECEIVED_MAX: usize = 1024;
+
+/// Largest configuration file: a profile is about 4 KiB.
+pub const CONFIG_BYTES_MAX: u64 = 256 * 1024;

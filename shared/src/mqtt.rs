@@ -1,0 +1,254 @@
+//! The MQTT shell around rumqttc: connects, listens, publishes, and connects again with a jittered back-off.
+//!
+//! Each connection is a fresh client, because rumqttc drops what it holds when a session is lost and can stall on what it
+//! keeps. So "published" means "handed over" here and nothing more: who needs delivery waits for the receiver's own ack.
+//! Packet limits are explicit both ways, and an oversize message is refused before it can poison the connection.
+//! This file decides nothing about what is said.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, QoS};
+use tokio::sync::mpsc;
+
+use crate::limits::{MQTT_RECEIVED_MAX, MQTT_REQUESTS_MAX, PACKET_BYTES_MAX};
+
+/// A packet's bytes beside topic and payload: fixed header, lengths, packet id.
+const PACKET_OVERHEAD_BYTES_MAX: usize = 16;
+/// Bounds of the wait before connecting again. The upper one keeps a returning broker from waiting long for its nodes;
+/// the jitter keeps a thousand nodes from arriving in one second.
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// A connection that lasted this long was a good one: the next wait begins small again.
+const GOOD_CONNECTION: Duration = Duration::from_secs(20);
+/// A half-open link is noticed after about one and a half of these.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Where a broker is: `mqtt://host:port`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BrokerUrl {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl TryFrom<String> for BrokerUrl {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = |why: &str| format!("the broker \"{text}\" {why}; write it as mqtt://host:1883");
+        let rest = text.strip_prefix("mqtt://").ok_or_else(|| wrong("does not begin with mqtt://"))?;
+        let (host, port) = rest.trim_end_matches('/').rsplit_once(':').unwrap_or((rest, "1883"));
+        let port = port.parse().map_err(|_| wrong("has no valid port"))?;
+        if host.is_empty() || host.contains(['/', '@']) || port == 0 {
+            return Err(wrong("has no plain host and port"));
+        }
+        Ok(BrokerUrl { host: host.to_owned(), port })
+    }
+}
+
+impl From<BrokerUrl> for String {
+    fn from(url: BrokerUrl) -> String {
+        url.to_string()
+    }
+}
+
+impl std::fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "mqtt://{}:{}", self.host, self.port)
+    }
+}
+
+/// Who connects where, and what the broker says when they are gone.
+#[derive(Debug, Clone)]
+pub struct LinkOptions {
+    /// Where.
+    pub broker: BrokerUrl,
+    /// Who: unique at the broker, or the two throw each other out.
+    pub client_id: String,
+    /// Topic and payload of the retained message that the broker publishes for a client that is lost.
+    pub will: (String, Vec<u8>),
+    /// Topic filters, subscribed at quality of service 1 on every connection.
+    pub filters: Vec<String>,
+}
+
+/// What happens on a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// Connected, and the subscriptions are on their way: everything that was published before may be lost.
+    Up,
+    /// No connection, with the reason. Said again at each failed attempt.
+    Down(String),
+    /// A message arrived.
+    Message {
+        /// Its topic.
+        topic: String,
+        /// Its bytes.
+        payload: Vec<u8>,
+    },
+}
+
+/// Why a message was not handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// There is no connection now.
+    #[error("there is no connection to the broker")]
+    Offline,
+    /// The client's queue is full; try again soon.
+    #[error("the client's queue is full")]
+    Busy,
+    /// The message exceeds the packet limit and is never sent.
+    #[error("the message exceeds {PACKET_BYTES_MAX} bytes")]
+    TooLarge,
+}
+
+/// The sending half of a link.
+#[derive(Clone, Default)]
+pub struct Link {
+    client: Arc<Mutex<Option<AsyncClient>>>,
+}
+
+impl Link {
+    /// Hands a message to the client at quality of service 1, or 0 where `at_most_once`. Never waits.
+    pub fn publish(&self, topic: &str, payload: Vec<u8>, retain: bool, at_most_once: bool) -> Result<(), PublishError> {
+        if topic.len() + payload.len() + PACKET_OVERHEAD_BYTES_MAX > PACKET_BYTES_MAX {
+            return Err(PublishError::TooLarge);
+        }
+        let qos = if at_most_once { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = client.as_ref().ok_or(PublishError::Offline)?;
+        client.try_publish(topic, qos, retain, payload).map_err(|_| PublishError::Busy)
+    }
+
+    /// Tells the broker goodbye, so that no will is sent. Publish the last words first.
+    pub fn close(&self) {
+        if let Some(client) = self.client.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            let _ = client.try_disconnect();
+        }
+    }
+
+    fn set(&self, client: Option<AsyncClient>) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+}
+
+/// Starts a link on the current tokio runtime. It lives until the receiver is dropped.
+pub fn open(options: LinkOptions) -> (Link, mpsc::Receiver<LinkEvent>) {
+    let link = Link::default();
+    let (events, received) = mpsc::channel(MQTT_RECEIVED_MAX);
+    tokio::spawn(run(options, link.clone(), events));
+    (link, received)
+}
+
+async fn run(options: LinkOptions, link: Link, events: mpsc::Sender<LinkEvent>) {
+    let mut backoff = BACKOFF_MIN;
+    while !events.is_closed() {
+        let began = tokio::time::Instant::now();
+        let reason = run_once(&options, &link, &events).await;
+        link.set(None);
+        if events.send(LinkEvent::Down(reason)).await.is_err() {
+            return;
+        }
+        if began.elapsed() > GOOD_CONNECTION {
+            backoff = BACKOFF_MIN;
+        }
+        tokio::time::sleep(backoff.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// One connection, from the attempt to its end; the reason is returned.
+async fn run_once(options: &LinkOptions, link: &Link, events: &mpsc::Sender<LinkEvent>) -> String {
+    let (client, mut eventloop) = connect(options);
+    loop {
+        let packet = match eventloop.poll().await {
+            Ok(Event::Incoming(packet)) => packet,
+            Ok(Event::Outgoing(_)) => continue,
+            Err(error) => return said(options, &error),
+        };
+        let event = match packet {
+            Packet::ConnAck(_) => {
+                for filter in &options.filters {
+                    if client.try_subscribe(filter, QoS::AtLeastOnce).is_err() {
+                        return "more topic filters than the client's queue holds".into();
+                    }
+                }
+                link.set(Some(client.clone()));
+                LinkEvent::Up
+            }
+            Packet::SubAck(ack) if ack.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure) => {
+                return "the broker refused a subscription; check its access rules for this client".into();
+            }
+            Packet::Publish(publish) => LinkEvent::Message { topic: publish.topic, payload: publish.payload.to_vec() },
+            Packet::Disconnect => return "the broker closed the connection".into(),
+            _ => continue,
+        };
+        if events.send(event).await.is_err() {
+            return "nobody listens any more".into();
+        }
+    }
+}
+
+fn connect(options: &LinkOptions) -> (AsyncClient, EventLoop) {
+    let mut mqtt = MqttOptions::new(&options.client_id, &options.broker.host, options.broker.port);
+    let (topic, payload) = &options.will;
+    mqtt.set_keep_alive(KEEP_ALIVE)
+        .set_clean_session(true)
+        .set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX)
+        .set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
+    let (client, mut eventloop) = AsyncClient::new(mqtt, MQTT_REQUESTS_MAX);
+    let mut network = rumqttc::NetworkOptions::new();
+    network.set_connection_timeout(5);
+    network.set_tcp_nodelay(true);
+    eventloop.set_network_options(network);
+    (client, eventloop)
+}
+
+fn said(options: &LinkOptions, error: &rumqttc::ConnectionError) -> String {
+    let broker = &options.broker;
+    match error {
+        rumqttc::ConnectionError::Io(io) => {
+            format!("the broker {broker} cannot be reached ({io}); check that it runs and that the address is right")
+        }
+        rumqttc::ConnectionError::ConnectionRefused(code) => {
+            format!("the broker {broker} refuses this client ({code:?}); check its access rules and the client id")
+        }
+        rumqttc::ConnectionError::NetworkTimeout => {
+            format!("the broker {broker} does not answer; check the address and any firewall")
+        }
+        other => format!("the connection to the broker {broker} ended ({other})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_url_is_read_or_refused_with_the_right_form() {
+        for (text, expect) in [
+            ("mqtt://127.0.0.1:1884", Some(("127.0.0.1", 1884))),
+            ("mqtt://broker.lan", Some(("broker.lan", 1883))),
+            ("mqtt://[::1]:1883", Some(("[::1]", 1883))),
+            ("127.0.0.1:1883", None),
+            ("mqtts://broker.lan", None),
+            ("mqtt://broker:99999", None),
+            ("mqtt://:1883", None),
+            ("mqtt://user@host:1883", None),
+        ] {
+            let read = BrokerUrl::try_from(text.to_owned());
+            let read = read.as_ref().map(|url| (url.host.as_str(), url.port)).map_err(|error| {
+                assert!(error.contains("mqtt://host:1883"), "{error}");
+            });
+            assert_eq!(read.ok(), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_message_beyond_the_packet_limit_is_refused_before_it_is_sent() {
+        let link = Link::default();
+        assert_eq!(link.publish("t", vec![0; PACKET_BYTES_MAX], false, false), Err(PublishError::TooLarge));
+        assert_eq!(link.publish("t", vec![0; 10], false, false), Err(PublishError::Offline));
+    }
+}

@@ -1,0 +1,133 @@
+//! What a node says of itself, as JSON: health (also its will), twin (what it is), statistics (how it does).
+//!
+//! Integrators read these with `mosquitto_sub`; names and units are part of the protocol. Nothing here is a promise of
+//! delivery: statistics may be lost, and the next ones replace them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Precision;
+use crate::ids::{Boot, CameraId, StationId};
+
+/// Up or down, as thin-edge.io's health topics say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpDown {
+    /// Connected and working.
+    Up,
+    /// Stopped, or lost: the broker says this for a client that is gone.
+    Down,
+}
+
+/// Retained on `…/status/health`; with `status: down` it is the client's will.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Up or down.
+    pub status: UpDown,
+    /// The process.
+    pub pid: u32,
+    /// Seconds since 1970 when this was written.
+    pub time: u64,
+    /// The run of the agent over its store; for a coordinator, its own.
+    pub boot: Boot,
+    /// The epoch of the lease the node holds; 0 where no lease was needed.
+    pub epoch: u64,
+    /// What is wrong, in a sentence each; empty when all is well.
+    #[serde(default)]
+    pub problems: Vec<String>,
+}
+
+/// Retained on `…/twin`: what changes only when somebody changes the device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Twin {
+    /// The program's version.
+    pub version: String,
+    /// `x86_64`, `aarch64`.
+    pub arch: String,
+    /// The station that this node watches.
+    pub station: StationId,
+    /// The cameras by name.
+    pub cameras: Vec<CameraId>,
+    /// The detector.
+    pub detector: DetectorTwin,
+}
+
+/// What the detector turned out to be: measured when the session was built, never taken from configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DetectorTwin {
+    /// First 12 hexadecimal digits of the model file's SHA-256.
+    pub model: String,
+    /// The recognised output layout.
+    pub layout: String,
+    /// The execution provider in effect.
+    pub provider: String,
+    /// What the numbers are computed in.
+    pub precision: Precision,
+    /// Inference threads.
+    pub threads: usize,
+    /// The runtime library's version.
+    pub runtime: String,
+    /// Providers that were configured before this one and could not be had, with the reason.
+    pub passed_over: BTreeMap<String, String>,
+}
+
+/// On `…/m/stats`, every heartbeat: counters since the boot began, unless the name says otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Seconds since 1970.
+    pub time: u64,
+    /// The boot that the counters belong to.
+    pub boot: Boot,
+    /// Seconds since the agent started.
+    pub uptime_s: u64,
+    /// Resident memory now.
+    pub resident_bytes: u64,
+    /// Events made durable.
+    pub events_stored: u64,
+    /// Events under the coordinator's watermark, of this boot.
+    pub events_acked: u64,
+    /// Events stored and not yet acknowledged, of all boots.
+    pub events_pending: u64,
+    /// Events that could not be stored (disk full for longer than the buffer lasts).
+    pub events_lost: u64,
+    /// Events sent again because no ack came.
+    pub events_resent: u64,
+    /// Messages refused, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Times that the broker connection was made.
+    pub connects: u64,
+    /// Each camera.
+    pub cameras: Vec<CameraStats>,
+}
+
+/// One camera's part of [`Stats`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CameraStats {
+    /// Its name.
+    pub camera: CameraId,
+    /// `starting`, `running`, `stalled`, `retrying`, `ended` or `failed`.
+    pub state: String,
+    /// Frames that arrived.
+    pub frames: u64,
+    /// Frames that a newer one replaced before the pipeline took them.
+    pub frames_dropped: u64,
+    /// Frames that the gate judged not worth a detection.
+    pub frames_gated: u64,
+    /// Frames that went through the detector.
+    pub frames_detected: u64,
+    /// Boxes found.
+    pub detections: u64,
+    /// Tracks begun.
+    pub tracks: u64,
+    /// People in the picture now.
+    pub persons_now: u32,
+    /// Detections a second, over the last heartbeat.
+    pub fps: f32,
+    /// Mean of `session.run` over the last heartbeat.
+    pub inference_ms: f32,
+    /// Times that the source was started anew.
+    pub restarts: u64,
+    /// The last error, if there was one.
+    pub last_error: Option<String>,
+}

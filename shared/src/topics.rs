@@ -1,0 +1,158 @@
+//! Topic ↔ text, in both directions. PROTOCOL.md describes each one, and a test holds the page to this file.
+//!
+//! No other file builds or takes apart a topic string.
+
+use crate::ids::{NodeId, SiteId};
+
+/// The first two levels: the product and the protocol's major version.
+pub const ROOT: &str = "picket/v1";
+
+/// Everything that is said over MQTT.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// Retained JSON [`crate::status::Health`] of a node; also its will.
+    Health(NodeId),
+    /// Retained JSON [`crate::status::Twin`]: what the node is.
+    Twin(NodeId),
+    /// JSON [`crate::status::Stats`], every heartbeat.
+    Stats(NodeId),
+    /// CBOR [`crate::wire::EventBatch`].
+    Events(NodeId),
+    /// Retained CBOR [`crate::wire::Ack`], from the coordinator to one node.
+    Ack(NodeId),
+    /// Retained JSON [`crate::status::Health`] of the coordinator; also its will.
+    CoordinatorHealth,
+    /// Retained JSON [`crate::view::Site`]: who watches what.
+    ViewSite,
+    /// Retained JSON [`crate::view::Recent`]: the newest events.
+    ViewRecent,
+    /// JSON [`crate::view::SeenEvent`]: each event, once it is in the archive.
+    ViewEvent,
+}
+
+/// Why a text is not one of our topics.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a topic of this site")]
+pub struct TopicError(pub String);
+
+impl Topic {
+    /// The topic as text.
+    ///
+    /// ```
+    /// use picket_shared::{ids::{NodeId, SiteId}, topics::Topic};
+    /// let site = SiteId::new("yard")?;
+    /// let topic = Topic::Events(NodeId::new("gate-3")?);
+    /// assert_eq!(topic.render(&site), "picket/v1/yard/gate-3/events");
+    /// # Ok::<(), picket_shared::ids::NameError>(())
+    /// ```
+    pub fn render(&self, site: &SiteId) -> String {
+        match self {
+            Topic::Health(node) => format!("{ROOT}/{site}/{node}/status/health"),
+            Topic::Twin(node) => format!("{ROOT}/{site}/{node}/twin"),
+            Topic::Stats(node) => format!("{ROOT}/{site}/{node}/m/stats"),
+            Topic::Events(node) => format!("{ROOT}/{site}/{node}/events"),
+            Topic::Ack(node) => format!("{ROOT}/{site}/{node}/ack"),
+            Topic::CoordinatorHealth => format!("{ROOT}/{site}/coordinator/status/health"),
+            Topic::ViewSite => format!("{ROOT}/{site}/view/site"),
+            Topic::ViewRecent => format!("{ROOT}/{site}/view/recent"),
+            Topic::ViewEvent => format!("{ROOT}/{site}/view/event"),
+        }
+    }
+
+    /// The topic that a text names, at this site.
+    ///
+    /// ```
+    /// use picket_shared::{ids::{NodeId, SiteId}, topics::Topic};
+    /// let site = SiteId::new("yard")?;
+    /// assert_eq!(Topic::parse(&site, "picket/v1/yard/gate-3/ack").ok(), Some(Topic::Ack(NodeId::new("gate-3")?)));
+    /// assert!(Topic::parse(&site, "picket/v1/mill/gate-3/ack").is_err());
+    /// # Ok::<(), picket_shared::ids::NameError>(())
+    /// ```
+    pub fn parse(site: &SiteId, text: &str) -> Result<Topic, TopicError> {
+        let refused = || TopicError(text.chars().take(200).collect());
+        let below = text
+            .strip_prefix(ROOT)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .and_then(|rest| rest.strip_prefix(site.as_str()))
+            .and_then(|rest| rest.strip_prefix('/'))
+            .ok_or_else(refused)?;
+        let (who, what) = below.split_once('/').ok_or_else(refused)?;
+        match (who, what) {
+            ("coordinator", "status/health") => return Ok(Topic::CoordinatorHealth),
+            ("view", "site") => return Ok(Topic::ViewSite),
+            ("view", "recent") => return Ok(Topic::ViewRecent),
+            ("view", "event") => return Ok(Topic::ViewEvent),
+            _ => {}
+        }
+        let node = NodeId::new(who).map_err(|_| refused())?;
+        match what {
+            "status/health" => Ok(Topic::Health(node)),
+            "twin" => Ok(Topic::Twin(node)),
+            "m/stats" => Ok(Topic::Stats(node)),
+            "events" => Ok(Topic::Events(node)),
+            "ack" => Ok(Topic::Ack(node)),
+            _ => Err(refused()),
+        }
+    }
+
+    /// Whether the broker keeps the last message for those who come later.
+    pub fn retained(&self) -> bool {
+        match self {
+            Topic::Health(_) | Topic::Twin(_) | Topic::Ack(_) => true,
+            Topic::CoordinatorHealth | Topic::ViewSite | Topic::ViewRecent => true,
+            Topic::Stats(_) | Topic::Events(_) | Topic::ViewEvent => false,
+        }
+    }
+
+    /// What a coordinator listens to: all that nodes say.
+    pub fn coordinator_filters(site: &SiteId) -> Vec<String> {
+        ["status/health", "twin", "m/stats", "events"].map(|what| format!("{ROOT}/{site}/+/{what}")).to_vec()
+    }
+
+    /// One topic of each kind, for pages and tests that must name them all.
+    pub fn one_of_each(node: &NodeId) -> Vec<Topic> {
+        vec![
+            Topic::Health(node.clone()),
+            Topic::Twin(node.clone()),
+            Topic::Stats(node.clone()),
+            Topic::Events(node.clone()),
+            Topic::Ack(node.clone()),
+            Topic::CoordinatorHealth,
+            Topic::ViewSite,
+            Topic::ViewRecent,
+            Topic::ViewEvent,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_topic_survives_the_trip_to_text_and_back() {
+        let site = SiteId::new("yard").unwrap();
+        for topic in Topic::one_of_each(&NodeId::new("gate-3").unwrap()) {
+            assert_eq!(Topic::parse(&site, &topic.render(&site)), Ok(topic));
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused() {
+        let site = SiteId::new("yard").unwrap();
+        for text in [
+            "",
+            "picket",
+            "picket/v1/yard",
+            "picket/v1/yard/",
+            "picket/v1/yardx/n/ack",
+            "picket/v2/yard/n/ack",
+            "picket/v1/yard/n/other",
+            "picket/v1/yard/N/ack",
+            "picket/v1/yard/n/ack/",
+            "picket/v1/yard/view/ack",
+        ] {
+            assert!(Topic::parse(&site, text).is_err(), "{text:?}");
+        }
+    }
+}
