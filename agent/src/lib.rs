@@ -10,3 +10,8 @@ pub mod gate;
 pub mod mask;
 pub mod observe;
 pub mod track;
+
+pub mod node;
+pub mod outbox;
+pub mod recorder;
+pub mod store;

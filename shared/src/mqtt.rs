@@ -68,7 +68,7 @@ pub struct LinkOptions {
     /// Who: unique at the broker, or the two throw each other out.
     pub client_id: String,
     /// Topic and payload of the retained message that the broker publishes for a client that is lost.
-    pub will: (String, Vec<u8>),
+    pub will: Option<(String, Vec<u8>)>,
     /// Topic filters, subscribed at quality of service 1 on every connection.
     pub filters: Vec<String>,
 }
@@ -192,11 +192,10 @@ async fn run_once(options: &LinkOptions, link: &Link, events: &mpsc::Sender<Link
 
 fn connect(options: &LinkOptions) -> (AsyncClient, EventLoop) {
     let mut mqtt = MqttOptions::new(&options.client_id, &options.broker.host, options.broker.port);
-    let (topic, payload) = &options.will;
-    mqtt.set_keep_alive(KEEP_ALIVE)
-        .set_clean_session(true)
-        .set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX)
-        .set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
+    mqtt.set_keep_alive(KEEP_ALIVE).set_clean_session(true).set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
+    if let Some((topic, payload)) = &options.will {
+        mqtt.set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
+    }
     let (client, mut eventloop) = AsyncClient::new(mqtt, MQTT_REQUESTS_MAX);
     let mut network = rumqttc::NetworkOptions::new();
     network.set_connection_timeout(5);

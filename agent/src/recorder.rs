@@ -1,0 +1,193 @@
+//! The thread around the store: gathers events into group commits, and publishes what the outbox asks for.
+//!
+//! It keeps the disk's waits away from the frame path and from the network. A commit that fails is tried again until it
+//! succeeds: events wait in order and are never dropped here (`node.rs` bounds how many can wait).
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use picket_shared::codec;
+use picket_shared::ids::{Boot, NodeId, SiteId};
+use picket_shared::limits::BATCH_EVENTS_MAX;
+use picket_shared::mqtt::Link;
+use picket_shared::topics::Topic;
+use picket_shared::wire::EventBatch;
+use serde_bytes::ByteBuf;
+
+use crate::node::{Input, UNSTORED_EVENTS_MAX};
+use crate::outbox::Send;
+use crate::store::AgentStore;
+
+/// A commit is due at this many events …
+const COMMIT_EVENTS_MAX: usize = 10;
+/// … or this long after the last one, whichever is first: at most five waits for the disk a second when little happens.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
+/// After a commit that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Requests on their way to this thread: every waiting event, and some acks and batches.
+const REQUESTS_MAX: usize = UNSTORED_EVENTS_MAX as usize + 512;
+
+/// A request to the recorder.
+#[derive(Debug)]
+pub enum Request {
+    /// See [`crate::node::Effect::Store`].
+    Store(u64, Vec<u8>),
+    /// See [`crate::node::Effect::Acked`].
+    Acked(Boot, u64),
+    /// See [`crate::node::Effect::Send`].
+    Send(Send),
+}
+
+/// The handle on the thread.
+pub struct Recorder {
+    requests: Option<SyncSender<Request>>,
+    thread: Option<JoinHandle<AgentStore>>,
+    problem: Arc<Mutex<Option<String>>>,
+}
+
+/// Where batches go.
+pub struct Outlet {
+    /// The connection.
+    pub link: Link,
+    /// The site.
+    pub site: SiteId,
+    /// This node.
+    pub node: NodeId,
+}
+
+impl Recorder {
+    /// Starts the thread. `answer` is called from it with [`Input::Stored`] and [`Input::SendRefused`].
+    pub fn start(
+        store: AgentStore,
+        boot: Boot,
+        outlet: Outlet,
+        answer: impl Fn(Input) + std::marker::Send + 'static,
+    ) -> std::io::Result<Recorder> {
+        let (requests, received) = sync_channel(REQUESTS_MAX);
+        let problem = Arc::new(Mutex::new(None));
+        let topic = Topic::Events(outlet.node).render(&outlet.site);
+        let mut work = Work {
+            store,
+            boot,
+            link: outlet.link,
+            topic,
+            answer: Box::new(answer),
+            problem: Arc::clone(&problem),
+            waiting: Vec::new(),
+            commit_due: Instant::now(),
+        };
+        let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {
+            work.run(&received);
+            work.store
+        })?;
+        Ok(Recorder { requests: Some(requests), thread: Some(thread), problem })
+    }
+
+    /// Hands a request over. Waits only when the disk has been stuck for [`REQUESTS_MAX`] requests.
+    pub fn request(&self, request: Request) {
+        let requests = self.requests.as_ref().expect("requests end only when the recorder is dropped");
+        // The thread ends only after this sender is gone.
+        let _ = requests.send(request);
+    }
+
+    /// What is wrong with the disk, if anything is.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Commits what waits, ends the thread and gives the store back.
+    pub fn finish(mut self) -> Option<AgentStore> {
+        self.requests = None;
+        self.thread.take().and_then(|thread| thread.join().ok())
+    }
+}
+
+struct Work {
+    store: AgentStore,
+    boot: Boot,
+    link: Link,
+    topic: String,
+    answer: Box<dyn Fn(Input) + std::marker::Send>,
+    problem: Arc<Mutex<Option<String>>>,
+    waiting: Vec<(u64, Vec<u8>)>,
+    commit_due: Instant,
+}
+
+impl Work {
+    fn run(&mut self, received: &Receiver<Request>) {
+        loop {
+            let request = if self.waiting.is_empty() {
+                received.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                received.recv_timeout(self.commit_due.saturating_duration_since(Instant::now()))
+            };
+            match request {
+                Ok(Request::Store(seq, bytes)) => self.waiting.push((seq, bytes)),
+                Ok(Request::Acked(boot, upto)) => {
+                    if let Err(error) = self.store.acked(boot, upto) {
+                        self.report(Some(error.to_string()));
+                    }
+                }
+                Ok(Request::Send(send)) => self.send(send),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    if !self.waiting.is_empty() {
+                        self.commit();
+                    }
+                    return;
+                }
+            }
+            let failing = self.problem.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            let full = self.waiting.len() >= COMMIT_EVENTS_MAX && !failing;
+            if !self.waiting.is_empty() && (full || Instant::now() >= self.commit_due) {
+                self.commit();
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        match self.store.append(self.boot, &self.waiting) {
+            Ok(()) => {
+                self.commit_due = Instant::now() + COMMIT_INTERVAL;
+                self.report(None);
+                let upto = self.waiting.last().map_or(0, |(seq, _)| *seq);
+                self.waiting.clear();
+                (self.answer)(Input::Stored(upto));
+            }
+            Err(error) => {
+                self.commit_due = Instant::now() + RETRY_AFTER;
+                self.report(Some(format!("{} events wait to be stored: {error}", self.waiting.len())));
+            }
+        }
+    }
+
+    fn send(&mut self, send: Send) {
+        debug_assert!(send.count as usize <= BATCH_EVENTS_MAX);
+        let events = match self.store.read(send.boot, send.first, send.count) {
+            Ok(events) if !events.is_empty() => events.into_iter().map(ByteBuf::from).collect(),
+            Ok(_) => return self.report(Some(format!("boot {} lacks event {}", send.boot, send.first))),
+            Err(error) => return self.report(Some(error.to_string())),
+        };
+        let batch = EventBatch { boot: send.boot, base: send.base, first: send.first, events };
+        let bytes = match codec::encode(&batch) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.report(Some(format!("boot {} event {}: {error}", send.boot, send.first))),
+        };
+        if self.link.publish(&self.topic, bytes, false, false).is_err() {
+            (self.answer)(Input::SendRefused(send));
+        }
+    }
+
+    fn report(&self, problem: Option<String>) {
+        let mut said = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != problem {
+            match &problem {
+                Some(sentence) => tracing::error!("{sentence}"),
+                None => tracing::info!("the disk takes events again"),
+            }
+            *said = problem;
+        }
+    }
+}
