@@ -5,8 +5,8 @@
 
 /// Longest name of a site, node, station, camera, zone or label: it becomes a topic level and a file name.
 pub const NAME_CHARS_MAX: usize = 48;
-/// Longest event id: two names, a time and a track number.
-pub const EVENT_ID_CHARS_MAX: usize = 96;
+/// Longest event id: a node, a boot and a track number, with room for a second name.
+pub const EVENT_ID_CHARS_MAX: usize = 160;
 
 /// One event as stored and sent. An event with eight zones is about 400 bytes; sled wants values under 16 KiB.
 pub const EVENT_BYTES_MAX: usize = 4 * 1024;

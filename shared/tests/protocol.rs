@@ -1,0 +1,228 @@
+//! Holds PROTOCOL.md and the golden bytes of protocol version 1 to the code. Old bytes must decode for ever; a change that
+//! breaks them is a new version, not a new golden file.
+
+use std::collections::BTreeSet;
+
+use picket_shared::codec::{decode, encode};
+use picket_shared::event::{Event, EventKind, Precision};
+use picket_shared::ids::{Boot, CameraId, EventId, NodeId, SiteId, StationId, ZoneId};
+use picket_shared::limits;
+use picket_shared::status::{CameraStats, DetectorTwin, Health, Stats, Twin, UpDown};
+use picket_shared::topics::Topic;
+use picket_shared::view::{Liveness, NodeView, Recent, SeenEvent, Site};
+use picket_shared::wire::{Ack, EventBatch, Wire};
+use serde_bytes::ByteBuf;
+
+const PAGE: &str = include_str!("../PROTOCOL.md");
+
+fn event() -> Event {
+    Event {
+        id: EventId::new("gate-3-1700000000-42").unwrap(),
+        kind: EventKind::End,
+        station: StationId::new("gate").unwrap(),
+        camera: CameraId::new("front").unwrap(),
+        label: "person".into(),
+        frame_time_ms: 1_700_000_005_250,
+        start_time_ms: 1_700_000_001_000,
+        end_time_ms: Some(1_700_000_005_000),
+        score: 0.625,
+        top_score: 0.9,
+        box_px: [10, 20, 110, 320],
+        current_zones: vec![ZoneId::new("door").unwrap()],
+        entered_zones: vec![ZoneId::new("path").unwrap(), ZoneId::new("door").unwrap()],
+        stationary: true,
+        model: "0123456789ab".into(),
+        precision: Precision::Int8,
+        covering_for: Some(StationId::new("yard").unwrap()),
+        epoch: 9,
+    }
+}
+
+fn batch() -> EventBatch {
+    let events = vec![ByteBuf::from(encode(&event()).unwrap()), ByteBuf::from(vec![1, 2, 3])];
+    EventBatch { boot: Boot(1_700_000_000), base: 5, first: 7, events }
+}
+
+fn ack() -> Ack {
+    Ack { boot: Boot(1_700_000_000), watermark: 300, holes: vec![(302, 302), (310, 315)] }
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+fn golden<T: Wire + PartialEq + std::fmt::Debug>(name: &str, text: &str, expect: &T) {
+    let bytes = unhex(text);
+    let now: String = encode(expect).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(decode::<T>(&bytes).as_ref(), Ok(expect), "{name}: old bytes must still be read; today's are {now}");
+    assert_eq!(encode(expect).unwrap(), bytes, "{name}: today's bytes {now} differ from version 1's");
+}
+
+#[test]
+fn the_golden_bytes_of_version_1_are_read_and_written() {
+    golden("event", include_str!("golden/v1/event.hex"), &event());
+    golden("batch", include_str!("golden/v1/batch.hex"), &batch());
+    golden("ack", include_str!("golden/v1/ack.hex"), &ack());
+}
+
+#[test]
+fn the_page_names_every_topic_and_whether_it_is_retained() {
+    let rows: BTreeSet<(String, bool)> = table("## Topics")
+        .into_iter()
+        .map(|row| (row[0].replace("<site>", "yard").replace("<node>", "gate-3"), row[1] == "yes"))
+        .collect();
+    let site = SiteId::new("yard").unwrap();
+    let topics = Topic::one_of_each(&NodeId::new("gate-3").unwrap());
+    let expect = topics.iter().map(|topic| (topic.render(&site), topic.retained())).collect();
+    assert_eq!(rows, expect);
+}
+
+#[test]
+fn the_page_numbers_every_field_of_every_cbor_message() {
+    for (heading, json) in [
+        ("### EventBatch", serde_json::to_string(&batch()).unwrap()),
+        ("### Event\n", serde_json::to_string(&event()).unwrap()),
+        ("### Ack", serde_json::to_string(&ack()).unwrap()),
+    ] {
+        let fields = keys_in_order(&json);
+        let expect: Vec<_> = fields.iter().enumerate().map(|(i, key)| (i.to_string(), key.clone())).collect();
+        let rows: Vec<_> = table(heading).into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+        assert_eq!(rows, expect, "{heading}");
+    }
+}
+
+#[test]
+fn the_page_lists_every_field_of_every_json_message() {
+    let detector = DetectorTwin {
+        model: String::new(),
+        layout: String::new(),
+        provider: String::new(),
+        precision: Precision::Fp32,
+        threads: 1,
+        runtime: String::new(),
+        passed_over: Default::default(),
+    };
+    let station = StationId::new("gate").unwrap();
+    let camera = CameraStats {
+        camera: CameraId::new("front").unwrap(),
+        state: String::new(),
+        frames: 0,
+        frames_dropped: 0,
+        frames_gated: 0,
+        frames_detected: 0,
+        detections: 0,
+        tracks: 0,
+        persons_now: 0,
+        fps: 0.0,
+        inference_ms: 0.0,
+        restarts: 0,
+        last_error: None,
+    };
+    let stats = Stats {
+        time: 0,
+        boot: Boot(1),
+        uptime_s: 0,
+        resident_bytes: 0,
+        events_stored: 0,
+        events_acked: 0,
+        events_pending: 0,
+        events_lost: 0,
+        events_resent: 0,
+        rejected: Default::default(),
+        connects: 0,
+        cameras: vec![camera.clone()],
+    };
+    let node = NodeId::new("gate-3").unwrap();
+    let node_view = NodeView {
+        node: node.clone(),
+        liveness: Liveness::Up,
+        since: 0.0,
+        why: String::new(),
+        station: Some(station.clone()),
+        problems: vec![],
+        detector: Some(detector.clone()),
+        stats: Some(stats.clone()),
+        events_archived: 0,
+    };
+    let health = Health { status: UpDown::Up, pid: 1, time: 0, boot: Boot(1), epoch: 0, problems: vec![] };
+    let site = Site {
+        site: SiteId::new("yard").unwrap(),
+        time: 0.0,
+        events_archived: 0,
+        events_duplicate: 0,
+        events_missed: 0,
+        rejected: 0,
+        nodes: vec![node_view.clone()],
+    };
+    let twin = Twin { version: String::new(), arch: String::new(), station, cameras: vec![], detector };
+    let seen = SeenEvent::of(event(), node, Boot(1), 1, 0);
+    let expect: Vec<(&str, String)> = vec![
+        ("Health", serde_json::to_string(&health).unwrap()),
+        ("Twin", serde_json::to_string(&twin).unwrap()),
+        ("Stats", serde_json::to_string(&stats).unwrap()),
+        ("CameraStats", serde_json::to_string(&camera).unwrap()),
+        ("Site", serde_json::to_string(&site).unwrap()),
+        ("NodeView", serde_json::to_string(&node_view).unwrap()),
+        ("Recent", serde_json::to_string(&Recent { events: vec![seen.clone()] }).unwrap()),
+        ("SeenEvent", serde_json::to_string(&seen).unwrap()),
+    ];
+    let rows = table("## JSON messages");
+    assert_eq!(rows.len(), expect.len());
+    for (row, (name, json)) in rows.iter().zip(&expect) {
+        assert_eq!(row[0], *name);
+        let fields: Vec<&str> = row[1].split(' ').collect();
+        assert_eq!(fields, keys_in_order(json), "{name}");
+    }
+}
+
+#[test]
+fn the_page_states_every_limit() {
+    let rows: Vec<(String, String)> = table("## Limits").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let expect = [
+        ("NAME_CHARS_MAX", limits::NAME_CHARS_MAX),
+        ("EVENT_ID_CHARS_MAX", limits::EVENT_ID_CHARS_MAX),
+        ("EVENT_BYTES_MAX", limits::EVENT_BYTES_MAX),
+        ("EVENT_ZONES_MAX", limits::EVENT_ZONES_MAX),
+        ("BATCH_EVENTS_MAX", limits::BATCH_EVENTS_MAX),
+        ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX),
+        ("WINDOW_EVENTS_MAX", limits::WINDOW_EVENTS_MAX as usize),
+        ("AHEAD_EVENTS_MAX", limits::AHEAD_EVENTS_MAX as usize),
+        ("ACK_HOLES_MAX", limits::ACK_HOLES_MAX),
+        ("ACK_BYTES_MAX", limits::ACK_BYTES_MAX),
+        ("STATUS_BYTES_MAX", limits::STATUS_BYTES_MAX),
+        ("SOURCES_MAX", limits::SOURCES_MAX),
+        ("NODES_MAX", limits::NODES_MAX),
+        ("RECENT_EVENTS_MAX", limits::RECENT_EVENTS_MAX),
+        ("PACKET_BYTES_MAX", limits::PACKET_BYTES_MAX),
+    ];
+    let expect: Vec<_> = expect.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
+    assert_eq!(rows, expect);
+}
+
+/// The rows of the first table below a heading, without back-ticks, heading row left out.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let at = PAGE.find(heading).unwrap_or_else(|| panic!("PROTOCOL.md has no {heading}"));
+    let lines = PAGE[at..].lines().skip_while(|line| !line.starts_with('|'));
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.replace('`', "").trim().to_owned()).collect();
+    lines.take_while(|line| line.starts_with('|')).skip(2).map(cells).collect()
+}
+
+/// The keys of the outermost object, in the order written.
+fn keys_in_order(json: &str) -> Vec<String> {
+    let (mut keys, mut depth, mut chars) = (Vec::new(), 0, json.chars());
+    while let Some(c) = chars.next() {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            '"' => {
+                let text: String = chars.by_ref().take_while(|c| *c != '"').collect();
+                if depth == 1 && chars.clone().next() == Some(':') {
+                    keys.push(text);
+                }
+            }
+            _ => {}
+        }
+    }
+    keys
+}
