@@ -198,6 +198,11 @@ impl Node {
         self.lost
     }
 
+    /// Events sent more than once in this boot.
+    pub fn resent(&self) -> u64 {
+        self.outbox.resent()
+    }
+
     fn observed(&mut self, event: &Event, out: &mut Vec<Effect>) {
         if self.seq - self.stored >= UNSTORED_EVENTS_MAX {
             self.lost += 1;

@@ -1,6 +1,9 @@
 //! Holds PROTOCOL.md and the golden bytes of protocol version 1 to the code. Old bytes must decode for ever; a change that
 //! breaks them is a new version, not a new golden file.
 
+// Helpers of a test may unwrap as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 
 use picket_shared::codec::{decode, encode};
@@ -178,7 +181,8 @@ fn the_page_lists_every_field_of_every_json_message() {
 
 #[test]
 fn the_page_states_every_limit() {
-    let rows: Vec<(String, String)> = table("## Limits").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let rows: Vec<(String, String)> =
+        table("## Limits").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     let expect = [
         ("NAME_CHARS_MAX", limits::NAME_CHARS_MAX),
         ("EVENT_ID_CHARS_MAX", limits::EVENT_ID_CHARS_MAX),
@@ -204,7 +208,8 @@ fn the_page_states_every_limit() {
 fn table(heading: &str) -> Vec<Vec<String>> {
     let at = PAGE.find(heading).unwrap_or_else(|| panic!("PROTOCOL.md has no {heading}"));
     let lines = PAGE[at..].lines().skip_while(|line| !line.starts_with('|'));
-    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.replace('`', "").trim().to_owned()).collect();
+    let cells =
+        |line: &str| line.trim_matches('|').split('|').map(|cell| cell.replace('`', "").trim().to_owned()).collect();
     lines.take_while(|line| line.starts_with('|')).skip(2).map(cells).collect()
 }
 

@@ -1,1 +1,10 @@
-//! Placeholder.
+//! Whole swarms in one process: the real agent and coordinator cores in a seeded world, and the demo with real processes.
+//!
+//! `world` and what it uses hold no clock, no files and no sockets: the same seed gives the same trace, byte for byte.
+//! `demo` and `bench` start the real binaries and only watch them.
+
+pub mod faults;
+pub mod bus;
+pub mod disk;
+pub mod check;
+pub mod world;
