@@ -15,6 +15,16 @@ pub struct Frame {
     pub rgb: Vec<u8>,
 }
 
+impl Frame {
+    /// Whether the bytes fit the size. Whoever indexes pixels asks this first.
+    pub fn is_whole(&self) -> bool {
+        (self.width as usize)
+            .checked_mul(self.height as usize)
+            .and_then(|pixels| pixels.checked_mul(3))
+            .is_some_and(|bytes| bytes == self.rgb.len())
+    }
+}
+
 /// One box in one frame, in pixels of the source, with its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Detection {

@@ -3,6 +3,7 @@
 //! Modules stand in the order of a frame's path: from the camera to the store and out to the coordinator.
 
 pub mod frame;
+pub mod polygon;
 
 pub mod capture;
 pub mod detect;

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -30,6 +31,14 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         format!("line {line}: {}", plainly(error.message()))
     })
+}
+
+/// Refuses a value outside its range, naming the key and the range; not-a-number is outside every range.
+pub fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), String> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{key} is {value}; give it {} to {}", range.start(), range.end()))
 }
 
 /// Serde lists every known key when one is unknown; a person wants the nearest.
@@ -72,6 +81,13 @@ mod tests {
             assert_eq!(parse::<Sample>(text).unwrap_err(), expect);
         }
         assert!(parse::<Sample>("broker = ").unwrap_err().starts_with("line 1: "));
+    }
+
+    #[test]
+    fn a_value_outside_its_range_is_named_with_the_range() {
+        assert_eq!(within("a_ms", 5, 1..=5), Ok(()));
+        assert_eq!(within("a_ms", 6, 1..=5).unwrap_err(), "a_ms is 6; give it 1 to 5");
+        assert_eq!(within("score", f32::NAN, 0.0..=1.0).unwrap_err(), "score is NaN; give it 0 to 1");
     }
 
     #[test]
