@@ -10,9 +10,17 @@ pub mod detect;
 pub mod gate;
 pub mod mask;
 pub mod observe;
+pub mod pipeline;
 pub mod track;
 
 pub mod node;
 pub mod outbox;
 pub mod recorder;
+
+pub mod annotate;
+pub mod app;
+pub mod config;
+pub mod doctor;
+pub mod facts;
+pub mod report;
 pub mod store;

@@ -145,7 +145,7 @@ impl Node {
     /// Takes one input and appends what must be done to `out`.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Observed(event) => self.observed(&event, out),
+            Input::Observed(event) => self.observe(&event, out),
             Input::Stored(upto) => {
                 assert!(upto <= self.seq, "the store cannot have what was not given to it");
                 self.stored = upto;
@@ -188,6 +188,11 @@ impl Node {
         self.outbox.pending() + (self.seq - self.stored)
     }
 
+    /// Events of this boot that were given a sequence.
+    pub fn observed(&self) -> u64 {
+        self.seq
+    }
+
     /// Events made durable in this boot.
     pub fn stored(&self) -> u64 {
         self.stored
@@ -203,7 +208,7 @@ impl Node {
         self.outbox.resent()
     }
 
-    fn observed(&mut self, event: &Event, out: &mut Vec<Effect>) {
+    fn observe(&mut self, event: &Event, out: &mut Vec<Effect>) {
         if self.seq - self.stored >= UNSTORED_EVENTS_MAX {
             self.lost += 1;
             return;

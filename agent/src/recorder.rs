@@ -148,7 +148,9 @@ impl Work {
     }
 
     fn commit(&mut self) {
-        match self.store.append(self.boot, &self.waiting) {
+        let failed_before = self.problem.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let opened = if failed_before { self.store.reopen() } else { Ok(()) };
+        match opened.and_then(|()| self.store.append(self.boot, &self.waiting)) {
             Ok(()) => {
                 self.commit_due = Instant::now() + COMMIT_INTERVAL;
                 self.report(None);

@@ -70,6 +70,11 @@ impl AgentStore {
         Ok((memory, Found { boot, lanes }))
     }
 
+    /// Opens the memory in `dir` to read it, without beginning a boot.
+    pub fn look(dir: &Path) -> Result<AgentStore, StoreError> {
+        Ok(AgentStore { store: Store::open(dir)?, events: 0, events_kept_max: u64::MAX, oldest: (Boot(0), 0) })
+    }
+
     /// Walks the events of a boot: counts them and finds the gaps.
     fn scan(&mut self, boot: Boot, acked: u64) -> Result<Option<Lane>, StoreError> {
         let (mut stored, mut events, mut gaps) = (None, 0, Vec::new());
@@ -98,6 +103,11 @@ impl AgentStore {
         self.store.sync()?;
         self.events += events.len() as u64;
         Ok(())
+    }
+
+    /// The way back after an error: see [`Store::reopen`].
+    pub fn reopen(&mut self) -> Result<(), StoreError> {
+        self.store.reopen()
     }
 
     /// The encoded events `first..first + count` of a boot; shorter where some are missing.

@@ -77,36 +77,50 @@ impl Batch {
 
 /// An open store. Closing it does not make anything durable; [`Store::sync`] does.
 pub struct Store {
+    /// Absent while [`Store::reopen`] could not open it.
+    open: Option<Open>,
+    dir: PathBuf,
+}
+
+struct Open {
     db: sled::Db,
     /// The file that sled appends to, opened a second time only to sync it.
     file: File,
-    dir: PathBuf,
 }
 
 impl Store {
     /// Opens the store in `dir`, creating both where absent.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
-        let io_error = |error: io::Error| of_io(dir, &error);
-        std::fs::create_dir_all(dir).map_err(io_error)?;
-        let opened =
-            guarded(dir, || sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None).open());
-        let db = opened?;
+        let mut store = Store { open: None, dir: dir.to_owned() };
+        store.reopen()?;
+        Ok(store)
+    }
+
+    /// Opens the store anew. After one failed write sled refuses every other for good, even when the disk has room again;
+    /// this is the way back. What was not synced may be there or not, as after a crash.
+    pub fn reopen(&mut self) -> Result<(), StoreError> {
+        // The old one holds the lock.
+        self.open = None;
+        let dir = self.dir.clone();
+        let io_error = |error: io::Error| of_io(&dir, &error);
+        std::fs::create_dir_all(&dir).map_err(io_error)?;
+        let config = sled::Config::new().path(&dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let db = guarded(&dir, || config.open())?;
         let file = File::open(dir.join("db")).map_err(io_error)?;
-        let store = Store { db, file, dir: dir.to_owned() };
-        match store.get(FORMAT_KEY)?.as_deref() {
-            Some([FORMAT]) => {}
-            Some([newer]) => return Err(StoreError::Newer(dir.to_owned(), *newer)),
-            Some(_) => return Err(StoreError::Damaged(dir.to_owned(), "its format number is unreadable".into())),
+        self.open = Some(Open { db, file });
+        match self.get(FORMAT_KEY)?.as_deref() {
+            Some([FORMAT]) => Ok(()),
+            Some([newer]) => Err(StoreError::Newer(dir, *newer)),
+            Some(_) => Err(StoreError::Damaged(dir, "its format number is unreadable".into())),
             None => {
                 let mut first = Batch::default();
                 first.put(FORMAT_KEY, &[FORMAT]);
-                store.write(first)?;
-                store.sync()?;
+                self.write(first)?;
+                self.sync()?;
                 // A new file is durable only once its directory entry is.
-                File::open(dir).and_then(|entry| entry.sync_all()).map_err(io_error)?;
+                File::open(&dir).and_then(|entry| entry.sync_all()).map_err(io_error)
             }
         }
-        Ok(store)
     }
 
     /// Applies all changes or none. They can be read at once and are durable after the next [`Store::sync`].
@@ -114,18 +128,21 @@ impl Store {
         if let Some(bytes) = batch.too_large {
             return Err(StoreError::ValueTooLarge(bytes));
         }
-        guarded(&self.dir, || self.db.apply_batch(batch.inner))
+        let db = &self.opened()?.db;
+        guarded(&self.dir, || db.apply_batch(batch.inner))
     }
 
     /// Makes every earlier write survive a power cut.
     pub fn sync(&self) -> Result<(), StoreError> {
-        guarded(&self.dir, || self.db.flush())?;
-        self.file.sync_data().map_err(|error| of_io(&self.dir, &error))
+        let Open { db, file } = self.opened()?;
+        guarded(&self.dir, || db.flush())?;
+        file.sync_data().map_err(|error| of_io(&self.dir, &error))
     }
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = guarded(&self.dir, || self.db.get(key))?;
+        let db = &self.opened()?.db;
+        let found = guarded(&self.dir, || db.get(key))?;
         found.map(|stored| self.checked(key, &stored)).transpose()
     }
 
@@ -134,12 +151,16 @@ impl Store {
         &'a self,
         keys: impl RangeBounds<Vec<u8>> + 'a,
     ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + 'a {
-        let mut items = self.db.range(keys);
+        let mut items = self.opened().map(|open| open.db.range(keys)).map_err(Some);
         let mut failed = false;
         std::iter::from_fn(move || {
             if failed {
                 return None;
             }
+            let items = match &mut items {
+                Ok(items) => items,
+                Err(closed) => return closed.take().map(Err),
+            };
             let item = guarded(&self.dir, || items.next().transpose()).transpose()?;
             let item = item.and_then(|(key, stored)| Ok((key.to_vec(), self.checked(&key, &stored)?)));
             failed = item.is_err();
@@ -149,7 +170,13 @@ impl Store {
 
     /// Bytes on disk.
     pub fn size_on_disk_bytes(&self) -> u64 {
-        self.db.size_on_disk().unwrap_or(0)
+        self.opened().ok().and_then(|open| open.db.size_on_disk().ok()).unwrap_or(0)
+    }
+
+    fn opened(&self) -> Result<&Open, StoreError> {
+        self.open
+            .as_ref()
+            .ok_or_else(|| StoreError::Disk(self.dir.clone(), "the store is closed after an error".into()))
     }
 
     fn checked(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, StoreError> {
@@ -237,14 +264,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         put(&store, b"k", b"value");
-        let mut stored = store.db.get(b"k").unwrap().unwrap().to_vec();
+        let mut stored = store.opened().unwrap().db.get(b"k").unwrap().unwrap().to_vec();
         stored[6] ^= 1;
-        store.db.insert(b"k", stored).unwrap();
+        store.opened().unwrap().db.insert(b"k", stored).unwrap();
         assert!(matches!(store.get(b"k"), Err(StoreError::Damaged(..))));
         // The right bytes under the wrong key are as wrong.
         put(&store, b"k", b"value");
-        let moved = store.db.get(b"k").unwrap().unwrap();
-        store.db.insert(b"l", moved).unwrap();
+        let moved = store.opened().unwrap().db.get(b"k").unwrap().unwrap();
+        store.opened().unwrap().db.insert(b"l", moved).unwrap();
         assert!(matches!(store.get(b"l"), Err(StoreError::Damaged(..))));
     }
 

@@ -71,7 +71,14 @@ impl Bus {
     }
 
     /// Takes a message; what will arrive, and after how long.
-    pub fn publish(&mut self, from: Client, topic: Topic, payload: Vec<u8>, rng: &mut Rng, faults: &Faults) -> Vec<(u64, Parcel)> {
+    pub fn publish(
+        &mut self,
+        from: Client,
+        topic: Topic,
+        payload: Vec<u8>,
+        rng: &mut Rng,
+        faults: &Faults,
+    ) -> Vec<(u64, Parcel)> {
         if !self.connections.contains_key(&from) || rng.f64() < faults.loss {
             return Vec::new();
         }

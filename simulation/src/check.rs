@@ -58,7 +58,9 @@ impl Ledger {
         // Below the last watermark everything was checked before, so looking at the top is enough and keeps this cheap.
         let recent = ack.watermark.saturating_sub(2 * picket_shared::limits::AHEAD_EVENTS_MAX);
         match (recent + 1..=ack.watermark).find(|seq| !has(*seq)) {
-            Some(seq) => Err(format!("{node} boot {} was acknowledged {}, and {seq} is not durable", ack.boot, ack.watermark)),
+            Some(seq) => {
+                Err(format!("{node} boot {} was acknowledged {}, and {seq} is not durable", ack.boot, ack.watermark))
+            }
             None => Ok(()),
         }
     }

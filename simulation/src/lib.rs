@@ -3,8 +3,11 @@
 //! `world` and what it uses hold no clock, no files and no sockets: the same seed gives the same trace, byte for byte.
 //! `demo` and `bench` start the real binaries and only watch them.
 
-pub mod faults;
 pub mod bus;
-pub mod disk;
 pub mod check;
+pub mod disk;
+pub mod faults;
 pub mod world;
+
+pub mod bench;
+pub mod demo;

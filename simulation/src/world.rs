@@ -199,7 +199,8 @@ impl World {
             world.after(0, Happening::Restart(Client::Agent(index)));
             world.after(1, Happening::Sense(index));
         }
-        for (every_ms, what) in [(plan.faults.cut_every_ms, Happening::Cut), (plan.faults.broker_amnesia_every_ms, Happening::Amnesia)]
+        for (every_ms, what) in
+            [(plan.faults.cut_every_ms, Happening::Cut), (plan.faults.broker_amnesia_every_ms, Happening::Amnesia)]
         {
             if every_ms > 0 {
                 world.after(every_ms, what);
@@ -226,7 +227,8 @@ impl World {
             }
         }
         self.ledger.complete(&self.coordinator.archive)?;
-        let duplicates = self.coordinator.duplicates + self.coordinator.alive.as_ref().map_or(0, |c| c.counters().events_duplicate);
+        let duplicates =
+            self.coordinator.duplicates + self.coordinator.alive.as_ref().map_or(0, |c| c.counters().events_duplicate);
         Ok(Outcome {
             trace_hash: self.trace.hash,
             steps,
@@ -366,7 +368,10 @@ impl World {
             node::Effect::Send(Send { boot, base, first, count }) => {
                 let events: Vec<_> = agent.disk.read(boot, first, count).into_iter().map(ByteBuf::from).collect();
                 if events.len() as u64 != count {
-                    return Err(format!("n{index} would send {first}+{count} of boot {boot}, and has {}", events.len()));
+                    return Err(format!(
+                        "n{index} would send {first}+{count} of boot {boot}, and has {}",
+                        events.len()
+                    ));
                 }
                 let batch = codec::encode(&EventBatch { boot, base, first, events }).map_err(|e| e.to_string())?;
                 self.publish(me, Topic::Events(node_name(index)), batch);

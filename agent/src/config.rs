@@ -1,0 +1,318 @@
+//! The agent's configuration: one TOML file, or nothing but a source on the command line.
+//!
+//! Every key has a default but the source. Each part checks its own values; this file only puts them together and names
+//! what is wrong.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use picket_shared::config::{load, within};
+use picket_shared::exit::{Exit, Failure};
+use picket_shared::ids::{CameraId, NodeId, SiteId, StationId};
+use picket_shared::limits::SOURCES_MAX;
+use picket_shared::mqtt::BrokerUrl;
+use serde::Deserialize;
+
+use crate::capture::{self, Pace, SourceUrl};
+use crate::observe::{Zone, Zones};
+use crate::{detect, gate, mask, observe, polygon, track};
+
+/// One agent, as configured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The site: agents of one site share a coordinator.
+    pub site: SiteId,
+    /// This device's name at the site; the machine's host name by default.
+    pub node: NodeId,
+    /// The place it watches; the node's name by default.
+    pub station: Option<StationId>,
+    /// Where it remembers.
+    pub data_dir: PathBuf,
+    /// The broker.
+    pub mqtt: Mqtt,
+    /// What is kept on the device.
+    pub store: Store,
+    /// The detector.
+    pub detector: detect::Config,
+    /// The tracker of every camera.
+    pub track: track::Config,
+    /// When something is worth telling.
+    pub observe: observe::Config,
+    /// The cameras.
+    #[serde(rename = "camera")]
+    pub cameras: Vec<Camera>,
+}
+
+/// The broker's part of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mqtt {
+    /// Where it is.
+    pub broker: BrokerUrl,
+}
+
+/// The store's part of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// Events kept after the archive has them. Too high fills the disk (about 1 KiB each); too low leaves nothing to look
+    /// up. What the archive does not have is kept whatever this says.
+    pub events_kept_max: u64,
+}
+
+/// One camera, as configured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Camera {
+    /// Its name.
+    pub name: CameraId,
+    /// See [`capture::Config::source`].
+    pub source: SourceUrl,
+    /// See [`capture::Config::pace`].
+    #[serde(default)]
+    pub pace: Pace,
+    /// See [`capture::Config::start_s`].
+    #[serde(default)]
+    pub start_s: f64,
+    /// See [`capture::Config::repeat`].
+    #[serde(default)]
+    pub repeat: bool,
+    /// See [`capture::Config::crop`].
+    pub crop: Option<[u32; 4]>,
+    /// See [`capture::Config::stall_timeout_s`].
+    #[serde(default = "capture::default_stall_timeout_s")]
+    pub stall_timeout_s: f64,
+    /// See [`capture::Config::decoder`].
+    pub decoder: Option<Vec<String>>,
+    /// The motion test.
+    #[serde(default)]
+    pub gate: gate::Config,
+    /// Privacy zones: blacked out before anything else sees the picture.
+    #[serde(default, rename = "mask")]
+    pub masks: Vec<MaskZone>,
+    /// Zones that events name.
+    #[serde(default, rename = "zone")]
+    pub zones: Vec<Zone>,
+}
+
+/// One privacy zone.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskZone {
+    /// Its corners, in fractions of the picture.
+    pub polygon: polygon::Polygon,
+}
+
+/// What the command line may say in place of the file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Overrides {
+    /// A video file, rtsp:// or http:// address to watch, in place of the configured cameras
+    #[arg(long)]
+    pub source: Option<String>,
+    /// This device's name at the site
+    #[arg(long)]
+    pub node: Option<NodeId>,
+    /// The place it watches
+    #[arg(long)]
+    pub station: Option<StationId>,
+    /// The site
+    #[arg(long)]
+    pub site: Option<SiteId>,
+    /// The broker, as mqtt://host:1883
+    #[arg(long, value_parser = broker_url)]
+    pub broker: Option<BrokerUrl>,
+    /// Where it remembers
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+}
+
+fn broker_url(text: &str) -> Result<BrokerUrl, String> {
+    BrokerUrl::try_from(text.to_owned())
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            site: SiteId::new("site").expect("a constant name"),
+            node: host_name(),
+            station: None,
+            data_dir: default_data_dir(),
+            mqtt: Mqtt::default(),
+            store: Store::default(),
+            detector: detect::Config::default(),
+            track: track::Config::default(),
+            observe: observe::Config::default(),
+            cameras: Vec::new(),
+        }
+    }
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Mqtt { broker: BrokerUrl { host: "127.0.0.1".into(), port: 1883 } }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store { events_kept_max: 100_000 }
+    }
+}
+
+impl Config {
+    /// The configuration of a file, if one is given, under what the command line says.
+    pub fn read(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Failure> {
+        let mut config = path.map_or_else(|| Ok(Config::default()), load::<Config>)?;
+        let Overrides { source, node, station, site, broker, data_dir } = overrides.clone();
+        if let Some(source) = source {
+            config.cameras = vec![Camera::of_source(source)];
+        }
+        config.node = node.unwrap_or(config.node);
+        config.station = station.or(config.station);
+        config.site = site.unwrap_or(config.site);
+        config.mqtt.broker = broker.unwrap_or(config.mqtt.broker);
+        config.data_dir = data_dir.unwrap_or(config.data_dir);
+        config.check().map_err(|what| {
+            let from = path.map_or_else(|| "the command line".to_owned(), |path| path.display().to_string());
+            Failure::new(Exit::Config, format!("configuration {from}: {what}"))
+        })?;
+        Ok(config)
+    }
+
+    /// The `[detector]` of a file, or the default.
+    pub fn detector(path: Option<&Path>) -> Result<detect::Config, Failure> {
+        Ok(path.map_or_else(|| Ok(Config::default()), load::<Config>)?.detector)
+    }
+
+    /// The place that is watched.
+    pub fn station(&self) -> StationId {
+        let of_node = || StationId::new(self.node.as_str()).expect("a node's name is a station's name");
+        self.station.clone().unwrap_or_else(of_node)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.cameras.is_empty() {
+            return Err("no camera; add a [[camera]] with a name and a source, or give --source".into());
+        }
+        if self.cameras.len() > SOURCES_MAX {
+            return Err(format!("{} cameras and at most {SOURCES_MAX}; run a second agent", self.cameras.len()));
+        }
+        let names: BTreeSet<_> = self.cameras.iter().map(|camera| &camera.name).collect();
+        if names.len() < self.cameras.len() {
+            return Err("two cameras have the same name; rename one".into());
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            return Err("data_dir is empty; name a directory that this program may write to".into());
+        }
+        within("store.events_kept_max", self.store.events_kept_max, 0..=10_000_000)?;
+        self.detector.check()?;
+        self.track.check()?;
+        self.observe.check()?;
+        for camera in &self.cameras {
+            camera.check().map_err(|what| format!("camera \"{}\": {what}", camera.name))?;
+        }
+        Ok(())
+    }
+}
+
+impl Camera {
+    /// A camera with everything but its source at its default.
+    fn of_source(source: String) -> Camera {
+        let capture::Config { source, pace, start_s, repeat, crop, stall_timeout_s, decoder } = capture::Config::new(source);
+        let name = CameraId::new("camera").expect("a constant name");
+        let (gate, masks, zones) = Default::default();
+        Camera { name, source, pace, start_s, repeat, crop, stall_timeout_s, decoder, gate, masks, zones }
+    }
+
+    /// The capture stage's part.
+    pub fn capture(&self) -> capture::Config {
+        capture::Config {
+            source: self.source.clone(),
+            pace: self.pace,
+            start_s: self.start_s,
+            repeat: self.repeat,
+            crop: self.crop,
+            stall_timeout_s: self.stall_timeout_s,
+            decoder: self.decoder.clone(),
+        }
+    }
+
+    /// The mask stage's part.
+    pub fn mask(&self) -> mask::Config {
+        mask::Config { polygons: self.masks.iter().map(|zone| zone.polygon.clone()).collect() }
+    }
+
+    /// The zones, checked.
+    pub fn zones(&self) -> Result<Zones, String> {
+        Zones::new(self.zones.clone())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.capture().check()?;
+        self.gate.check()?;
+        self.mask().check()?;
+        self.zones().map(|_| ())
+    }
+}
+
+/// The machine's name where it is one of ours, and `node` otherwise.
+fn host_name() -> NodeId {
+    let named = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let plain = named.and_then(|name| NodeId::new(name.trim().to_ascii_lowercase()).ok());
+    plain.unwrap_or_else(|| NodeId::new("node").expect("a constant name"))
+}
+
+/// systemd's state directory where it made one, else the user's.
+fn default_data_dir() -> PathBuf {
+    if let Some(given) = std::env::var_os("STATE_DIRECTORY") {
+        return given.into();
+    }
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(home);
+    base.map_or_else(|| "/var/lib/picket-agent".into(), |base| base.join("picket-agent"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(Some(&path), &Overrides::default())
+    }
+
+    const CAMERA: &str = "[[camera]]\nname = \"front\"\nsource = \"file:/v.mp4\"\n";
+
+    #[test]
+    fn a_source_on_the_command_line_is_enough() {
+        let config = Config::read(None, &Overrides { source: Some("/v.mp4".into()), ..Overrides::default() }).unwrap();
+        assert_eq!(config.cameras.len(), 1);
+        assert_eq!(config.station().as_str(), config.node.as_str());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_remedy() {
+        for (text, expect) in [
+            ("", "add a [[camera]]"),
+            ("nod = \"a\"", "unknown key \"nod\"; did you mean \"node\"?"),
+            ("node = \"A B\"", "a-z 0-9"),
+            ("[mqtt]\nbroker = \"broker:1883\"", "mqtt://host:1883"),
+            ("[detector]\nthreads = -1", "expected usize"),
+            (&format!("{CAMERA}{CAMERA}"), "the same name"),
+            (&format!("{CAMERA}start_s = -2.0"), "camera \"front\": start_s is -2"),
+            (&format!("{CAMERA}crop = [0, 0, 0, 5]"), "crop is"),
+            (&format!("{CAMERA}sauce = 1"), "did you mean \"source\"?"),
+            (&format!("{CAMERA}[camera.gate]\nthreshold = nan"), "gate.threshold is NaN"),
+            (&format!("{CAMERA}[[camera.mask]]\npolygon = [[0.0, 0.0]]"), "a polygon has 1 points"),
+            ("[store]\nevents_kept_max = 99000000000\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "store.events_kept_max is"),
+            ("data_dir = \"\"\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "data_dir is empty"),
+        ] {
+            let failure = read(text).unwrap_err();
+            assert_eq!(failure.exit, Exit::Config);
+            assert!(failure.sentence.contains(expect), "{text:?} gave {:?}", failure.sentence);
+        }
+    }
+}

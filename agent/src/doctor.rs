@@ -1,0 +1,168 @@
+//! `picket-agent doctor`: tries everything an agent needs, one line each, with the remedy where something is missing.
+//!
+//! Each check does the real thing (takes a frame, runs the model, connects) and undoes it. It publishes nothing in the
+//! node's name, and works beside a running agent.
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use picket_shared::exit::Exit;
+use picket_shared::mqtt::{self, LinkEvent, LinkOptions};
+use picket_shared::store::{Store, StoreError};
+
+use crate::capture::{self, Mailbox, Pace};
+use crate::config::{Camera, Config};
+use crate::detect::Detector;
+use crate::frame::{Detection, Frame};
+
+/// A camera behind a slow network gives its first frame within this.
+const FIRST_FRAME: Duration = Duration::from_secs(15);
+const BROKER_ANSWER: Duration = Duration::from_secs(6);
+/// Below this, a day of events and the logs may not fit.
+const FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
+
+/// How a check came out.
+enum Finding {
+    /// It works; what was seen.
+    Fine(String),
+    /// It works, and will not for long.
+    Doubtful(String),
+    /// It does not work; a sentence with the remedy.
+    Broken(String),
+}
+
+use Finding::{Broken, Doubtful, Fine};
+
+/// Runs every check. The exit code is 0 if nothing is broken.
+pub async fn run(config: &Config) -> ExitCode {
+    let mut broken = 0;
+    let mut show = |what: &str, finding: Finding| {
+        let (mark, text) = match finding {
+            Fine(seen) => ("ok   ", seen),
+            Doubtful(why) => ("warn ", why),
+            Broken(why) => {
+                broken += 1;
+                ("FAIL ", why)
+            }
+        };
+        println!("{mark} {what:<12} {text}");
+    };
+    for camera in &config.cameras {
+        show(&format!("camera {}", camera.name), check_camera(camera));
+    }
+    show("decoder", check_decoder(config));
+    let (runtime, model) = check_detector(config);
+    show("onnxruntime", runtime);
+    show("model", model);
+    show("broker", check_broker(config).await);
+    show("disk", check_disk(config));
+    show("clock", check_clock());
+    if broken == 0 {
+        println!("everything that an agent needs is here");
+        ExitCode::SUCCESS
+    } else {
+        println!("{broken} of the above must be put right first");
+        ExitCode::FAILURE
+    }
+}
+
+fn check_camera(camera: &Camera) -> Finding {
+    let mailbox = Mailbox::new(1);
+    let one_frame = capture::Config { pace: Pace::Max, ..camera.capture() };
+    let began = Instant::now();
+    let source = capture::start(0, camera.name.clone(), one_frame, Some(1), mailbox.clone());
+    match mailbox.take(FIRST_FRAME) {
+        Ok((_, frame)) => {
+            Fine(format!("{}x{} after {} ms", frame.width, frame.height, began.elapsed().as_millis()))
+        }
+        Err(_) => Broken(match (source.failure(), source.snapshot().last_error) {
+            (Some(failure), _) => failure.sentence,
+            (None, Some(error)) => error,
+            (None, None) => format!("no frame within {} s; check the address and the camera", FIRST_FRAME.as_secs()),
+        }),
+    }
+}
+
+fn check_decoder(config: &Config) -> Finding {
+    let own = config.cameras.iter().filter_map(|camera| camera.decoder.as_ref()?.first()).next();
+    let program = own.map_or("ffmpeg", String::as_str);
+    let flag = if own.is_some() { "--version" } else { "-version" };
+    match Command::new(program).arg(flag).output() {
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            Fine(text.lines().next().unwrap_or(program).chars().take(60).collect())
+        }
+        Err(error) => Broken(format!("{program} cannot be started ({error}); install it: apt-get install ffmpeg")),
+    }
+}
+
+fn check_detector(config: &Config) -> (Finding, Finding) {
+    let mut detector = match Detector::load(&config.detector) {
+        Ok(detector) => detector,
+        Err(failure) if failure.exit == Exit::Runtime => {
+            return (Broken(failure.sentence), Doubtful("cannot be tried without onnxruntime".into()));
+        }
+        Err(failure) => return (Fine("loaded".into()), Broken(failure.sentence)),
+    };
+    let twin = detector.twin();
+    let passed_over: Vec<_> = twin.passed_over.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    let seen = format!("{} on {}, {} thread(s)", twin.runtime, twin.provider, twin.threads);
+    let runtime = if passed_over.is_empty() { Fine(seen) } else { Doubtful(format!("{seen}; not {}", passed_over.join(", "))) };
+
+    let grey = Frame { taken_ms: 0, width: 768, height: 576, rgb: vec![128; 768 * 576 * 3] };
+    let mut found: Vec<Detection> = Vec::new();
+    let model = match detector.detect(&grey, &mut found) {
+        Ok(timing) => Fine(format!("{} ({}), {:.1} ms a frame", twin.model, twin.layout, timing.run.as_secs_f64() * 1000.0)),
+        Err(error) => Broken(format!("{error}; choose another model")),
+    };
+    (runtime, model)
+}
+
+async fn check_broker(config: &Config) -> Finding {
+    let broker = &config.mqtt.broker;
+    let (link, mut events) = mqtt::open(LinkOptions {
+        broker: broker.clone(),
+        // Not the agent's own: the two would throw each other out.
+        client_id: format!("picket-{}-{}-doctor", config.site, config.node),
+        will: None,
+        filters: vec![],
+    });
+    let finding = match tokio::time::timeout(BROKER_ANSWER, events.recv()).await {
+        Ok(Some(LinkEvent::Down(reason))) => Broken(reason),
+        Ok(_) => Fine(format!("{broker} takes connections")),
+        Err(_) => Broken(format!("{broker} does not answer; check the address and any firewall")),
+    };
+    link.close();
+    finding
+}
+
+fn check_disk(config: &Config) -> Finding {
+    let dir = config.data_dir.join("store");
+    match Store::open(&dir) {
+        Ok(_) | Err(StoreError::InUse(_)) => {}
+        Err(error) => return Broken(error.to_string()),
+    }
+    match rustix::fs::statvfs(&config.data_dir) {
+        Ok(disk) => {
+            let free_bytes = disk.f_bavail * disk.f_frsize;
+            let seen = format!("{} has {} MiB free", config.data_dir.display(), free_bytes / (1024 * 1024));
+            if free_bytes < FREE_BYTES_MIN { Doubtful(format!("{seen}; make room")) } else { Fine(seen) }
+        }
+        Err(error) => Broken(format!("{} answers: {error}; check the disk", config.data_dir.display())),
+    }
+}
+
+fn check_clock() -> Finding {
+    let now = SystemTime::now();
+    let built = std::env::current_exe().and_then(|program| program.metadata()?.modified());
+    // A board without a battery wakes up in 1970 or at its image's date, before this program was installed.
+    if built.is_ok_and(|built| now < built) {
+        return Broken("the clock is earlier than this program's own file; set it: timedatectl set-ntp true".into());
+    }
+    let year = 1970 + now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) / 31_556_952;
+    if std::path::Path::new("/run/systemd/timesync/synchronized").exists() {
+        Fine(format!("{year}, synchronised"))
+    } else {
+        Fine(format!("{year}; whether it is synchronised is not known here"))
+    }
+}

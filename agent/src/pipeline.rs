@@ -1,0 +1,214 @@
+//! The frame path from the mailbox to the events: mask → gate → detect → track → observe, for all cameras on one thread.
+//!
+//! One thread runs one inference session for all streams; cameras take turns. It drops nothing: a frame that it takes is
+//! either gated (counted) or detected. It reads no clock but the frames' own, and stores and sends nothing.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use picket_shared::event::Event;
+
+use crate::capture::{Mailbox, NoFrame};
+use crate::detect::Detector;
+use crate::frame::{Detection, Frame};
+use crate::gate::{Gate, Verdict};
+use crate::mask::Mask;
+use crate::observe::Observer;
+use crate::track::{State, Tracker};
+
+/// How long the thread sleeps at most when no frame comes, before it shows that it is alive.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// What one camera's frames go through, with its own state.
+pub struct Stage {
+    /// Privacy zones.
+    pub mask: Mask,
+    /// The motion test.
+    pub gate: Gate,
+    /// The tracker.
+    pub tracker: Tracker,
+    /// What is worth telling.
+    pub observer: Observer,
+    /// What has been counted.
+    pub meter: Arc<Meter>,
+}
+
+/// Counters of one camera's frame path, read by others while it runs.
+#[derive(Debug, Default)]
+pub struct Meter {
+    counts: Mutex<Counts>,
+}
+
+/// See [`picket_shared::status::CameraStats`] for the meanings.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counts {
+    /// Frames that the gate kept back.
+    pub frames_gated: u64,
+    /// Frames that were detected.
+    pub frames_detected: u64,
+    /// Frames that the detector refused.
+    pub frames_refused: u64,
+    /// Boxes found.
+    pub detections: u64,
+    /// Tracks begun and confirmed.
+    pub tracks: u64,
+    /// Confirmed tracks in the last frame.
+    pub persons_now: u32,
+    /// Time spent in `session.run`.
+    pub inference: Duration,
+}
+
+impl Meter {
+    /// The counters now.
+    pub fn read(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What the thread shows while it works.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// Set from outside to end it.
+    pub stop: AtomicBool,
+    /// Grows as long as it is alive, frames or not.
+    pub beats: AtomicU64,
+}
+
+/// How fast the frame path was, against the raw limit of the same session in the same thread.
+#[derive(Debug, Default, Clone, Copy, serde::Serialize, serde::Deserialize)]
+pub struct Speed {
+    /// Frames through the whole path.
+    pub frames: u64,
+    /// From the first frame taken to the last one finished.
+    pub seconds: f64,
+    /// Frames a second through the whole path.
+    pub path_fps: f64,
+    /// Calls of `session.run` a second in a tight loop, before and after: the raw limit.
+    pub raw_fps: f64,
+    /// `path_fps / raw_fps`.
+    pub ratio: f64,
+    /// From the start of the process to the first frame's detections.
+    pub first_detection_ms: f64,
+}
+
+/// The frame path of one agent.
+pub struct Pipeline {
+    /// Where frames come from.
+    pub mailbox: Mailbox,
+    /// The detector, shared by all cameras.
+    pub detector: Detector,
+    /// The stages, by the camera's index in the mailbox.
+    pub stages: Vec<Stage>,
+    /// The process's start, for [`Speed::first_detection_ms`].
+    pub started: Instant,
+    /// Raw runs to measure before the first frame and after the last; 0 measures nothing.
+    pub raw_runs: u32,
+}
+
+impl Pipeline {
+    /// Runs until every source has ended or `pulse.stop` is set. Events come out in order; at the end open ones are ended.
+    pub fn run(mut self, pulse: &Pulse, mut tell: impl FnMut(Event)) -> Speed {
+        let (mut detections, mut events) = (Vec::new(), Vec::new());
+        let mut speed = Speed::default();
+        let mut raw = Raw::default();
+        let mut clock: Option<(Instant, Instant)> = None;
+        let mut last_taken_ms = vec![0; self.stages.len()];
+        while !pulse.stop.load(Ordering::Relaxed) {
+            pulse.beats.fetch_add(1, Ordering::Relaxed);
+            let (camera, mut frame) = match self.mailbox.take(IDLE) {
+                Ok(taken) => taken,
+                Err(NoFrame::TimedOut) => continue,
+                Err(NoFrame::Ended) => break,
+            };
+            if clock.is_none() && self.raw_runs > 0 {
+                // The first frame only warms up: the session has its tensors, and the raw loop something to run on.
+                if self.detector.detect(&frame, &mut detections).is_ok() {
+                    speed.first_detection_ms = self.started.elapsed().as_secs_f64() * 1000.0;
+                    raw.measure(&mut self.detector, self.raw_runs);
+                }
+            }
+            let (began, _) = *clock.get_or_insert_with(|| (Instant::now(), Instant::now()));
+            last_taken_ms[camera] = frame.taken_ms;
+            self.stages[camera].pass(&mut self.detector, &mut frame, &mut detections, &mut events);
+            events.drain(..).for_each(&mut tell);
+            if speed.first_detection_ms == 0.0 {
+                speed.first_detection_ms = self.started.elapsed().as_secs_f64() * 1000.0;
+            }
+            self.mailbox.recycle(camera, frame);
+            speed.frames += 1;
+            clock = Some((began, Instant::now()));
+        }
+        for (stage, taken_ms) in self.stages.iter_mut().zip(last_taken_ms) {
+            stage.observer.finish(taken_ms, &mut events);
+            stage.meter.add(|counts| counts.persons_now = 0);
+        }
+        events.drain(..).for_each(&mut tell);
+        if self.raw_runs > 0 && speed.frames > 0 {
+            raw.measure(&mut self.detector, self.raw_runs);
+        }
+        speed.close(clock, &raw);
+        speed
+    }
+}
+
+impl Stage {
+    fn pass(&mut self, detector: &mut Detector, frame: &mut Frame, detections: &mut Vec<Detection>, events: &mut Vec<Event>) {
+        self.mask.apply(frame);
+        if self.gate.decide(frame.taken_ms, frame, self.tracker.alive()) == Verdict::Skip {
+            self.meter.add(|counts| counts.frames_gated += 1);
+            return;
+        }
+        let timing = match detector.detect(frame, detections) {
+            Ok(timing) => timing,
+            Err(error) => {
+                tracing::warn!("a frame was not detected: {error}");
+                return self.meter.add(|counts| counts.frames_refused += 1);
+            }
+        };
+        let tracks = self.tracker.step(frame.taken_ms, detections);
+        let persons_now = tracks.iter().filter(|track| track.state != State::Tentative).count() as u32;
+        self.observer.step(frame.taken_ms, (frame.width, frame.height), tracks, events);
+        let confirmed = self.tracker.counts().tracks_confirmed;
+        self.meter.add(|counts| {
+            counts.frames_detected += 1;
+            counts.detections += detections.len() as u64;
+            counts.tracks = confirmed;
+            counts.persons_now = persons_now;
+            counts.inference += timing.run;
+        });
+    }
+}
+
+#[derive(Default)]
+struct Raw {
+    runs: u32,
+    took: Duration,
+}
+
+impl Raw {
+    fn measure(&mut self, detector: &mut Detector, runs: u32) {
+        let began = Instant::now();
+        for _ in 0..runs {
+            if let Err(error) = detector.run_raw() {
+                return tracing::warn!("the raw limit was not measured: {error}");
+            }
+        }
+        self.runs += runs;
+        self.took += began.elapsed();
+    }
+}
+
+impl Speed {
+    fn close(&mut self, clock: Option<(Instant, Instant)>, raw: &Raw) {
+        let rate = |count: f64, seconds: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
+        self.seconds = clock.map_or(0.0, |(began, ended)| (ended - began).as_secs_f64());
+        self.path_fps = rate(self.frames as f64, self.seconds);
+        self.raw_fps = rate(f64::from(raw.runs), raw.took.as_secs_f64());
+        self.ratio = rate(self.path_fps, self.raw_fps);
+    }
+}
