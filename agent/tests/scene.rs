@@ -1,5 +1,8 @@
 //! A scripted scene, from detections to events: two people cross, and one is hidden meanwhile.
 
+// A test may unwrap; clippy's own exception knows only functions that are marked as tests.
+#![allow(clippy::unwrap_used)]
+
 use picket_agent::frame::{Area, Detection};
 use picket_agent::observe::{self, Identity, Observer, Zone, Zones};
 use picket_agent::polygon::Polygon;
