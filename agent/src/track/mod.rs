@@ -66,7 +66,7 @@ impl Default for Config {
             iou_tentative_min: 0.3,
             hits_min: 3,
             lost_ms: 2_000,
-            nominal_interval_ms: 40,
+            nominal_interval_ms: 100,
             tracks_max: 100,
         }
     }

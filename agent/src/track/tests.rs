@@ -70,7 +70,7 @@ fn what_a_score_is_good_for() {
 fn a_high_detection_takes_the_track_before_a_low_one_that_fits_better() {
     let start = [at(100.0, 100.0, 0.8)];
     let mut tracker = Tracker::new(Config::default());
-    follow(&mut tracker, &[&start; 3]);
+    follow(&mut tracker, &[&start[..]; 3]);
     let tracks = tracker.step(1_400, &[at(100.0, 100.0, 0.2), at(110.0, 100.0, 0.7)]);
     assert_eq!(tracks.iter().map(|track| (track.id, track.score)).collect::<Vec<_>>(), [(1, 0.7)]);
 }

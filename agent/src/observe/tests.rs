@@ -1,0 +1,336 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::frame::Detection;
+use crate::polygon::Polygon;
+use crate::track::{self, Tracker};
+use picket_shared::ids::ZoneId;
+use picket_shared::limits::EVENT_ZONES_MAX;
+use proptest::prelude::*;
+
+const SIZE: (u32, u32) = (640, 480);
+const FRAME_MS: u64 = 100;
+
+fn identity() -> Identity {
+    Identity {
+        node: NodeId::new("node-1").unwrap(),
+        boot: Boot(1_700_000_000),
+        station: StationId::new("gate").unwrap(),
+        camera: CameraId::new("cam").unwrap(),
+        model: "0123456789ab".into(),
+        precision: Precision::Fp32,
+    }
+}
+
+fn zone(name: &str, x1: f64, x2: f64) -> Zone {
+    let polygon = Polygon::new(vec![[x1, 0.0], [x2, 0.0], [x2, 1.0], [x1, 1.0]]).unwrap();
+    Zone { name: ZoneId::new(name).unwrap(), polygon }
+}
+
+fn observer(config: Config) -> Observer {
+    let zones = Zones::new(vec![zone("left", 0.0, 0.5), zone("right", 0.5, 1.0)]).unwrap();
+    Observer::new(identity(), zones, config)
+}
+
+/// A confirmed track with its foot at `x`.
+fn seen(id: u64, x: f32, score: f32) -> Track {
+    let area = Area { x1: x - 20.0, y1: 300.0, x2: x + 20.0, y2: 400.0 };
+    Track { id, area, score, state: State::Confirmed, hits: 3, start_ms: 900, last_seen_ms: 1_000 }
+}
+
+fn joined(zones: &[ZoneId]) -> String {
+    zones.iter().map(ZoneId::as_str).collect::<Vec<_>>().join("+")
+}
+
+/// An event in a few words: when, what, top score, zones now and ever, `S` where stationary.
+fn shown(event: &Event) -> String {
+    let kind = format!("{:?}", event.kind).to_lowercase();
+    let (current, entered) = (joined(&event.current_zones), joined(&event.entered_zones));
+    let still = if event.stationary { " S" } else { "" };
+    format!("{} {kind} {:.2} {current}/{entered}{still}", event.frame_time_ms, event.top_score)
+}
+
+/// Steps through frames of one track each, `None` where it is gone, and shows what is told.
+fn told(observer: &mut Observer, frames: &[Option<Track>]) -> Vec<String> {
+    let mut out = Vec::new();
+    for (n, track) in frames.iter().enumerate() {
+        let now_ms = 1_000 + n as u64 * FRAME_MS;
+        observer.step(now_ms, SIZE, track.as_slice(), &mut out);
+    }
+    out.iter().map(shown).collect()
+}
+
+#[test]
+fn each_rule_tells_once() {
+    let at = |x: f32| Some(seen(1, x, 0.6));
+    let scored = |score: f32| Some(seen(1, 100.0, score));
+    let in_state = |state: State| Some(Track { state, ..seen(1, 100.0, 0.6) });
+    let lost = Some(Track { state: State::Lost, score: 0.0, ..seen(1, 500.0, 0.6) });
+    let quick = Config { inertia_frames: 1, ..Config::default() };
+    let brief = Config { update_interval_ms: 300, ..quick.clone() };
+    let still = Config { stationary_ms: 200, ..quick.clone() };
+    for (name, config, frames, expect) in [
+        ("a tentative track", &quick, vec![in_state(State::Tentative); 3], vec![]),
+        ("a confirmed one", &quick, vec![at(100.0); 3], vec!["1000 new 0.60 left/left"]),
+        ("one never sure enough", &quick, vec![scored(0.49); 3], vec![]),
+        (
+            "one sure enough later, with its best score while tentative",
+            &quick,
+            vec![Some(Track { state: State::Tentative, ..seen(1, 100.0, 0.8) }), scored(0.3)],
+            vec!["1100 new 0.80 left/left"],
+        ),
+        (
+            "a zone entered and left",
+            &quick,
+            vec![at(100.0), at(500.0), at(100.0)],
+            vec!["1000 new 0.60 left/left", "1100 update 0.60 right/left+right", "1200 update 0.60 left/left+right"],
+        ),
+        (
+            "a tremble on the border",
+            &Config::default(),
+            vec![at(100.0), at(100.0), at(500.0), at(100.0)],
+            vec!["1000 new 0.60 /", "1100 update 0.60 left/left"],
+        ),
+        (
+            "a score that grows by steps",
+            &quick,
+            vec![scored(0.5), scored(0.59), scored(0.6), scored(0.65), scored(0.7), scored(0.2)],
+            vec!["1000 new 0.50 left/left", "1200 update 0.60 left/left", "1400 update 0.70 left/left"],
+        ),
+        (
+            "time that passes",
+            &brief,
+            vec![at(100.0); 8],
+            vec!["1000 new 0.60 left/left", "1300 update 0.60 left/left", "1600 update 0.60 left/left"],
+        ),
+        (
+            "becoming and no longer being stationary",
+            &still,
+            vec![at(100.0), at(100.0), at(105.0), at(100.0), at(150.0)],
+            vec!["1000 new 0.60 left/left", "1200 update 0.60 left/left S", "1400 update 0.60 left/left"],
+        ),
+        (
+            "a lost track's expected place is no news, its end is",
+            &quick,
+            vec![at(100.0), lost, lost, None, None],
+            vec!["1000 new 0.60 left/left", "1300 end 0.60 left/left"],
+        ),
+        ("a track that ends untold", &quick, vec![scored(0.3), None], vec![]),
+        (
+            "a number that comes back",
+            &quick,
+            vec![at(100.0), None, at(100.0)],
+            vec!["1000 new 0.60 left/left", "1100 end 0.60 left/left"],
+        ),
+    ] {
+        assert_eq!(told(&mut observer(config.clone()), &frames), expect, "{name}");
+    }
+}
+
+#[test]
+fn an_event_says_what_was_seen() {
+    let mut out = Vec::new();
+    let mut observer = observer(Config { inertia_frames: 1, ..Config::default() });
+    observer.step(1_000, SIZE, &[seen(7, 100.4, 0.6)], &mut out);
+    observer.step(1_100, SIZE, &[], &mut out);
+    let new = Event {
+        id: EventId::new("node-1-1700000000-7").unwrap(),
+        kind: EventKind::New,
+        station: StationId::new("gate").unwrap(),
+        camera: CameraId::new("cam").unwrap(),
+        label: "person".into(),
+        frame_time_ms: 1_000,
+        start_time_ms: 900,
+        end_time_ms: None,
+        score: 0.6,
+        top_score: 0.6,
+        box_px: [80, 300, 121, 400],
+        current_zones: vec![ZoneId::new("left").unwrap()],
+        entered_zones: vec![ZoneId::new("left").unwrap()],
+        stationary: false,
+        model: "0123456789ab".into(),
+        precision: Precision::Fp32,
+        covering_for: None,
+        epoch: 0,
+    };
+    let end = Event { kind: EventKind::End, frame_time_ms: 1_100, end_time_ms: Some(1_000), score: 0.0, ..new.clone() };
+    assert_eq!(out, [new, end]);
+}
+
+#[test]
+fn finish_ends_what_is_open_and_nothing_comes_after() {
+    let mut out = Vec::new();
+    let mut observer = observer(Config::default());
+    observer.step(1_000, SIZE, &[seen(1, 100.0, 0.6), seen(2, 500.0, 0.6), seen(3, 300.0, 0.3)], &mut out);
+    out.clear();
+    observer.finish(1_500, &mut out);
+    let ended: Vec<_> = out.iter().map(|event| (event.id.as_str(), event.kind, event.end_time_ms)).collect();
+    let end = |id| (id, EventKind::End, Some(1_000));
+    assert_eq!(ended, [end("node-1-1700000000-1"), end("node-1-1700000000-2")]);
+    out.clear();
+    observer.step(1_600, SIZE, &[seen(1, 100.0, 0.6)], &mut out);
+    observer.finish(1_700, &mut out);
+    assert_eq!(out, []);
+}
+
+#[test]
+fn boxes_and_feet_stay_in_the_picture() {
+    for (area, size, expect) in [
+        ([-10.0, -5.5, 20.2, 30.0], SIZE, [0, 0, 21, 30]),
+        ([600.0, 400.0, 700.0, 500.0], SIZE, [600, 400, 640, 480]),
+        ([-9.0, 10.0, -2.0, 20.0], SIZE, [0, 10, 0, 20]),
+        ([1.0, 2.0, 1e9, 1e9], (100_000, 100_000), [1, 2, u16::MAX, u16::MAX]),
+        ([1.0, 2.0, 3.0, 4.0], (0, 0), [0, 0, 0, 0]),
+    ] {
+        let area = Area { x1: area[0], y1: area[1], x2: area[2], y2: area[3] };
+        assert_eq!(clamped(&area, size), expect, "{area:?}");
+        let (x, y) = foot(&area, size);
+        assert!(x >= 0.0 && y >= 0.0 && x <= size.0 as f32 && y <= size.1 as f32, "{area:?}");
+    }
+    // Cut off by the lower edge, and still in the zone that ends there.
+    let mut out = Vec::new();
+    let cut = Track { area: Area { x1: 80.0, y1: 300.0, x2: 120.0, y2: 520.0 }, ..seen(1, 100.0, 0.6) };
+    observer(Config { inertia_frames: 1, ..Config::default() }).step(1_000, SIZE, &[cut], &mut out);
+    assert_eq!(joined(&out[0].current_zones), "left");
+}
+
+#[test]
+fn the_configuration_is_complete_and_its_nonsense_refused() {
+    let parse = |text: &str| picket_shared::config::parse::<Config>(text);
+    assert!(parse("").unwrap().check().is_ok());
+    for (text, expect) in [
+        ("score_start = nan", "observe.score_start is NaN; give it 0.01 to 1"),
+        ("update_interval_ms = 1", "observe.update_interval_ms is 1; give it 100 to 3600000"),
+        ("inertia_frames = 0", "observe.inertia_frames is 0;"),
+        ("stationary_ms = 99999999999", "observe.stationary_ms is 99999999999;"),
+        ("stationary_fraction = -0.2", "observe.stationary_fraction is -0.2;"),
+    ] {
+        let error = parse(text).unwrap().check().unwrap_err();
+        assert!(error.starts_with(expect), "{text}: {error}");
+    }
+    assert!(parse("stationary = 3").unwrap_err().contains("did you mean \"stationary_"));
+}
+
+/// Holds a stream of events to everything that an event's life promises.
+#[derive(Default)]
+struct Law {
+    open: BTreeMap<String, Event>,
+    ended: Vec<String>,
+}
+
+impl Law {
+    fn hold(&mut self, events: &[Event], now_ms: u64, size: (u32, u32)) -> Result<(), TestCaseError> {
+        for event in events {
+            let id = event.id.as_str().to_owned();
+            prop_assert!(!self.ended.contains(&id), "{id}: a word after its end");
+            let before = self.open.insert(id.clone(), event.clone());
+            prop_assert_eq!(before.is_none(), event.kind == EventKind::New, "{}: one new, and first", id);
+            prop_assert_eq!(event.frame_time_ms, now_ms);
+            prop_assert!(event.start_time_ms <= event.frame_time_ms);
+            prop_assert!(event.score <= event.top_score && (0.0..=1.0).contains(&event.top_score));
+            let [x1, y1, x2, y2] = event.box_px.map(u32::from);
+            prop_assert!(x1 <= x2 && x2 <= size.0 && y1 <= y2 && y2 <= size.1);
+            prop_assert!(event.current_zones.iter().all(|zone| event.entered_zones.contains(zone)));
+            if let Some(before) = before {
+                prop_assert!(before.top_score <= event.top_score);
+                prop_assert!(event.entered_zones.starts_with(&before.entered_zones));
+            }
+            prop_assert!(picket_shared::codec::encode(event).is_ok());
+            prop_assert_eq!(event.end_time_ms.is_some(), event.kind == EventKind::End);
+            if let Some(end_ms) = event.end_time_ms {
+                prop_assert!(event.start_time_ms <= end_ms && end_ms <= event.frame_time_ms);
+                self.open.remove(&id);
+                self.ended.push(id);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Any number, the nasty ones often.
+fn number() -> impl Strategy<Value = f32> {
+    prop_oneof![5 => -50.0f32..700.0, 1 => any::<f32>(), 1 => Just(f32::NAN), 1 => Just(f32::INFINITY)]
+}
+
+fn area() -> impl Strategy<Value = Area> {
+    let any = (number(), number(), number(), number()).prop_map(|(x1, y1, x2, y2)| Area { x1, y1, x2, y2 });
+    // Four places with a tremble, so that tracks come to be confirmed.
+    let placed = (0u8..4, -9.0f32..9.0, 0.0f32..9.0).prop_map(|(place, x, y)| {
+        let (x, y) = (x + 150.0 * f32::from(place), y + 300.0);
+        Area { x1: x, y1: y, x2: x + 60.0, y2: y + 160.0 }
+    });
+    prop_oneof![1 => any, 5 => placed]
+}
+
+fn now_ms() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 5_000u64..8_000, 1 => any::<u64>()]
+}
+
+fn track() -> impl Strategy<Value = Track> {
+    let state = prop_oneof![Just(State::Tentative), Just(State::Confirmed), Just(State::Lost)];
+    let times = (now_ms(), now_ms());
+    (0u64..9, area(), number(), state, times).prop_map(|(id, area, score, state, (start_ms, last_seen_ms))| Track {
+        id,
+        area,
+        score,
+        state,
+        hits: 3,
+        start_ms,
+        last_seen_ms,
+    })
+}
+
+/// The longest names there may be, in as many zones as there may be.
+fn longest() -> Observer {
+    let name = |n: usize| format!("{n:a>48}");
+    let zones = (0..EVENT_ZONES_MAX).map(|n| zone(&name(n), n as f64 / 20.0, 1.0)).collect();
+    let identity = Identity {
+        node: NodeId::new(name(1)).unwrap(),
+        boot: Boot(u64::MAX),
+        station: StationId::new(name(2)).unwrap(),
+        camera: CameraId::new(name(3)).unwrap(),
+        ..identity()
+    };
+    let config = Config { inertia_frames: 1, score_start: 0.3, ..Config::default() };
+    Observer::new(identity, Zones::new(zones).unwrap(), config)
+}
+
+proptest! {
+    #[test]
+    fn any_detections_become_lawful_events(
+        frames in proptest::collection::vec((now_ms(), proptest::collection::vec((area(), number()), 0..8)), 1..40),
+    ) {
+        let mut tracker = Tracker::new(track::Config::default());
+        let (mut observer, mut law, mut out) = (longest(), Law::default(), Vec::new());
+        for (now_ms, detections) in frames {
+            // Scores in 0 to 1 are too rare among any numbers.
+            let scored = |score: f32| if (1.0..700.0).contains(&score) { score / 700.0 } else { score };
+            let detections: Vec<_> =
+                detections.into_iter().map(|(area, score)| Detection { area, score: scored(score) }).collect();
+            out.clear();
+            observer.step(now_ms, SIZE, tracker.step(now_ms, &detections), &mut out);
+            law.hold(&out, now_ms, SIZE)?;
+        }
+        out.clear();
+        observer.finish(9_000, &mut out);
+        law.hold(&out, 9_000, SIZE)?;
+        prop_assert!(law.open.is_empty());
+    }
+
+    #[test]
+    fn any_tracks_become_lawful_events(
+        frames in proptest::collection::vec((now_ms(), (0u32..900, 0u32..900), proptest::collection::vec(track(), 0..8)), 1..40),
+    ) {
+        let (mut observer, mut law, mut out) = (longest(), Law::default(), Vec::new());
+        for (now_ms, size, tracks) in frames {
+            out.clear();
+            observer.step(now_ms, size, &tracks, &mut out);
+            // A word about a lost track repeats a box of an earlier frame, which may have been larger.
+            law.hold(&out, now_ms, (900, 900))?;
+        }
+        out.clear();
+        observer.finish(9_000, &mut out);
+        law.hold(&out, 9_000, (900, 900))?;
+        prop_assert!(law.open.is_empty());
+    }
+}

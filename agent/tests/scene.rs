@@ -1,0 +1,132 @@
+//! A scripted scene, from detections to events: two people cross, and one is hidden meanwhile.
+
+// A test may unwrap; clippy's own exception knows only functions that are marked as tests.
+#![allow(clippy::unwrap_used)]
+
+use picket_agent::frame::{Area, Detection};
+use picket_agent::observe::{self, Identity, Observer, Zone, Zones};
+use picket_agent::polygon::Polygon;
+use picket_agent::track::{self, Tracker};
+use picket_shared::event::{Event, Precision};
+use picket_shared::ids::{Boot, CameraId, NodeId, StationId, ZoneId};
+
+const SIZE: (u32, u32) = (640, 480);
+const FRAME_MS: u64 = 100;
+const FRAMES: usize = 80;
+
+/// One person of the script.
+struct Person {
+    /// Where the feet are in the first frame, and how they move, in pixels and pixels a frame.
+    foot: (f32, f32),
+    step: (f32, f32),
+    height: f32,
+    score: f32,
+    /// Frames, from and to, with another score; `None` is no detection at all.
+    otherwise: &'static [(usize, usize, Option<f32>)],
+}
+
+const PEOPLE: [Person; 2] = [
+    // Walks from left to right, in front.
+    Person { foot: (60.0, 330.0), step: (6.5, 0.0), height: 140.0, score: 0.85, otherwise: &[] },
+    // Walks from right to left, behind: half hidden, wholly hidden for five frames, half hidden; gone from frame 70.
+    Person {
+        foot: (580.0, 310.0),
+        step: (-6.0, 0.2),
+        height: 128.0,
+        score: 0.7,
+        otherwise: &[(33, 38, Some(0.2)), (38, 43, None), (43, 45, Some(0.15)), (70, FRAMES, None)],
+    },
+];
+
+impl Person {
+    fn foot(&self, frame: usize) -> (f32, f32) {
+        let n = frame as f32;
+        (self.foot.0 + n * self.step.0, self.foot.1 + n * self.step.1)
+    }
+
+    fn detection(&self, frame: usize) -> Option<Detection> {
+        let other = self.otherwise.iter().find(|(from, to, _)| (*from..*to).contains(&frame));
+        let score = other.map_or(Some(self.score), |(_, _, score)| *score)?;
+        // A detector's box trembles by a pixel or two.
+        let tremble = |salt: usize| ((frame * 7 + salt * 13) % 5) as f32 - 2.0;
+        let (x, y) = self.foot(frame);
+        let half = self.height * 0.2;
+        let area = Area {
+            x1: x - half + tremble(1),
+            y1: y - self.height + tremble(2),
+            x2: x + half + tremble(3),
+            y2: y + tremble(4),
+        };
+        Some(Detection { area, score })
+    }
+}
+
+fn detections(frame: usize) -> Vec<Detection> {
+    PEOPLE.iter().filter_map(|person| person.detection(frame)).collect()
+}
+
+fn observer() -> Observer {
+    let zone = |name: &str, x1: f64, x2: f64| Zone {
+        name: ZoneId::new(name).unwrap(),
+        polygon: Polygon::new(vec![[x1, 0.0], [x2, 0.0], [x2, 1.0], [x1, 1.0]]).unwrap(),
+    };
+    let identity = Identity {
+        node: NodeId::new("n").unwrap(),
+        boot: Boot(1),
+        station: StationId::new("square").unwrap(),
+        camera: CameraId::new("cam").unwrap(),
+        model: "0123456789ab".into(),
+        precision: Precision::Fp32,
+    };
+    let zones = Zones::new(vec![zone("west", 0.0, 0.5), zone("east", 0.5, 1.0)]).unwrap();
+    Observer::new(identity, zones, observe::Config::default())
+}
+
+#[test]
+fn two_people_who_cross_keep_their_numbers() {
+    let mut tracker = Tracker::new(track::Config::default());
+    for frame in 0..FRAMES {
+        let tracks = tracker.step(frame as u64 * FRAME_MS, &detections(frame)).to_vec();
+        let ids: Vec<_> = tracks.iter().map(|track| track.id).collect();
+        assert_eq!(ids, [1, 2], "frame {frame}");
+        // Hidden or not, each track is where its person is.
+        for (track, person) in tracks.iter().zip(&PEOPLE) {
+            let (x, y) = (track.area.foot(), person.foot(frame));
+            let off_px = (x.0 - y.0).hypot(x.1 - y.1);
+            assert!(off_px < 12.0, "frame {frame}: track {} is {off_px} pixels off", track.id);
+        }
+    }
+    assert_eq!(tracker.counts().tracks_confirmed, 2);
+}
+
+#[test]
+fn the_scene_is_told_in_these_events() {
+    let mut tracker = Tracker::new(track::Config::default());
+    let mut observer = observer();
+    let mut events = Vec::new();
+    for frame in 0..FRAMES + 15 {
+        let now_ms = frame as u64 * FRAME_MS;
+        let found = if frame < FRAMES { detections(frame) } else { vec![] };
+        observer.step(now_ms, SIZE, tracker.step(now_ms, &found), &mut events);
+    }
+    observer.finish((FRAMES as u64 + 15) * FRAME_MS, &mut events);
+    let expect = [
+        "200 new n-1-1 0.85 west/west",
+        "200 new n-1-2 0.70 east/east",
+        "4100 update n-1-1 0.85 east/west+east",
+        "4500 update n-1-2 0.70 west/east+west",
+        "9000 end n-1-2 0.00 west/east+west seen until 6900",
+        "9100 update n-1-1 0.00 east/west+east",
+        "9500 end n-1-1 0.00 east/west+east seen until 7900",
+    ];
+    assert_eq!(events.iter().map(shown).collect::<Vec<_>>(), expect);
+}
+
+/// An event in a few words: when, what, whose, score, zones now and ever, and for an end when it was last seen.
+fn shown(event: &Event) -> String {
+    let joined = |zones: &[ZoneId]| zones.iter().map(ZoneId::as_str).collect::<Vec<_>>().join("+");
+    let kind = format!("{:?}", event.kind).to_lowercase();
+    let end = event.end_time_ms.map_or(String::new(), |end_ms| format!(" seen until {end_ms}"));
+    let zones = format!("{}/{}", joined(&event.current_zones), joined(&event.entered_zones));
+    format!("{} {kind} {} {:.2} {zones}{end}", event.frame_time_ms, event.id, event.score)
+}
