@@ -23,10 +23,11 @@ test: lint ## every check and every test
 	if [ -e coordinator/dashboard/package.json ]; then npm test --prefix coordinator/dashboard; fi
 	cargo test --release --locked --workspace
 
-lint: prepare-test ## format, clippy, documentation, shell scripts, licences and sources of dependencies
+lint: prepare-test ## format, clippy, documentation, and the dependencies' licences and sources
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps --quiet
+	if command -v shellcheck >/dev/null; then shellcheck .ci/run simulation/prepare/prepare.sh; fi
 	cargo fetch --locked --quiet
 	"$(CARGO_DENY)" --frozen check licenses bans sources
 	if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then \
