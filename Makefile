@@ -1,0 +1,50 @@
+# Picket in a few commands; `make` alone lists them. Everything is built in one profile, so each dependency once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint bench clean prepare-demo prepare-test
+
+CARGO_TARGET_DIR ?= target
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/picket
+SIMULATION := $(CARGO_TARGET_DIR)/release/picket-simulation
+CARGO_DENY := $(CACHE)/tools/cargo-deny
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+build: prepare-demo ## build the agent, the coordinator and the demo
+	cargo build --release --locked -p picket-agent -p picket-coordinator -p picket-simulation
+
+demo: build ## a site of three agents on real video; ONCE=1: a fixed number of FRAMES without a screen, then a report
+	"$(SIMULATION)" demo $(if $(ONCE),--once) $(if $(FRAMES),--frames $(FRAMES))
+
+test: lint ## every check and every test
+	if [ -e coordinator/dashboard/package.json ]; then npm test --prefix coordinator/dashboard; fi
+	cargo test --release --locked --workspace
+
+lint: prepare-test ## format, clippy, documentation, and the dependencies' licences and sources
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps --quiet
+	if command -v shellcheck >/dev/null; then shellcheck .ci/run simulation/prepare/prepare.sh; fi
+	cargo fetch --locked --quiet
+	"$(CARGO_DENY)" --frozen check licenses bans sources
+	if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then \
+		"$(CARGO_DENY)" --frozen check advisories; \
+	else \
+		echo 'lint: the advisory database is not on this machine: advisories are NOT checked (cargo deny fetch brings it)'; \
+	fi
+
+bench: build ## end-to-end speed against the raw limit of the runtime, as JSON under target/
+	"$(SIMULATION)" bench
+
+clean: ## remove what was built; the cache of downloads stays
+	cargo clean
+	rm -rf coordinator/dashboard/dist coordinator/dashboard/node_modules tests/browser/node_modules
+
+prepare-demo:
+	@simulation/prepare/prepare.sh demo
+
+prepare-test:
+	@simulation/prepare/prepare.sh test

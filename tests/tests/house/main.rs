@@ -1,0 +1,262 @@
+//! The house rules that a compiler does not know: who may import what, what the pure cores hold, how a file begins and
+//! ends, and what stands at the top of the tree.
+//!
+//! The sources are read as text, without comments, literals and, where a rule is about what ships, without tests. Each
+//! rule is a function of a path and a text, so that each is also shown to fail.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers are the test")]
+
+mod source;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use source::{begins, code, paths, without_tests, words};
+
+const LINES_ASK: usize = 400;
+const LINES_MAX: usize = 600;
+
+type Owns = fn(path: &str) -> bool;
+
+/// A crate, and the only files that may name it.
+const OWNERS: [(&str, Owns); 6] = [
+    ("rumqttc", |path| path == "shared/src/mqtt.rs"),
+    ("sled", |path| path.ends_with("/store.rs")),
+    ("ort", |path| path == "agent/src/detect/session.rs"),
+    ("serde_cbor", |path| path == "shared/src/codec.rs"),
+    ("ring", |path| path == "shared/src/crypto.rs"),
+    ("rumqttd", |path| path == "coordinator/src/broker.rs"),
+];
+
+/// The two sides speak through `shared` alone, and `shared` knows neither.
+const STRANGERS: [(&str, &str); 4] = [
+    ("agent/", "picket_coordinator"),
+    ("coordinator/", "picket_agent"),
+    ("shared/", "picket_agent"),
+    ("shared/", "picket_coordinator"),
+];
+
+/// Files, or folders, that decide and do nothing else.
+const CORES: [&str; 12] = [
+    "agent/src/frame",
+    "agent/src/gate",
+    "agent/src/mask",
+    "agent/src/node",
+    "agent/src/observe",
+    "agent/src/outbox",
+    "agent/src/polygon",
+    "agent/src/track",
+    "coordinator/src/coordinator",
+    "coordinator/src/intake",
+    "coordinator/src/liveness",
+    "coordinator/src/view",
+];
+
+/// What a core is handed, or never needs: clocks, randomness, files, sockets, threads, processes, async.
+const IMPURE_WORDS: [&str; 6] = ["Instant", "SystemTime", "async", "await", "fastrand", "tokio"];
+const IMPURE_PATHS: [&str; 5] = ["std::env", "std::fs", "std::net", "std::process", "std::thread"];
+
+/// What may stand at the top of the tree, beside names that begin with a dot.
+const TOP: [&str; 13] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "Makefile",
+    "NOTICE",
+    "README.md",
+    "agent",
+    "coordinator",
+    "firmware-configs",
+    "shared",
+    "simulation",
+    "systemd",
+    "tests",
+];
+
+// ---- The rules ------------------------------------------------------------------------------------------------------
+
+fn owners(path: &str, text: &str) -> Vec<String> {
+    let paths = paths(&words(&code(text)));
+    let named = |name: &str| paths.iter().any(|path| begins(path, name));
+    OWNERS
+        .iter()
+        .filter(|(name, may)| named(name) && !may(path))
+        .map(|(name, _)| format!("may not use {name}"))
+        .collect()
+}
+
+fn strangers(path: &str, text: &str) -> Vec<String> {
+    let words = words(&code(text));
+    let met = |name: &str| words.iter().any(|word| word == name);
+    let ours = STRANGERS.iter().filter(|(side, _)| path.starts_with(side));
+    ours.filter(|(_, name)| met(name)).map(|(_, name)| format!("may not know {name}")).collect()
+}
+
+fn cores(path: &str, text: &str) -> Vec<String> {
+    let stem = path.trim_end_matches(".rs");
+    let is_core = |core: &str| stem.strip_prefix(core).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if stem.ends_with("tests") || !CORES.iter().any(|core| is_core(core)) {
+        return Vec::new();
+    }
+    let words = words(&without_tests(&code(text)));
+    let paths = paths(&words);
+    let said = IMPURE_WORDS.iter().filter(|impure| words.iter().any(|word| word == *impure));
+    let reached = IMPURE_PATHS.iter().filter(|impure| paths.iter().any(|path| begins(path, impure)));
+    said.chain(reached).map(|impure| format!("is a pure core and holds {impure}")).collect()
+}
+
+fn form(_: &str, text: &str) -> Vec<String> {
+    let mut broken = Vec::new();
+    if !text.starts_with("//! ") {
+        broken.push("does not open with what it is for (//!)".to_owned());
+    }
+    let lines = text.lines().count();
+    if lines > LINES_MAX {
+        broken.push(format!("has {lines} lines, of at most {LINES_MAX}"));
+    }
+    broken
+}
+
+fn top(names: &[String]) -> Vec<String> {
+    let fine = |name: &str| TOP.contains(&name) || name.starts_with('.') || name == "target";
+    names
+        .iter()
+        .filter(|name| !fine(name))
+        .map(|name| format!("{name} does not belong at the top of the tree"))
+        .collect()
+}
+
+// ---- The house ------------------------------------------------------------------------------------------------------
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules" {
+            sources(&path, found);
+        } else if name.ends_with(".rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_source_file_keeps_the_rules() {
+    let mut found = Vec::new();
+    sources(&root(), &mut found);
+    let mut broken = Vec::new();
+    for file in &found {
+        let text = fs::read_to_string(file).unwrap();
+        let path = file.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        for rule in [owners, strangers, cores, form] {
+            broken.extend(rule(&path, &text).into_iter().map(|what| format!("{path} {what}")));
+        }
+        if text.lines().count() > LINES_ASK {
+            println!("{path} has {} lines: are there two jobs in it?", text.lines().count());
+        }
+    }
+    assert!(found.len() > 20, "the sources were not found");
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn neither_side_depends_on_the_other() {
+    for (side, stranger) in STRANGERS {
+        let manifest = fs::read_to_string(root().join(side).join("Cargo.toml")).unwrap();
+        assert!(!manifest.contains(&stranger.replace('_', "-")), "{side}Cargo.toml names {stranger}");
+    }
+}
+
+#[test]
+fn the_top_of_the_tree_is_as_drawn() {
+    let names = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let broken = top(&names.collect::<Vec<_>>());
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+// ---- Each rule can fail ---------------------------------------------------------------------------------------------
+
+fn check(rule: fn(&str, &str) -> Vec<String>, path: &str, text: &str, broken: &[&str]) {
+    assert_eq!(rule(path, text), broken, "{path}: {text}");
+}
+
+#[test]
+fn a_crate_outside_its_file_is_found() {
+    for (text, broken) in [
+        ("use sled::Db;", &["may not use sled"][..]),
+        ("use sled;", &["may not use sled"]),
+        ("pub use ::sled::Db;", &["may not use sled"]),
+        ("fn f() -> sled::Result<()> { Ok(()) }", &["may not use sled"]),
+        ("fn f() -> Option<::sled::Db> { None }", &["may not use sled"]),
+        ("use {ring::digest, std::fs};", &["may not use ring"]),
+        ("#[cfg(test)]\nmod tests { use serde_cbor::Value; }", &["may not use serde_cbor"]),
+        ("// use sled::Db;\n/* ring::x */ fn f() { \"sled::Db\"; r#\"ring::x\"#; 'a'; }", &[]),
+        ("fn f<'a>(ring: &'a [u8]) -> &'a u8 { &ring[0] }", &[]),
+        ("use crate::{ring::Slot, sort::{self, Key}}; use super::sled_free;", &[]),
+        ("use sled as store;", &["may not use sled"]),
+        ("fn f<'a>() -> impl Sized + use<'a> { ort::init() }", &["may not use ort"]),
+        ("fn f() { '\"'; sled::open(); '\"' }", &["may not use sled"]),
+    ] {
+        check(owners, "agent/src/app.rs", text, broken);
+    }
+    check(owners, "agent/src/store.rs", "use sled::Db;", &[]);
+    check(owners, "agent/src/mqtt.rs", "use rumqttc::QoS;", &["may not use rumqttc"]);
+    check(owners, "shared/src/mqtt.rs", "use rumqttc::QoS;", &[]);
+    check(owners, "agent/src/detect/mod.rs", "use ort::session::Session;", &["may not use ort"]);
+    check(owners, "coordinator/src/app.rs", "rumqttd::Broker::new(c);", &["may not use rumqttd"]);
+}
+
+#[test]
+fn a_side_that_knows_the_other_is_found() {
+    let text = "use picket_agent::frame::Frame;";
+    check(strangers, "coordinator/src/view.rs", text, &["may not know picket_agent"]);
+    check(strangers, "shared/src/view.rs", text, &["may not know picket_agent"]);
+    check(strangers, "agent/src/main.rs", "use picket_coordinator as c;", &["may not know picket_coordinator"]);
+    check(strangers, "agent/src/main.rs", text, &[]);
+    check(strangers, "tests/tests/demo.rs", text, &[]);
+}
+
+#[test]
+fn a_core_that_is_not_pure_is_found() {
+    for (text, broken) in [
+        ("use std::time::Instant;", &["is a pure core and holds Instant"][..]),
+        ("use std::time;\nfn f() { time::SystemTime::now(); }", &["is a pure core and holds SystemTime"]),
+        ("use std::{collections::{BTreeMap, VecDeque}, fs::File};", &["is a pure core and holds std::fs"]),
+        ("use std::fs as files;", &["is a pure core and holds std::fs"]),
+        ("use std::{io, net, thread};", &["is a pure core and holds std::net", "is a pure core and holds std::thread"]),
+        ("fn f() { std::fs::read(\"x\"); }", &["is a pure core and holds std::fs"]),
+        ("async fn f() {}", &["is a pure core and holds async"]),
+        (
+            "fn f() { tokio::spawn(x); fastrand::u8(..); }",
+            &["is a pure core and holds fastrand", "is a pure core and holds tokio"],
+        ),
+        ("use std::time::Duration; use std::fmt; // no std::fs, no tokio", &[]),
+        ("fn f() {}\n#[cfg(test)]\nmod tests { use std::fs; fn g() { std::thread::yield_now(); } }", &[]),
+        ("#[cfg(test)]\nmod tests;\nuse std::fs;", &["is a pure core and holds std::fs"]),
+        ("#[cfg(test)]\nmod tests { fn g() { '{'; \"{\"; } }\nuse std::fs;", &["is a pure core and holds std::fs"]),
+    ] {
+        check(cores, "agent/src/track/mod.rs", text, broken);
+        check(cores, "coordinator/src/intake.rs", text, broken);
+        check(cores, "agent/src/tracker_shell.rs", text, &[]);
+        check(cores, "agent/src/track/tests.rs", text, &[]);
+        check(cores, "agent/src/capture/process.rs", text, &[]);
+    }
+}
+
+#[test]
+fn a_file_out_of_form_is_found() {
+    check(form, "a.rs", "use std::fmt;", &["does not open with what it is for (//!)"]);
+    let long = "//! What it is for.\n".repeat(LINES_MAX + 1);
+    check(form, "a.rs", &long, &["has 601 lines, of at most 600"]);
+    check(form, "a.rs", &long[..long.len() / (LINES_MAX + 1) * LINES_MAX], &[]);
+}
+
+#[test]
+fn a_stray_name_at_the_top_is_found() {
+    let names = ["Cargo.toml", ".git", ".clippy.toml", "target", "deny.toml", "scripts"].map(str::to_owned);
+    assert_eq!(top(&names).len(), 2);
+}
