@@ -42,7 +42,10 @@ const dist = join(import.meta.dirname, "..", "dist");
 const types = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 createServer((request, response) => {
   const path = normalize(new URL(request.url, "http://demo").pathname);
-  response.setHeader("Content-Security-Policy", `default-src 'self'; connect-src 'self' ${new URL(ws_url).origin}`);
+  response.setHeader(
+    "Content-Security-Policy",
+    `default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ${ws_url}; base-uri 'none'`,
+  );
   if (path === "/config.json") return response.end(JSON.stringify({ site, mqtt_websocket_url: ws_url }));
   try {
     const file = join(dist, path === "/" ? "index.html" : path);

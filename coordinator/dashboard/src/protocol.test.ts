@@ -75,7 +75,7 @@ describe("what is malformed says where and why", () => {
     ["view/event", { ...event("a"), box: [1, 2, 3] }, "box is not four numbers"],
     ["view/event", { ...event("a"), score: "high" }, "score is not a number"],
     ["view/event", { ...event("a"), score: null }, "score is not a number"],
-    ["view/event", [event("a")], "is not an object"],
+    ["view/event", [event("a")], "view/event: it is not an object"],
     ["view/recent", { events: [event("a"), {}] }, "events[1].type is missing"],
     ["coordinator/status/health", { status: "sleepy", time: 1 }, "status is not one of up, down"],
     ["twin", {}, "not a topic of this page"],
@@ -85,14 +85,15 @@ describe("what is malformed says where and why", () => {
   });
 
   it.each([
-    ["nothing", bytes("")],
-    ["half a message", bytes('{"site": "yard"')],
-    ["bytes that are not UTF-8", new Uint8Array([0x22, 0xff, 0xfe, 0x22])],
-    ["a number too large", bytes('{"site":"yard","time":1e999}')],
-    ["too many bytes", bytes(`"${"x".repeat(MESSAGE_BYTES_MAX)}"`)],
-    ["deep nesting", bytes("[".repeat(100_000))],
-  ])("%s", (_, payload) => {
-    expect(read_message("yard", "picket/v1/yard/view/site", payload).said).toBe("malformed");
+    ["nothing", bytes(""), "not JSON"],
+    ["half a message", bytes('{"site": "yard"'), "not JSON"],
+    ["bytes that are not UTF-8", new Uint8Array([0x22, 0xff, 0xfe, 0x22]), "in UTF-8"],
+    ["a number too large", bytes('{"site":"yard","time":1e999}'), "time is not a number"],
+    ["too many bytes", bytes(`"${"x".repeat(MESSAGE_BYTES_MAX)}"`), `more than ${MESSAGE_BYTES_MAX} bytes`],
+    ["deep nesting", bytes("[".repeat(100_000)), "not JSON"],
+  ])("%s", (_, payload, expected) => {
+    const said = read_message("yard", "picket/v1/yard/view/site", payload);
+    expect(said).toMatchObject({ said: "malformed", why: expect.stringContaining(expected) });
   });
 
   it("another site's topic", () => {
@@ -123,9 +124,10 @@ describe("config.json", () => {
   const good = { site: "yard", mqtt_websocket_url: "ws://127.0.0.1:9001/mqtt" };
   it("is read", () => expect(read_config({ ...good, more: 1 })).toEqual(good));
   it.each([
-    [null, "config.json is of no use: is not an object."],
+    [null, "The page cannot use config.json: it is not an object."],
     [{ site: "yard" }, "mqtt_websocket_url is missing"],
     [{ ...good, mqtt_websocket_url: "http://127.0.0.1/" }, "mqtt_websocket_url is not a ws:// or wss:// address"],
+    [{ ...good, mqtt_websocket_url: null }, "set mqtt.websocket_url there."],
     [{ ...good, mqtt_websocket_url: "ws://" }, "mqtt_websocket_url is not a ws:// or wss:// address"],
   ])("is refused %#", (json, expected) => expect(() => read_config(json)).toThrow(expected));
 });

@@ -19,7 +19,7 @@ type Read<R> = R extends Reader<infer T> ? T : never;
 class Malformed extends Error {}
 
 function refuse(at: string, expected: string, value: unknown): never {
-  throw new Malformed(value === undefined ? `${at} is missing` : `${at} is not ${expected}`);
+  throw new Malformed(value === undefined ? `${at} is missing` : `${at || "it"} is not ${expected}`);
 }
 
 const text: Reader<string> = (value, at) => (typeof value === "string" ? value : refuse(at, "text", value));
@@ -182,6 +182,7 @@ const recent = object({ events: list(seen_event) });
 const config = object({
   site: text,
   mqtt_websocket_url: (value, at) => {
+    if (value === null) throw new Malformed("the coordinator does not say where a browser finds the broker; set mqtt.websocket_url there");
     const url = text(value, at);
     return /^wss?:\/\//.test(url) && URL.canParse(url) ? url : refuse(at, "a ws:// or wss:// address", value);
   },
@@ -244,9 +245,9 @@ export function read_config(json: unknown): Config {
   try {
     return config(json, "");
   } catch (error) {
-    throw new Error(`config.json is of no use: ${reason(error)}.`);
+    throw new Error(`The page cannot use config.json: ${reason(error)}.`);
   }
 }
 
 const reason = (error: unknown): string =>
-  error instanceof Malformed ? error.message.trim() : "not JSON text in UTF-8";
+  error instanceof Malformed ? error.message : "not JSON text in UTF-8";

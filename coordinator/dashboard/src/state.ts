@@ -117,7 +117,7 @@ function merge(rows: EventRow[], moments: SeenEvent[], live: boolean): EventRow[
 function join(row: EventRow | undefined, moment: SeenEvent, live: boolean): EventRow {
   const { type: kind, ...now } = moment;
   if (!row) return { ...now, kind, first_archived: now.archive_time, live };
-  const newer = row.kind !== "end" && (now.boot - row.boot || now.seq - row.seq) > 0;
+  const newer = (now.boot - row.boot || now.seq - row.seq) > 0;
   return {
     ...(newer ? { ...now, kind } : row),
     top_score: Math.max(row.top_score, now.top_score),

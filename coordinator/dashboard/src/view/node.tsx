@@ -5,6 +5,9 @@ import { count, decimal, duration, iso, mebibytes, small_percent, time_of_day } 
 import { cameras_together } from "../state.ts";
 import { Icon } from "./icon.tsx";
 
+/** As many as a node sends before it waits for an ack: `WINDOW_EVENTS_MAX` in `shared/src/limits.rs`. */
+const PENDING_USUAL_MAX = 64;
+
 const WORDS: Record<Liveness, string> = { up: "Up", suspect: "Suspect", down: "Down" };
 
 export function NodeCard({ node, now_s }: { node: NodeView; now_s: number }) {
@@ -31,7 +34,7 @@ export function NodeCard({ node, now_s }: { node: NodeView; now_s: number }) {
           <span>{liveness === "up" ? "people now" : "people when last heard"}</span>
         </p>
         <dl class="figures">
-          <Figure name="Detections" value={together && decimal(together.fps)} unit="/s" />
+          <Figure name="Speed" value={together && decimal(together.fps)} unit="fps" title="Frames a second that go through the detector" />
           <Figure name="Inference" value={together && decimal(together.inference_ms)} unit="ms" />
           <Figure
             name="Dropped"
@@ -39,7 +42,7 @@ export function NodeCard({ node, now_s }: { node: NodeView; now_s: number }) {
             unit={together && together.frames > 0 ? `· ${small_percent(together.frames_dropped / together.frames)}` : ""}
             title="Frames that a newer one replaced before they were looked at"
           />
-          <Figure name="Pending" value={stats && count(stats.events_pending)} unit="events" loud={!!stats && stats.events_pending > 100} />
+          <Figure name="Pending" value={stats && count(stats.events_pending)} unit="events" loud={(stats?.events_pending ?? 0) > PENDING_USUAL_MAX} />
           <Figure name="Memory" value={stats && mebibytes(stats.resident_bytes)} />
           <Figure name="Archived" value={count(node.events_archived)} unit="events" />
         </dl>
