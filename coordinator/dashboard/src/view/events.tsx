@@ -41,10 +41,10 @@ function Row({ row, picture, now_s }: { row: EventRow; picture: [number, number]
           <span> · {duration((row.end_time ?? row.frame_time) - row.start_time)}</span>
         </p>
         <p class="event-zones">
+          {row.covering_for !== null && <span class="chip on">covered by {row.node}</span>}
           {row.current_zones.map((zone) => <span class="chip on" key={zone}>{zone}</span>)}
           {zones.map((zone) => <span class="chip" key={zone} title="was in this zone before">{zone}</span>)}
           {row.stationary && <span class="chip">standing still</span>}
-          {row.covering_for !== null && <span class="chip on">covered by {row.node}</span>}
         </p>
       </div>
       <div class="event-right">
