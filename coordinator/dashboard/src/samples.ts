@@ -1,0 +1,34 @@
+/// Well-formed messages for tests. Nothing of the page imports this.
+
+import type { CameraStats, NodeView, SeenEvent, SiteView } from "./protocol.ts";
+
+export const camera = (name: string, part: Partial<CameraStats> = {}): CameraStats => ({
+  camera: name, state: "running", frames: 100, frames_dropped: 4, frames_gated: 30, frames_detected: 66, persons_now: 2,
+  fps: 10, inference_ms: 15, restarts: 0, last_error: null, ...part,
+});
+
+export const node = (name: string, part: Partial<NodeView> = {}): NodeView => ({
+  node: name, liveness: "up", since: 1000, why: "heartbeats come", station: "gate", problems: [],
+  detector: {
+    model: "1b635a15bfb9", layout: "centernet", provider: "cpu", precision: "int8", threads: 1, runtime: "1.24.4",
+    passed_over: { cuda: "no device" },
+  },
+  stats: {
+    time: 1100, uptime_s: 100, resident_bytes: 1 << 27, events_stored: 9, events_acked: 8, events_pending: 1, events_lost: 0,
+    rejected: { garbage: 1 }, connects: 1, cameras: [camera("north")],
+  },
+  events_archived: 8,
+  ...part,
+});
+
+export const site_view = (part: Partial<SiteView> = {}): SiteView => ({
+  site: "yard", time: 1100, events_archived: 8, events_duplicate: 0, events_missed: 0, rejected: 0, nodes: [], ...part,
+});
+
+/** By default the first moment of its event, archived at 1100.5. */
+export const event = (id: string, part: Partial<SeenEvent> = {}): SeenEvent => ({
+  type: "new", id, node: "orin-1", boot: 5, seq: 1, station: "gate", camera: "north", label: "person", frame_time: 1100,
+  start_time: 1099, end_time: null, archive_time: 1100.5, score: 0.7, top_score: 0.8, box: [10, 20, 50, 120],
+  current_zones: ["road"], entered_zones: ["road"], stationary: false, model: "1b635a15bfb9", precision: "int8",
+  covering_for: null, epoch: 0, ...part,
+});
