@@ -1,1 +1,245 @@
-//! To be written.
+//! Capture: where frames come from, and how the newest one of each camera reaches the pipeline.
+//!
+//! [`start`] runs one source on a thread of its own and gives a [`Camera`] to watch and stop it; frames come out of the
+//! [`Mailbox`]. Videos of all kinds are decoded by a child process. Nothing here looks at pixels.
+
+use std::io::{self, PipeWriter};
+use std::thread::{self, JoinHandle};
+
+use picket_shared::exit::{Exit, Failure};
+use picket_shared::ids::CameraId;
+use serde::Deserialize;
+
+pub mod mailbox;
+pub mod ppm;
+pub mod source;
+
+mod explain;
+mod process;
+mod supervise;
+
+pub use mailbox::{Mailbox, NoFrame, Pace};
+pub use source::SourceUrl;
+
+use ppm::SIDE_PX_MAX;
+use source::Source;
+use supervise::{Board, Supervisor};
+
+/// Latest start within a video: a week.
+const START_S_MAX: f64 = 7.0 * 86_400.0;
+/// Bounds of the stall time-out. A shorter one would kill a decoder that is about to start.
+const STALL_TIMEOUT_S: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
+
+/// One source, as configured.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `file:/path` or a plain path, `rtsp://…`, `http://…`, `https://…`.
+    pub source: SourceUrl,
+    /// What happens while frames come faster than they are taken. A live stream at `max` falls behind.
+    #[serde(default)]
+    pub pace: Pace,
+    /// Where in a file to begin, in seconds.
+    #[serde(default)]
+    pub start_s: f64,
+    /// Play a file again and again; from its beginning after the first time.
+    #[serde(default)]
+    pub repeat: bool,
+    /// The part of the picture to see, in its own pixels: left, top, width, height.
+    #[serde(default)]
+    pub crop: Option<[u32; 4]>,
+    /// How long a picture may take to come before the decoder is started again. Too low restarts a camera that is only
+    /// slow to begin; too high leaves a dead one unnoticed.
+    #[serde(default = "default_stall_timeout_s")]
+    pub stall_timeout_s: f64,
+    /// Another decoder's command line, in place of ffmpeg's. It writes binary PPM pictures, and nothing else, to its
+    /// standard output; `{url}` stands for the URL, or for a file's path. Pacing, start and crop are then its own affair.
+    #[serde(default)]
+    pub decoder: Option<Vec<String>>,
+}
+
+fn default_stall_timeout_s() -> f64 {
+    10.0
+}
+
+impl Config {
+    /// A source with everything else at its default.
+    pub fn new(source: impl Into<SourceUrl>) -> Self {
+        Self {
+            source: source.into(),
+            pace: Pace::default(),
+            start_s: 0.0,
+            repeat: false,
+            crop: None,
+            stall_timeout_s: default_stall_timeout_s(),
+            decoder: None,
+        }
+    }
+
+    /// Refuses what makes no sense, in a sentence. Whether the source is there is found out when it starts.
+    pub fn check(&self) -> Result<(), String> {
+        let source = self.source.kind()?;
+        if !(0.0..=START_S_MAX).contains(&self.start_s) {
+            return Err(format!("start_s is {} and must be 0 to {START_S_MAX}", self.start_s));
+        }
+        if !STALL_TIMEOUT_S.contains(&self.stall_timeout_s) {
+            let (least, most) = (STALL_TIMEOUT_S.start(), STALL_TIMEOUT_S.end());
+            return Err(format!("stall_timeout_s is {} and must be {least} to {most}", self.stall_timeout_s));
+        }
+        let within = |from: u32, size: u32| size > 0 && from.checked_add(size).is_some_and(|end| end <= SIDE_PX_MAX);
+        if let Some([x, y, width, height]) = self.crop
+            && !(within(x, width) && within(y, height))
+        {
+            return Err(format!(
+                "crop is [{x}, {y}, {width}, {height}]; it must be [left, top, width, height], not empty, within \
+                 {SIDE_PX_MAX} pixels"
+            ));
+        }
+        if matches!(source, Source::Stream(_)) && (self.start_s > 0.0 || self.repeat) {
+            return Err(format!("start_s and repeat are for files, and the source {} is a stream", self.source));
+        }
+        match &self.decoder {
+            Some(words) if words.first().is_none_or(String::is_empty) => {
+                Err("decoder is empty; give a command line as a list of words, or leave it out for ffmpeg".to_owned())
+            }
+            Some(_) if self.crop.is_some() || self.start_s > 0.0 => {
+                Err("crop and start_s are not given to a decoder of your own; write them into its command line"
+                    .to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a source is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// Started for the first time, and no frame has come yet.
+    #[default]
+    Starting,
+    /// Frames come.
+    Running,
+    /// Frames stopped coming; it is being started again.
+    Stalled,
+    /// The decoder or the stream ended; it is being started again.
+    Retrying,
+    /// Over: the file ended, enough frames came, or it was stopped.
+    Ended,
+    /// Over, and it needs somebody: see [`Camera::failure`].
+    Failed,
+}
+
+impl State {
+    /// The word for it in statistics.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Stalled => "stalled",
+            State::Retrying => "retrying",
+            State::Ended => "ended",
+            State::Failed => "failed",
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// How a source does: its part of [`picket_shared::status::CameraStats`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// What it is doing.
+    pub state: State,
+    /// Frames that arrived.
+    pub frames: u64,
+    /// Frames that a newer one replaced before they were taken.
+    pub frames_dropped: u64,
+    /// Times that it was started anew.
+    pub restarts: u64,
+    /// Times that something was wrong.
+    pub errors: u64,
+    /// What was wrong the last time, with its remedy and without secrets.
+    pub last_error: Option<String>,
+}
+
+/// A source at work. Dropping it stops it.
+pub struct Camera {
+    index: usize,
+    mailbox: Mailbox,
+    board: Board,
+    /// Closing it tells the thread to stop, whatever it waits for.
+    stop: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts a source that puts its frames into slot `camera_index` of the mailbox, and ends after `frames_max` frames if
+/// that is given. Whatever goes wrong is told by the [`Camera`].
+pub fn start(camera_index: usize, name: CameraId, config: Config, frames_max: Option<u64>, mailbox: Mailbox) -> Camera {
+    let board = Board::default();
+    let mut camera =
+        Camera { index: camera_index, mailbox: mailbox.clone(), board: board.clone(), stop: None, thread: None };
+    let spawned = spawn(camera_index, name.clone(), config, frames_max, mailbox, board.clone());
+    match spawned {
+        Ok((stop, thread)) => (camera.stop, camera.thread) = (Some(stop), Some(thread)),
+        Err(Failure { exit, sentence }) => {
+            board.fail(exit, format!("camera {name}: {sentence}"));
+            camera.mailbox.end(camera_index);
+        }
+    }
+    camera
+}
+
+fn spawn(
+    index: usize,
+    name: CameraId,
+    config: Config,
+    frames_max: Option<u64>,
+    mailbox: Mailbox,
+    board: Board,
+) -> Result<(PipeWriter, JoinHandle<()>), Failure> {
+    let wrong = |sentence| Failure::new(Exit::Config, sentence);
+    let system = |e: io::Error| Failure::new(Exit::System, format!("cannot be started ({e}); free some resources"));
+    config.check().map_err(wrong)?;
+    let source = config.source.kind().map_err(wrong)?;
+    let (stopped, stop) = io::pipe().map_err(system)?;
+    let supervisor = Supervisor { index, name, config, source, frames_max, mailbox, board, stop: stopped };
+    let builder = thread::Builder::new().name(format!("capture-{index}"));
+    Ok((stop, builder.spawn(move || supervisor.run()).map_err(system)?))
+}
+
+impl Camera {
+    /// Its counters and state now.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.board.lock().snapshot.clone();
+        snapshot.frames_dropped = self.mailbox.dropped(self.index);
+        snapshot
+    }
+
+    /// Why it failed for good, if it did.
+    pub fn failure(&self) -> Option<Failure> {
+        self.board.lock().failure.as_ref().map(|(exit, sentence)| Failure::new(*exit, sentence))
+    }
+
+    /// Stops it; its decoder is gone when this returns. Again does nothing.
+    pub fn stop(&mut self) {
+        self.stop = None;
+        self.mailbox.end(self.index);
+        if let Some(thread) = self.thread.take() {
+            // A panic has been told as a failure by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! The one place of backpressure: holds, of each camera, the newest frame that nobody has taken yet.
+//!
+//! A source that cannot wait replaces an untaken frame, and the loss is counted; a source that can wait does. After this
+//! file no frame is dropped. Frames are moved, never copied, and their buffers go round: taker, spare, source. Nothing
+//! here knows where frames come from, and no lock is held while pixels are touched.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::frame::Frame;
+
+/// Spare buffers kept of one camera: one beyond what source, slot and taker can hold at a time.
+const SPARE_FRAMES_MAX: usize = 4;
+
+/// What a source does while the last frame has not been taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pace {
+    /// As the clock goes: the newer frame replaces the older one.
+    #[default]
+    Realtime,
+    /// As fast as frames are taken: the source waits and nothing is dropped. For files; a live camera falls behind.
+    Max,
+}
+
+/// Why there was no frame to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoFrame {
+    /// None came in time; more may come.
+    TimedOut,
+    /// Every source has ended and every frame was taken: none will ever come.
+    Ended,
+}
+
+/// The slots of all cameras. Clones are the same mailbox.
+#[derive(Clone)]
+pub struct Mailbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    slots: Mutex<Slots>,
+    /// A frame arrived, or a source ended.
+    arrived: Condvar,
+    /// A frame was taken, or a source ended.
+    freed: Condvar,
+}
+
+struct Slots {
+    cameras: Vec<Slot>,
+    /// Where the next search for a frame begins, so that no camera starves another.
+    next: usize,
+}
+
+#[derive(Default)]
+struct Slot {
+    newest: Option<Frame>,
+    spare: Vec<Frame>,
+    dropped: u64,
+    ended: bool,
+}
+
+impl Slot {
+    fn is_empty(&self) -> bool {
+        self.newest.is_none()
+    }
+
+    fn keep_spare(&mut self, frame: Frame) {
+        if self.spare.len() < SPARE_FRAMES_MAX {
+            self.spare.push(frame);
+        }
+    }
+}
+
+impl Mailbox {
+    /// A mailbox for the cameras `0..cameras`. None has ended yet, even before its source starts.
+    pub fn new(cameras: usize) -> Self {
+        let slots = Slots { cameras: (0..cameras).map(|_| Slot::default()).collect(), next: 0 };
+        Self { shared: Arc::new(Shared { slots: Mutex::new(slots), arrived: Condvar::new(), freed: Condvar::new() }) }
+    }
+
+    /// Offers a frame. At [`Pace::Max`] this waits until the last one was taken. False when the camera was ended, before
+    /// or while it waits: the frame was not delivered.
+    pub fn put(&self, camera: usize, frame: Frame, pace: Pace) -> bool {
+        let mut slots = self.lock();
+        if pace == Pace::Max {
+            let full = |slots: &mut Slots| slots.cameras[camera].newest.is_some() && !slots.cameras[camera].ended;
+            slots = self.shared.freed.wait_while(slots, full).unwrap_or_else(PoisonError::into_inner);
+        }
+        let slot = &mut slots.cameras[camera];
+        if slot.ended {
+            return false;
+        }
+        if let Some(older) = slot.newest.replace(frame) {
+            slot.dropped += 1;
+            slot.keep_spare(older);
+        }
+        self.shared.arrived.notify_one();
+        true
+    }
+
+    /// The next frame and its camera's index, cameras in turn. Waits up to `timeout` for one.
+    pub fn take(&self, timeout: Duration) -> Result<(usize, Frame), NoFrame> {
+        let idle =
+            |slots: &mut Slots| slots.cameras.iter().any(|s| !s.ended) && slots.cameras.iter().all(Slot::is_empty);
+        let waited = self.shared.arrived.wait_timeout_while(self.lock(), timeout, idle);
+        let (mut slots, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (count, first) = (slots.cameras.len(), slots.next);
+        for camera in (0..count).map(|step| (first + step) % count) {
+            if let Some(frame) = slots.cameras[camera].newest.take() {
+                slots.next = (camera + 1) % count;
+                self.shared.freed.notify_all();
+                return Ok((camera, frame));
+            }
+        }
+        if slots.cameras.iter().all(|slot| slot.ended) { Err(NoFrame::Ended) } else { Err(NoFrame::TimedOut) }
+    }
+
+    /// Gives a taken frame's buffer back, so that the source need not allocate another.
+    pub fn recycle(&self, camera: usize, frame: Frame) {
+        self.lock().cameras[camera].keep_spare(frame);
+    }
+
+    /// A buffer for the next frame: a recycled one with its old content, or an empty one.
+    pub fn buffer(&self, camera: usize) -> Frame {
+        let spare = self.lock().cameras[camera].spare.pop();
+        spare.unwrap_or(Frame { taken_ms: 0, width: 0, height: 0, rgb: Vec::new() })
+    }
+
+    /// This camera delivers no more: a `put` that waits gives up. An untaken frame can still be taken.
+    pub fn end(&self, camera: usize) {
+        self.lock().cameras[camera].ended = true;
+        self.shared.arrived.notify_all();
+        self.shared.freed.notify_all();
+    }
+
+    /// Frames of this camera that a newer one replaced.
+    pub fn dropped(&self, camera: usize) -> u64 {
+        self.lock().cameras[camera].dropped
+    }
+
+    /// Nothing that is done under the lock can leave the slots half changed, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::thread;
+
+    const NONE: Duration = Duration::ZERO;
+    /// Long enough never to pass in a test that works.
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn frame(number: u64) -> Frame {
+        Frame { taken_ms: number, width: 1, height: 1, rgb: vec![0; 3] }
+    }
+
+    fn taken(mailbox: &Mailbox) -> Result<(usize, u64), NoFrame> {
+        mailbox.take(NONE).map(|(camera, frame)| (camera, frame.taken_ms))
+    }
+
+    #[test]
+    fn a_newer_frame_replaces_an_untaken_one_and_the_loss_is_counted_per_camera() {
+        let mailbox = Mailbox::new(2);
+        for number in 1..=3 {
+            assert!(mailbox.put(1, frame(number), Pace::Realtime));
+        }
+        assert_eq!(taken(&mailbox), Ok((1, 3)));
+        assert_eq!((mailbox.dropped(0), mailbox.dropped(1)), (0, 2));
+        assert_eq!(taken(&mailbox), Err(NoFrame::TimedOut));
+    }
+
+    #[test]
+    fn cameras_are_served_in_turn_however_fast_one_is() {
+        let mailbox = Mailbox::new(3);
+        let mut order = Vec::new();
+        (0..3).for_each(|camera| assert!(mailbox.put(camera, frame(0), Pace::Realtime)));
+        for _ in 0..6 {
+            let (camera, _) = taken(&mailbox).unwrap();
+            order.push(camera);
+            // Camera 0 is always first to fill its slot again.
+            mailbox.put(0, frame(1), Pace::Realtime);
+            mailbox.put(camera, frame(1), Pace::Realtime);
+        }
+        assert_eq!(order, [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn at_full_pace_nothing_is_dropped_and_buffers_go_round() {
+        let mailbox = Mailbox::new(1);
+        let source = mailbox.clone();
+        let putting = thread::spawn(move || {
+            for number in 0..1000 {
+                let mut frame = source.buffer(0);
+                frame.taken_ms = number;
+                frame.rgb.resize(64, 0);
+                assert!(source.put(0, frame, Pace::Max));
+            }
+            source.end(0);
+        });
+        let (mut numbers, mut buffers) = (Vec::new(), HashSet::new());
+        let end = loop {
+            match mailbox.take(LONG) {
+                Ok((camera, frame)) => {
+                    numbers.push(frame.taken_ms);
+                    buffers.insert(frame.rgb.as_ptr() as usize);
+                    mailbox.recycle(camera, frame);
+                }
+                Err(end) => break end,
+            }
+        };
+        putting.join().unwrap();
+        assert_eq!(end, NoFrame::Ended);
+        assert!(numbers.into_iter().eq(0..1000));
+        assert_eq!(mailbox.dropped(0), 0);
+        assert!(buffers.len() <= 3, "{} buffers for source, slot and taker", buffers.len());
+    }
+
+    #[test]
+    fn the_end_of_a_camera_frees_a_waiting_source_and_keeps_its_last_frame() {
+        let mailbox = Mailbox::new(2);
+        mailbox.end(1);
+        assert_eq!(taken(&mailbox), Err(NoFrame::TimedOut), "one of two may still deliver");
+        assert!(mailbox.put(0, frame(1), Pace::Max));
+        let source = mailbox.clone();
+        let waiting = thread::spawn(move || source.put(0, frame(2), Pace::Max));
+        mailbox.end(0);
+        assert!(!waiting.join().unwrap());
+        assert!(!mailbox.put(0, frame(3), Pace::Realtime));
+        assert_eq!(taken(&mailbox), Ok((0, 1)));
+        assert_eq!(mailbox.take(LONG).map(|_| ()), Err(NoFrame::Ended), "told at once, not after the time-out");
+    }
+
+    #[test]
+    fn spare_buffers_are_bounded() {
+        let mailbox = Mailbox::new(1);
+        (0..100).for_each(|number| mailbox.recycle(0, frame(number)));
+        assert_eq!(mailbox.lock().cameras[0].spare.len(), SPARE_FRAMES_MAX);
+    }
+}

@@ -1,0 +1,310 @@
+//! The decoder: a child process that turns any video into PPM pictures on its standard output.
+//!
+//! It is a process and not a library, so that no codec is linked in, and a decoder that crashes, hangs or is taken over
+//! does so alone. It gets a process group of its own, which is killed and reaped whenever a [`Decoder`] goes away, also
+//! when the agent stops in an orderly way; when the agent is killed, the next write breaks the pipe and ends it. Whether
+//! to start another one is not decided here.
+
+use std::collections::VecDeque;
+use std::io::{self, PipeReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use super::source::Source;
+use super::{Config, Pace};
+
+/// The pipe's size. The default 64 KiB wakes both sides twenty times within a picture of 768x576; a pipe of 1 MiB falls
+/// out of the processor's cache. This was the fastest of the three with a busy taker, and never the slowest.
+#[cfg(target_os = "linux")]
+const PIPE_BYTES: usize = 256 * 1024;
+/// Lines of its errors that are kept, newest last.
+const ERROR_LINES_MAX: usize = 16;
+/// Longest line that is kept; what is longer is not cut, because half a URL cannot be made unreadable.
+const ERROR_LINE_BYTES_MAX: usize = 2048;
+/// How long a decoder that closed its output may take to exit.
+const EXIT_GRACE: Duration = Duration::from_secs(1);
+/// How often it is asked in that time; a process that closed its output is gone within a millisecond or two.
+const EXIT_POLL: Duration = Duration::from_millis(2);
+
+/// The words of the decoder's command line, the program first.
+pub(super) fn command_line(config: &Config, source: &Source) -> Vec<String> {
+    let url = match source {
+        Source::File(path) => path.to_string_lossy().into_owned(),
+        Source::Stream(_) => config.source.secret().to_owned(),
+    };
+    match &config.decoder {
+        Some(words) => words.iter().map(|word| word.replace("{url}", &url)).collect(),
+        None => ffmpeg(config, source, url),
+    }
+}
+
+fn ffmpeg(config: &Config, source: &Source, url: String) -> Vec<String> {
+    // One decoding thread leaves the other cores to inference; it still decodes many times faster than we detect.
+    let mut words: Vec<String> =
+        "ffmpeg -nostdin -hide_banner -loglevel repeat+error -threads 1".split(' ').map(String::from).collect();
+    let mut add = |more: &[&str]| words.extend(more.iter().map(|word| String::from(*word)));
+    match source {
+        Source::File(_) => {
+            if config.pace == Pace::Realtime {
+                add(&["-re"]);
+            }
+            if config.start_s > 0.0 {
+                add(&["-ss", &config.start_s.to_string()]);
+            }
+            if config.repeat {
+                add(&["-stream_loop", "-1"]);
+            }
+            // With the protocol's name in front no file name is taken for an option or another protocol.
+            add(&["-i", &format!("file:{url}")]);
+        }
+        Source::Stream(scheme) => {
+            if *scheme == "rtsp" {
+                // Over UDP a lost packet is a smeared picture, and firewalls drop it.
+                add(&["-rtsp_transport", "tcp"]);
+            }
+            add(&["-i", &url]);
+        }
+    }
+    // Without passthrough ffmpeg repeats and drops frames to keep a constant rate.
+    add(&["-an", "-fps_mode", "passthrough"]);
+    if let Some([x, y, width, height]) = config.crop {
+        add(&["-vf", &format!("crop={width}:{height}:{x}:{y}:exact=1")]);
+    }
+    add(&["-f", "image2pipe", "-c:v", "ppm", "pipe:1"]);
+    words
+}
+
+/// Why reading was given up before the decoder's output ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The agent stops.
+    Stopped,
+    /// No picture was completed in time.
+    Stalled,
+}
+
+/// A running decoder. Reading gives its output; the stream also ends when [`Decoder::cut`] says why.
+pub(super) struct Decoder<'a> {
+    child: Child,
+    reaped: bool,
+    stdout: ChildStdout,
+    stderr: Option<ChildStderr>,
+    complaints: Complaints,
+    /// Becomes readable, by hanging up, when the agent stops.
+    stop: &'a PipeReader,
+    deadline: Instant,
+    cut: Option<Cut>,
+}
+
+/// How a decoder ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// Its exit status; that of a killed process where it did not end by itself.
+    pub(super) status: ExitStatus,
+    /// What it wrote to its standard error: the newest lines, the very newest last.
+    pub(super) complaints: Vec<String>,
+}
+
+impl<'a> Decoder<'a> {
+    /// Starts a command line; the first picture is due at `deadline`.
+    pub(super) fn start(words: &[String], stop: &'a PipeReader, deadline: Instant) -> io::Result<Self> {
+        let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let stdout = child.stdout.take().expect("standard output is piped");
+        let stderr = child.stderr.take();
+        // Only a matter of speed, and refused when a user has many large pipes already.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
+        Ok(Self { child, reaped: false, stdout, stderr, complaints: Complaints::default(), stop, deadline, cut: None })
+    }
+
+    /// Sets when the next picture must be complete.
+    pub(super) fn expect_by(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
+    /// Why reading was given up, if it was.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        self.cut
+    }
+
+    /// Ends the decoder and tells how it went. One whose output has ended gets a little time to exit by itself.
+    pub(super) fn finish(mut self, output_ended: bool) -> io::Result<Ended> {
+        if output_ended {
+            self.await_exit()?;
+        }
+        let status = self.kill()?;
+        Ok(Ended { status, complaints: std::mem::take(&mut self.complaints).lines.into() })
+    }
+
+    /// Hears the last words and waits for the exit, both within [`EXIT_GRACE`].
+    fn await_exit(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + EXIT_GRACE;
+        while let Some(stderr) = &self.stderr
+            && wait(&mut [PollFd::new(stderr, PollFlags::IN)], deadline)?
+        {
+            self.hear();
+        }
+        // Not reaped here: until the group is killed its number must stay taken.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        while waitid(WaitId::Pid(self.pid()), options)?.is_none() && Instant::now() < deadline {
+            std::thread::sleep(EXIT_POLL);
+        }
+        Ok(())
+    }
+
+    /// Kills whoever is left of the process group, and reaps the child.
+    fn kill(&mut self) -> io::Result<ExitStatus> {
+        if !self.reaped {
+            // Fails where nobody is left, which is as good.
+            let _ = kill_process_group(self.pid(), Signal::KILL);
+            self.reaped = true;
+        }
+        self.child.wait()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    fn hear(&mut self) {
+        let mut bytes = [0; 1024];
+        match self.stderr.as_mut().map(|stderr| stderr.read(&mut bytes)) {
+            Some(Ok(count)) if count > 0 => self.complaints.push(&bytes[..count]),
+            Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => {
+                self.complaints.push(b"\n");
+                self.stderr = None;
+            }
+        }
+    }
+}
+
+impl Read for Decoder<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let stderr = self.stderr.as_ref().map_or(self.stdout.as_fd(), |stderr| stderr.as_fd());
+            let mut ends = [self.stop.as_fd(), stderr, self.stdout.as_fd()]
+                .map(|end| PollFd::from_borrowed_fd(end, PollFlags::IN));
+            let in_time = wait(&mut ends, self.deadline)?;
+            let [stop, complaint, output] = ends.map(|end| !end.revents().is_empty());
+            if stop || !in_time {
+                self.cut = Some(if stop { Cut::Stopped } else { Cut::Stalled });
+                return Ok(0);
+            }
+            if complaint && self.stderr.is_some() {
+                self.hear();
+            }
+            if output {
+                return self.stdout.read(buffer);
+            }
+        }
+    }
+}
+
+impl Drop for Decoder<'_> {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+/// Waits until one of these can be read or has hung up; false when the deadline has passed.
+pub(super) fn wait(ends: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(ends, Some(&timeout)) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(!left.is_zero()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The newest lines of a decoder's standard error.
+#[derive(Default)]
+struct Complaints {
+    lines: VecDeque<String>,
+    unfinished: Vec<u8>,
+}
+
+impl Complaints {
+    fn push(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if byte != b'\n' && byte != b'\r' {
+                // One byte more than is kept shows that the line was too long.
+                if self.unfinished.len() <= ERROR_LINE_BYTES_MAX {
+                    self.unfinished.push(byte);
+                }
+                continue;
+            }
+            let line = String::from_utf8_lossy(&self.unfinished).trim().to_owned();
+            if self.unfinished.len() <= ERROR_LINE_BYTES_MAX && !line.is_empty() {
+                self.lines.push_back(line);
+            }
+            if self.lines.len() > ERROR_LINES_MAX {
+                self.lines.pop_front();
+            }
+            self.unfinished.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_says_what_was_configured_and_nothing_else() {
+        let head = "ffmpeg -nostdin -hide_banner -loglevel repeat+error -threads 1";
+        let tail = "-f image2pipe -c:v ppm pipe:1";
+        let plain = |source: &str| Config::new(source);
+        let crop = Some([1, 2, 30, 40]);
+        let words = ["play", "{url}", "--at={url}"].map(String::from).to_vec();
+        for (config, expect) in [
+            (plain("/v.avi"), format!("{head} -re -i file:/v.avi -an -fps_mode passthrough {tail}")),
+            (
+                Config { pace: Pace::Max, start_s: 1.5, repeat: true, crop, ..plain("file:///v.avi") },
+                format!(
+                    "{head} -ss 1.5 -stream_loop -1 -i file:/v.avi -an -fps_mode passthrough \
+                     -vf crop=30:40:1:2:exact=1 {tail}"
+                ),
+            ),
+            (
+                plain("rtsp://u:p@camera/1"),
+                format!("{head} -rtsp_transport tcp -i rtsp://u:p@camera/1 -an -fps_mode passthrough {tail}"),
+            ),
+            (plain("http://camera/1"), format!("{head} -i http://camera/1 -an -fps_mode passthrough {tail}")),
+            (Config { decoder: Some(words), ..plain("file:/v.avi") }, "play /v.avi --at=/v.avi".to_owned()),
+        ] {
+            let source = config.source.kind().unwrap();
+            assert_eq!(command_line(&config, &source).join(" "), expect);
+        }
+    }
+
+    #[test]
+    fn complaints_are_whole_lines_and_bounded() {
+        let mut complaints = Complaints::default();
+        let long = "x".repeat(ERROR_LINE_BYTES_MAX + 1);
+        complaints.push(format!("first\r\n\n{long}\nsec").as_bytes());
+        complaints.push(b"ond\nunfinished");
+        assert_eq!(complaints.lines, ["first", "second"]);
+        (0..100).for_each(|number| complaints.push(format!("{number}\n").as_bytes()));
+        assert_eq!((complaints.lines.len(), complaints.lines.back().unwrap().as_str()), (ERROR_LINES_MAX, "99"));
+        complaints.push(&vec![b'y'; 1_000_000]);
+        assert!(complaints.unfinished.len() <= ERROR_LINE_BYTES_MAX + 1);
+    }
+}
