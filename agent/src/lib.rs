@@ -10,3 +10,5 @@ pub mod gate;
 pub mod mask;
 pub mod observe;
 pub mod track;
+
+pub mod annotate;
