@@ -13,7 +13,7 @@ use picket_shared::exit::{Exit, Failure};
 use super::onnx::{self, MODEL_BYTES_MAX};
 use super::{BUILTIN_NAME, Config};
 
-/// The model that needs no file: CenterNet-MobileNetV3, cut to people; its notice lies beside it.
+/// The model that needs no file: CenterNet-MobileNetV3 from `@vladmandic/human` (MIT, © Vladimir Mandic), cut to people.
 pub(crate) const BUILTIN: &[u8] = include_bytes!("../../models/centernet_u8_384x288_top100_w16.onnx");
 const BUILTIN_HEAD: &[u8] = include_bytes!("../../models/centernet_person.head.f32");
 
