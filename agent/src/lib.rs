@@ -1,26 +1,28 @@
 //! Picket's agent: one device that sees, remembers and tells.
 //!
-//! Modules stand in the order of a frame's path: from the camera to the store and out to the coordinator.
+//! Modules stand in the order of a frame's path, from the camera to the store and out to the coordinator; what is around
+//! it comes last.
 
 pub mod frame;
 pub mod polygon;
 
 pub mod capture;
-pub mod detect;
-pub mod gate;
 pub mod mask;
+pub mod gate;
+pub mod detect;
+pub mod track;
 pub mod observe;
 pub mod pipeline;
-pub mod track;
 
-pub mod node;
+pub mod store;
 pub mod outbox;
+pub mod node;
 pub mod recorder;
 
-pub mod annotate;
-pub mod app;
 pub mod config;
-pub mod doctor;
+pub mod app;
 pub mod facts;
 pub mod report;
-pub mod store;
+
+pub mod annotate;
+pub mod doctor;

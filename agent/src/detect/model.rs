@@ -1,0 +1,89 @@
+//! Reads a model and its head from disk, or takes the built-in ones, and looks them over before anybody uses them.
+//!
+//! The file's bytes are bounded before they are read. Nothing here knows the runtime.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use picket_shared::event::Precision;
+use picket_shared::exit::{Exit, Failure};
+
+use super::onnx::{self, MODEL_BYTES_MAX};
+use super::{BUILTIN_NAME, Config};
+
+/// The model that needs no file: CenterNet-MobileNetV3 from `@vladmandic/human` (MIT, © Vladimir Mandic), cut to people.
+pub(crate) const BUILTIN: &[u8] = include_bytes!("../../models/centernet_u8_384x288_top100_w16.onnx");
+const BUILTIN_HEAD: &[u8] = include_bytes!("../../models/centernet_person.head.f32");
+
+/// A head is a few hundred numbers.
+const HEAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// A model that may be shown to the runtime.
+pub(super) struct Model {
+    /// How sentences call it.
+    pub(super) name: String,
+    /// The ONNX file.
+    pub(super) bytes: Cow<'static, [u8]>,
+    /// First 12 hexadecimal digits of its SHA-256.
+    pub(super) digest: String,
+    /// What its numbers are computed in.
+    pub(super) precision: Precision,
+    /// The head's weights and bias, where one was given.
+    pub(super) head: Option<Vec<f32>>,
+}
+
+/// Reads what the configuration names.
+pub(super) fn read(config: &Config) -> Result<Model, Failure> {
+    let builtin = config.model == BUILTIN_NAME;
+    let (name, bytes) = if builtin {
+        ("the built-in model".to_owned(), Cow::Borrowed(BUILTIN))
+    } else {
+        let name = format!("the model {}", config.model);
+        let bytes = bounded(&name, "model", Path::new(&config.model), MODEL_BYTES_MAX)?;
+        (name, Cow::Owned(bytes))
+    };
+    let precision = onnx::scan(&bytes).map_err(|e| Failure::new(Exit::Data, format!("{name} {e}")))?;
+    let head = match &config.head {
+        Some(path) => {
+            let name = format!("the head {}", path.display());
+            Some(numbers(&name, &bounded(&name, "head", path, HEAD_BYTES_MAX)?)?)
+        }
+        None if builtin => Some(numbers("the built-in head", BUILTIN_HEAD)?),
+        None => None,
+    };
+    let digest = picket_shared::crypto::sha256_hex(&bytes)[..12].to_owned();
+    Ok(Model { name, bytes, digest, precision, head })
+}
+
+/// Reads a file of at most `bytes_max`; `key` is what names it in the configuration.
+fn bounded(name: &str, key: &str, path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+    let failure = |what: String| Failure::new(Exit::Data, format!("{name} {what}"));
+    let unreadable = |e: std::io::Error| failure(format!("cannot be read ({e}); check `{key}`"));
+    // Asked before it is opened: opening a pipe would wait for its other end.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(failure(format!("is not a file; check `{key}`")));
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() > bytes_max {
+        return Err(failure(format!("has more than {bytes_max} bytes; check `{key}`")));
+    }
+    Ok(bytes)
+}
+
+/// Little-endian 32-bit floating point numbers, one after the other.
+fn numbers(name: &str, bytes: &[u8]) -> Result<Vec<f32>, Failure> {
+    let failure = |what: &str| Failure::new(Exit::Data, format!("{name} {what}; copy it again"));
+    let (chunks, rest) = bytes.as_chunks::<4>();
+    if chunks.is_empty() || !rest.is_empty() {
+        return Err(failure(&format!("has {} bytes, which are no 32-bit numbers", bytes.len())));
+    }
+    let numbers: Vec<f32> = chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    if numbers.iter().all(|number| number.is_finite()) {
+        Ok(numbers)
+    } else {
+        Err(failure("holds a number that is none"))
+    }
+}

@@ -1,0 +1,216 @@
+//! Fits a frame into the model's picture: the letterbox, and the way back.
+//!
+//! The frame is scaled to fit with its aspect kept, centred, and the rest is black: of the usual choices that one is
+//! the most accurate with the default model, by a hair. Scaling averages over the source pixels (bilinear kernel, as
+//! Pillow's `BILINEAR`), so that small people do not fall between samples. Never allocates for pixels once warm.
+
+use fast_image_resize::images::{TypedCroppedImageMut, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+
+use crate::frame::{Area, Frame};
+
+/// Longest side of a frame, in pixels: 8K cameras have 7,680.
+pub const FRAME_SIDE_MAX: u32 = 8192;
+
+/// Why a frame is not looked at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// No pixels, or too many.
+    #[error("the frame is {0} x {1} pixels, and a side may have 1 to {FRAME_SIDE_MAX}")]
+    Size(u32, u32),
+    /// Not three bytes for each pixel.
+    #[error("the frame has {bytes} bytes, and its size asks for {expected}")]
+    Bytes {
+        /// Bytes in the buffer.
+        bytes: usize,
+        /// Bytes by width and height.
+        expected: usize,
+    },
+}
+
+/// How a frame lies in the model's picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Letterbox {
+    /// Width and height of the frame.
+    pub source: (u32, u32),
+    /// Width and height of the model's picture.
+    pub target: (u32, u32),
+    /// Width and height of the scaled frame in it.
+    pub inner: (u32, u32),
+    /// Its left and upper edge.
+    pub offset: (u32, u32),
+}
+
+impl Letterbox {
+    /// Fits a frame of one size into a picture of another; neither may be empty.
+    pub fn fit(source: (u32, u32), target: (u32, u32)) -> Letterbox {
+        let scale = (f64::from(target.0) / f64::from(source.0)).min(f64::from(target.1) / f64::from(source.1));
+        // At least one pixel, for a frame that is all width or all height.
+        let scaled = |side: u32, most: u32| ((f64::from(side) * scale + 0.5) as u32).clamp(1, most);
+        let inner = (scaled(source.0, target.0), scaled(source.1, target.1));
+        Letterbox { source, target, inner, offset: ((target.0 - inner.0) / 2, (target.1 - inner.1) / 2) }
+    }
+
+    /// A box in parts of the model's picture (x1, y1, x2, y2; 0 to 1) in pixels of the frame, cut at its edges.
+    pub fn to_source(&self, corners: [f32; 4]) -> Area {
+        let back = |part: f32, target: u32, offset: u32, inner: u32, source: u32| {
+            ((part * target as f32 - offset as f32) * source as f32 / inner as f32).clamp(0.0, source as f32)
+        };
+        let x = |part| back(part, self.target.0, self.offset.0, self.inner.0, self.source.0);
+        let y = |part| back(part, self.target.1, self.offset.1, self.inner.1, self.source.1);
+        Area { x1: x(corners[0]), y1: y(corners[1]), x2: x(corners[2]), y2: y(corners[3]) }
+    }
+}
+
+/// Scales frames, and keeps the buffers that it needs for that.
+pub struct Preprocessor {
+    resizer: Resizer,
+    options: ResizeOptions,
+}
+
+impl Default for Preprocessor {
+    fn default() -> Self {
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        Preprocessor { resizer: Resizer::new(), options }
+    }
+}
+
+impl Preprocessor {
+    /// Fills `picture` (`width * height * 3` bytes, RGB by rows) with the frame in its letterbox.
+    pub fn letterbox(
+        &mut self,
+        frame: &Frame,
+        target: (u32, u32),
+        picture: &mut [u8],
+    ) -> Result<Letterbox, FrameError> {
+        let source = (frame.width, frame.height);
+        if [source.0, source.1].iter().any(|side| *side == 0 || *side > FRAME_SIDE_MAX) {
+            return Err(FrameError::Size(source.0, source.1));
+        }
+        let expected = source.0 as usize * source.1 as usize * 3;
+        if frame.rgb.len() != expected {
+            return Err(FrameError::Bytes { bytes: frame.rgb.len(), expected });
+        }
+        assert_eq!(picture.len(), target.0 as usize * target.1 as usize * 3, "the picture is the model's input");
+        let letterbox = Letterbox::fit(source, target);
+        if source == target {
+            picture.copy_from_slice(&frame.rgb);
+            return Ok(letterbox);
+        }
+        blacken(picture, &letterbox);
+        let from = TypedImageRef::<U8x3>::from_buffer(source.0, source.1, &frame.rgb).expect("the length was checked");
+        let mut whole = TypedImage::<U8x3>::from_buffer(target.0, target.1, picture).expect("the length was checked");
+        let (left, top) = letterbox.offset;
+        let (width, height) = letterbox.inner;
+        let mut inner =
+            TypedCroppedImageMut::from_ref(&mut whole, left, top, width, height).expect("fit keeps it inside");
+        // Equal sizes are copied by the resizer itself.
+        self.resizer.resize_typed(&from, &mut inner, &self.options).expect("both sides have pixels");
+        Ok(letterbox)
+    }
+}
+
+/// Blackens what lies around the scaled frame.
+fn blacken(picture: &mut [u8], letterbox: &Letterbox) {
+    let row = letterbox.target.0 as usize * 3;
+    let (left, top) = (letterbox.offset.0 as usize * 3, letterbox.offset.1 as usize);
+    let (right, bottom) = (left + letterbox.inner.0 as usize * 3, top + letterbox.inner.1 as usize);
+    picture[..top * row].fill(0);
+    picture[bottom * row..].fill(0);
+    if letterbox.inner.0 < letterbox.target.0 {
+        for row in picture[top * row..bottom * row].chunks_exact_mut(row) {
+            row[..left].fill(0);
+            row[right..].fill(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(width: u32, height: u32, value: u8) -> Frame {
+        Frame { taken_ms: 0, width, height, rgb: vec![value; width as usize * height as usize * 3] }
+    }
+
+    #[test]
+    fn a_frame_is_fitted_centred() {
+        for (source, target, inner, offset) in [
+            ((768, 576), (384, 288), (384, 288), (0, 0)),
+            ((1280, 720), (384, 288), (384, 216), (0, 36)),
+            ((300, 400), (384, 288), (216, 288), (84, 0)),
+            ((10, 10), (384, 288), (288, 288), (48, 0)),
+            ((1, 1), (384, 288), (288, 288), (48, 0)),
+            ((8192, 1), (384, 288), (384, 1), (0, 143)),
+            ((1, 8192), (384, 288), (1, 288), (191, 0)),
+            ((8192, 8192), (384, 288), (288, 288), (48, 0)),
+        ] {
+            assert_eq!(Letterbox::fit(source, target), Letterbox { source, target, inner, offset });
+        }
+    }
+
+    #[test]
+    fn the_frame_fills_its_place_and_the_rest_is_black() {
+        let mut preprocessor = Preprocessor::default();
+        // What the last frame left behind must not show.
+        let mut picture = vec![9; 384 * 288 * 3];
+        for (width, height) in
+            [(768, 576), (1280, 720), (300, 400), (1, 1), (8192, 1), (1, 8192), (8192, 8192), (384, 216)]
+        {
+            let lies = preprocessor.letterbox(&frame(width, height, 200), (384, 288), &mut picture).unwrap();
+            for (at, pixel) in picture.chunks_exact(3).enumerate() {
+                let (x, y) = (at as u32 % 384, at as u32 / 384);
+                let within = |at: u32, from: u32, length: u32| at >= from && at < from + length;
+                let inside = within(x, lies.offset.0, lies.inner.0) && within(y, lies.offset.1, lies.inner.1);
+                assert_eq!(pixel, [if inside { 200 } else { 0 }; 3], "{width} x {height} at {x}, {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_of_the_right_size_is_taken_as_it_is() {
+        let mut same = frame(384, 288, 0);
+        same.rgb.iter_mut().enumerate().for_each(|(at, value)| *value = (at * 7) as u8);
+        let mut picture = vec![9; 384 * 288 * 3];
+        Preprocessor::default().letterbox(&same, (384, 288), &mut picture).unwrap();
+        assert_eq!(picture, same.rgb);
+    }
+
+    #[test]
+    fn a_frame_without_pixels_with_too_many_or_with_the_wrong_bytes_is_refused() {
+        let mut short = frame(4, 4, 0);
+        short.rgb.pop();
+        for (frame, expect) in [
+            (frame(0, 10, 0), FrameError::Size(0, 10)),
+            (frame(10, 0, 0), FrameError::Size(10, 0)),
+            (frame(FRAME_SIDE_MAX + 1, 1, 0), FrameError::Size(8193, 1)),
+            (Frame { width: u32::MAX, height: u32::MAX, ..frame(1, 1, 0) }, FrameError::Size(u32::MAX, u32::MAX)),
+            (short, FrameError::Bytes { bytes: 47, expected: 48 }),
+        ] {
+            let refused = Preprocessor::default().letterbox(&frame, (384, 288), &mut vec![0; 384 * 288 * 3]);
+            assert_eq!(refused, Err(expect));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_way_back_undoes_the_way_there(
+            width in 1u32..8193, height in 1u32..8193, x in 0.0f32..1.0, y in 0.0f32..1.0
+        ) {
+            let lies = Letterbox::fit((width, height), (384, 288));
+            let (x, y) = (x * width as f32, y * height as f32);
+            let there = |at: f32, source: u32, inner: u32, offset: u32, target: u32| {
+                (at * inner as f32 / source as f32 + offset as f32) / target as f32
+            };
+            let u = there(x, width, lies.inner.0, lies.offset.0, 384);
+            let v = there(y, height, lies.inner.1, lies.offset.1, 288);
+            let back = lies.to_source([u, v, u, v]);
+            // The frame's own resolution: a float has 24 bits, the farthest offset counts for a few of them.
+            let near = |a: f32, b: f32, source: u32, inner: u32| (a - b).abs() <= 1e-3 + 1e-3 * source as f32 / inner as f32;
+            prop_assert!(near(back.x1, x, width, lies.inner.0), "{} {}", back.x1, x);
+            prop_assert!(near(back.y1, y, height, lies.inner.1), "{} {}", back.y1, y);
+        }
+    }
+}
