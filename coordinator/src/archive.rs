@@ -296,10 +296,9 @@ mod tests {
     fn what_the_disk_lost_is_reported_and_not_passed_over() {
         let lane = LaneId { node: node("a"), boot: Boot(7) };
         let whole = |numbers: &[u64], watermark: u64| {
-            let mut archive = MemoryArchive::default();
-            archive.entries = numbers.iter().map(|&number| (number, event("a", number))).collect();
-            archive.lanes.insert(lane.clone(), row(watermark));
-            archive.recover()
+            let entries = numbers.iter().map(|&number| (number, event("a", number))).collect();
+            let lanes = [(lane.clone(), row(watermark))].into();
+            MemoryArchive { entries, lanes, ..MemoryArchive::default() }.recover()
         };
         let fine = whole(&[1, 2, 3], 3);
         assert_eq!((fine.last, fine.lost, fine.recent.len(), fine.problems.len()), (3, 0, 3, 0));

@@ -4,7 +4,8 @@
 //! 100 retained messages reach a new subscriber, so it is for tens of nodes and not for hundreds.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::limits::PACKET_BYTES_MAX;
@@ -16,6 +17,8 @@ use crate::config::loopback;
 const CONNECTIONS_MAX: usize = 256;
 /// A client that connects and says nothing is thrown out after this.
 const CONNECT_TIMEOUT_MS: u16 = 5_000;
+/// The broker answers this many milliseconds after its start at the latest; normally within two.
+const START_MS_MAX: u32 = 5_000;
 /// Packets buffered for each connection. rumqttd has 100 in flight whatever is set here.
 const CONNECTION_PACKETS_MAX: usize = 100;
 /// Packets that one client is given in one turn.
@@ -54,10 +57,23 @@ pub fn start(port: u16, websocket_port: u16) -> Result<(), Failure> {
         .name("broker".into())
         .spawn(run)
         .map_err(|error| Failure::new(Exit::System, format!("no thread for the embedded broker ({error})")))?;
+    wait_for(tcp)?;
     tracing::warn!(
         "embedded broker on {tcp}, WebSocket on {websocket}: for this machine only, no access rules, nothing kept over a restart"
     );
     Ok(())
+}
+
+/// Returns once the port answers, so that the first connection is not refused.
+fn wait_for(address: SocketAddr) -> Result<(), Failure> {
+    for _ in 0..START_MS_MAX {
+        if TcpStream::connect(address).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let sentence = format!("the embedded broker does not answer on {address}; try another port, or a real broker");
+    Err(Failure::new(Exit::System, sentence))
 }
 
 fn configuration(tcp: SocketAddr, websocket: SocketAddr) -> Config {

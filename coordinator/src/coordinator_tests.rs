@@ -154,6 +154,8 @@ fn garbage_is_counted_by_reason_and_left() {
     }
     bench.put(Input::Message { topic: "picket/v1/mill/a/events".into(), payload: good });
     assert_eq!(bench.core.counters().rejected["topic"], 2);
+    bench.send(Topic::CoordinatorHealth, b"an echo".to_vec());
+    assert_eq!(bench.core.counters().rejected["topic"], 2);
     assert!(bench.core.nodes.is_empty() && bench.commits.is_empty(), "garbage makes no node known");
 }
 
