@@ -262,8 +262,11 @@ impl Shell {
             }
         }
         let (link, site) = (&self.link, &self.config.site);
-        self.outgoing
-            .flush(|topic, payload| link.publish(&topic.render(site), payload.to_vec(), topic.retained(), false));
+        self.outgoing.flush(|topic, payload| {
+            // An agent that misses an ack asks again, and the retained list has what the live view misses.
+            let at_most_once = matches!(topic, Topic::Ack(_) | Topic::ViewEvent);
+            link.publish(&topic.render(site), payload.to_vec(), topic.retained(), at_most_once)
+        });
         Ok(stopped)
     }
 

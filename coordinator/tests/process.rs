@@ -334,9 +334,28 @@ async fn a_disk_that_fills_up_loses_nothing_and_goes_on_when_there_is_space() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, not a check"]
 async fn events_a_second_with_durable_group_commit() {
-    let dir = tempfile::tempdir_in(std::env::var("PICKET_BENCH_DIR").unwrap_or(".".into())).unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::start(dir.path(), Ports::free());
-    let (agents, last) = (8, 5_000);
+    let (agents, last) = (8, std::env::var("PICKET_BENCH_EVENTS").map_or(5_000, |n| n.parse().unwrap()));
+
+    let mut agent = Agent::connect("one", coordinator.ports, vec![]).await;
+    let mut waits = Vec::new();
+    let before = coordinator.metric("archive_bytes");
+    for seq in 1..=500 {
+        let sent = std::time::Instant::now();
+        agent.send(seq, seq).unwrap();
+        agent.until("the ack", |agent| agent.watermark == seq).await;
+        waits.push(sent.elapsed());
+    }
+    waits.sort_unstable();
+    let grown = coordinator.metric("archive_bytes") - before;
+    println!(
+        "one at a time: event to ack p50 {:?}, p99 {:?}, {} bytes on disk an event",
+        waits[250],
+        waits[495],
+        grown / 500
+    );
+
     let began = std::time::Instant::now();
     let mut work = tokio::task::JoinSet::new();
     for i in 0..agents {
@@ -348,8 +367,8 @@ async fn events_a_second_with_durable_group_commit() {
     }
     work.join_all().await;
     let seconds = began.elapsed().as_secs_f64();
-    let commits = coordinator.metric("archive_commits_total");
-    let bytes = coordinator.metric("archive_bytes");
+    let commits = coordinator.metric("archive_commits_total") - 500;
+    let bytes = coordinator.metric("archive_bytes") - before - grown;
     let events = agents * last;
     println!(
         "{events} events of {} bytes from {agents} agents in {seconds:.1} s: {:.0} events/s, {commits} commits of {:.0}, {} bytes on disk an event, {} duplicates",
@@ -362,6 +381,6 @@ async fn events_a_second_with_durable_group_commit() {
     let size = std::time::Instant::now();
     assert!(coordinator.stop().success());
     let listed = archive(dir.path(), "list");
-    assert!(listed.iter().all(|lane| lane["events"] == last && lane["doubles"] == 0));
+    assert!(listed.iter().all(|lane| lane["doubles"] == 0 && lane["absent"] == 0));
     println!("stopped and audited in {:.1} s", size.elapsed().as_secs_f64());
 }
