@@ -1,7 +1,12 @@
 //! The coordinator as a process, with its embedded broker, a real link, a real disk, and everything that goes wrong.
 
+// All of this file is tests, its helpers too.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::*;
@@ -77,7 +82,7 @@ async fn deliver(agent: &mut Agent, last: u64, mut done: impl FnMut(&Agent) -> b
     let mut next = agent.watermark + 1;
     while !done(agent) {
         assert!(std::time::Instant::now() < until, "delivery does not end: {} of {last}", agent.watermark);
-        while next <= last && next <= agent.watermark + WINDOW_EVENTS_MAX {
+        while next <= last.min(agent.watermark + WINDOW_EVENTS_MAX) {
             let to = (next + BATCH_EVENTS_MAX as u64 - 1).min(last).min(agent.watermark + WINDOW_EVENTS_MAX);
             if agent.send(next, to).is_err() {
                 break;
@@ -96,17 +101,34 @@ async fn deliver(agent: &mut Agent, last: u64, mut done: impl FnMut(&Agent) -> b
 async fn killed_in_mid_stream_it_goes_on_where_the_disk_says() {
     let dir = tempfile::tempdir().unwrap();
     let ports = Ports::free();
-    let mut coordinator = Coordinator::start(dir.path(), ports);
-    let mut agent = Agent::connect("gate-3", ports, vec![]).await;
-    let last = 3000;
-    for kill_at in [400, 1100, 1800] {
-        deliver(&mut agent, last, |agent| agent.watermark >= kill_at).await;
-        // More is on its way when it dies.
-        let _ = agent.send(agent.watermark + 1, agent.watermark + 16);
+    let acked = Arc::new(AtomicU64::new(0));
+    for round in 0..12 {
+        let coordinator = Coordinator::start(dir.path(), ports);
+        let mut agent = Agent::connect("gate-3", ports, vec![]).await;
+        agent.watermark = acked.load(Ordering::SeqCst);
+        let heard = acked.clone();
+        let stream = tokio::spawn(async move {
+            deliver(&mut agent, u64::MAX, |agent| {
+                heard.store(agent.watermark, Ordering::SeqCst);
+                false
+            })
+            .await;
+        });
+        let before = acked.load(Ordering::SeqCst);
+        wait_for("the stream to run", || acked.load(Ordering::SeqCst) > before + 100);
+        tokio::time::sleep(Duration::from_micros(700 * round)).await;
         coordinator.kill();
-        coordinator = Coordinator::start(dir.path(), ports);
-        assert!(coordinator.metric("events_archived_total") >= agent.watermark, "acknowledged, and not durable");
+        stream.abort();
+        let _ = stream.await;
+        let lane = &archive(dir.path(), "list")[0];
+        let [events, watermark] = ["events", "watermark"].map(|key| lane[key].as_u64().unwrap());
+        assert_eq!(events, watermark, "entries and watermark are one transaction");
+        assert!(events >= acked.load(Ordering::SeqCst), "acknowledged, and not durable");
     }
+    let coordinator = Coordinator::start(dir.path(), ports);
+    let mut agent = Agent::connect("gate-3", ports, vec![]).await;
+    agent.watermark = acked.load(Ordering::SeqCst);
+    let last = agent.watermark + 500;
     deliver(&mut agent, last, |agent| agent.watermark == last).await;
     assert!(coordinator.stop().success());
     assert_archived(dir.path(), "gate-3", last);
@@ -201,6 +223,23 @@ async fn at_a_broker_of_its_own_it_says_goodbye_and_leaves_a_will() {
         }
         assert_eq!(child.wait().unwrap().code(), code);
     }
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = command(dir.path(), Ports::free());
+    let mut child = command.env("NOTIFY_SOCKET", &path).spawn().unwrap();
+    for expect in ["READY=1", "STOPPING=1"] {
+        let mut said = [0; 64];
+        let bytes = socket.recv(&mut said).unwrap();
+        assert_eq!(String::from_utf8_lossy(&said[..bytes]).trim(), expect);
+        signal(child.id(), "TERM");
+    }
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
