@@ -58,6 +58,14 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         .await
         .map_err(|error| broker::port_failure(config.http.listen, "http.listen or --http-port", &error))?;
     tracing::info!("page, metrics and health on http://{}", config.http.listen);
+    if !config.http.listen.ip().is_loopback() {
+        tracing::warn!("the page can be reached from other machines and has no access control; put a proxy in front");
+    }
+    if config.websocket_url().is_none() {
+        tracing::warn!(
+            "the page will show no events: mqtt.websocket_url does not say where a browser reaches the broker"
+        );
+    }
 
     let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
     let (link, events) = mqtt::open(link_options(&config, &me, clock.now()));

@@ -162,6 +162,11 @@ fn the_oldest_boot_makes_room_and_stays_counted_and_closed() {
         assert!(intake.take(&node(), open).ack.is_some(), "an open boot is still known");
     }
     assert_eq!(archive.recover().problems, Vec::<String>::new());
+
+    // Closed is closed, also for a build that has room for more boots.
+    archive.lanes.retain(|id, _| id.boot > Boot(100));
+    let late = EventBatch { boot: Boot(11), ..batch(2, 2..=3) };
+    assert_eq!(Intake::new(&archive.recover()).take(&node(), late).refused.unwrap().0, "boot_too_old");
 }
 
 /// What can happen to the intake of two lanes.
