@@ -1,1 +1,19 @@
-//! Placeholder.
+//! Picket's coordinator: takes in what a site's agents saw, keeps it once and for good, and shows it.
+//!
+//! Modules stand in the order of the path `MQTT → intake → archive → ack and view`. `coordinator` is the root state
+//! machine; it and everything above `store` are pure: no clock, no threads, no files, no network. The rest are shells.
+
+pub mod archive;
+pub mod coordinator;
+pub mod intake;
+pub mod liveness;
+pub mod outgoing;
+pub mod view;
+
+pub mod store;
+
+pub mod broker;
+pub mod http;
+
+pub mod app;
+pub mod config;

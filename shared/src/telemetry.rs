@@ -1,5 +1,7 @@
 //! Logging for every program: one line an event on standard error, filtered by `PICKET_LOG` (as `RUST_LOG`).
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -9,10 +11,14 @@ pub fn start() {
         .with_env_var("PICKET_LOG")
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy()
-        // The embedded broker tells every packet at info.
-        .add_directive("rumqttd=warn".parse().expect("a constant directive"))
+        // The embedded broker tells every packet at info, and each client that leaves as an error.
+        .add_directive("rumqttd=off".parse().expect("a constant directive"))
         // sled and the runtime say nothing at info that a person could use.
         .add_directive("ort=warn".parse().expect("a constant directive"));
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
 }

@@ -1,0 +1,308 @@
+//! The one place where everything is wired: archive, broker, link, core, web page, and the end of it all.
+//!
+//! The core lives in one task. The archive lives in a thread of its own, because a commit waits for the disk. Nothing is
+//! decided here.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use picket_shared::exit::{Exit, Failure};
+use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
+use picket_shared::status::UpDown;
+use picket_shared::store::StoreError;
+use picket_shared::topics::Topic;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::archive::Commit;
+use crate::config::Config;
+use crate::coordinator::{Coordinator, Effect, Identity, Input, Now};
+use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
+use crate::outgoing::Outgoing;
+use crate::store::Archive;
+use crate::{broker, http, view};
+
+/// How long the last commit and the goodbye may take.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// How soon to offer a message again that the MQTT client had no room for: its queue empties in a few milliseconds.
+const BUSY_RETRY: Duration = Duration::from_millis(5);
+/// One commit is under way at a time, so neither channel ever holds more.
+const COMMITS_MAX: usize = 1;
+
+/// Runs a coordinator until `shutdown` is done.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let clock = Clock::start();
+    let archive = open_archive(&config.data_dir)?;
+    let boot = archive.begin_boot(clock.now().unix_ms / 1000).map_err(disk_failure)?;
+    let recovered = archive.recover().map_err(disk_failure)?;
+    tracing::info!(
+        "archive {}: {} entries, {} lanes, read in {} ms",
+        config.data_dir.display(),
+        recovered.last,
+        recovered.lanes.len(),
+        clock.now().mono_ms
+    );
+    for problem in &recovered.problems {
+        tracing::error!("{problem}; the disk has lost it: check the disk, and the copies you have of the archive");
+    }
+
+    if config.mqtt.embedded {
+        broker::start(config.mqtt.port, config.mqtt.websocket_port)?;
+    }
+    let listener = TcpListener::bind(config.http.listen)
+        .await
+        .map_err(|error| broker::port_failure(config.http.listen, "http.listen or --http-port", &error))?;
+    tracing::info!("page, metrics and health on http://{}", config.http.listen);
+    if !config.http.listen.ip().is_loopback() {
+        tracing::warn!("the page can be reached from other machines and has no access control; put a proxy in front");
+    }
+    if config.websocket_url().is_none() {
+        tracing::warn!(
+            "the page will show no events: mqtt.websocket_url does not say where a browser reaches the broker"
+        );
+    }
+
+    let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
+    let (link, events) = mqtt::open(link_options(&config, &me, clock.now()));
+    let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+    let pages = Pages { site: config.site.clone(), mqtt_websocket_url: config.websocket_url(), questions };
+    let page = tokio::spawn(http::serve(listener, pages));
+
+    let archive_bytes = archive.size_bytes();
+    let (commits, answers) = spawn_writer(archive, config.data_dir.clone())?;
+    let core = Coordinator::new(me, recovered, clock.now());
+    let outgoing = Outgoing::default();
+    let shell = Shell { config, clock, core, link, outgoing, commits, archive_bytes, effects: Vec::new() };
+    let ended = shell.run(events, answers, asked, shutdown).await;
+    page.abort();
+    ended
+}
+
+fn open_archive(data_dir: &Path) -> Result<Archive, Failure> {
+    Archive::open(data_dir).map_err(disk_failure)
+}
+
+/// A store's error as an end of the program.
+pub fn disk_failure(error: StoreError) -> Failure {
+    Failure::new(Exit::Disk, error.to_string())
+}
+
+fn link_options(config: &Config, me: &Identity, now: Now) -> LinkOptions {
+    let will = me.health(now, UpDown::Down, Vec::new());
+    LinkOptions {
+        broker: config.broker(),
+        client_id: format!("picket-coordinator-{}", me.site),
+        will: (Topic::CoordinatorHealth.render(&me.site), view::json(&will)),
+        filters: Topic::coordinator_filters(&me.site),
+    }
+}
+
+/// A commit's result, and the archive's size after it.
+type Written = (Result<(), StoreError>, Option<u64>);
+
+/// The thread that waits for the disk.
+fn spawn_writer(
+    archive: Archive,
+    data_dir: std::path::PathBuf,
+) -> anyhow::Result<(SyncSender<Arc<Commit>>, mpsc::Receiver<Written>)> {
+    let (commits, orders) = sync_channel(COMMITS_MAX);
+    let (results, answers) = mpsc::channel(COMMITS_MAX);
+    let work = move || write(archive, &data_dir, &orders, &results);
+    std::thread::Builder::new().name("archive".into()).spawn(work).context("no thread for the archive")?;
+    Ok((commits, answers))
+}
+
+/// Commits until nobody orders any more. After an error the archive is closed and opened again: sled does not go on by
+/// itself, and what it believes to have written is not to be trusted.
+fn write(archive: Archive, data_dir: &Path, orders: &Receiver<Arc<Commit>>, results: &mpsc::Sender<Written>) {
+    let mut open = Some(archive);
+    while let Ok(commit) = orders.recv() {
+        let written = match open.take() {
+            Some(archive) => Ok(archive),
+            None => Archive::open(data_dir),
+        };
+        let written = written.and_then(|archive| {
+            archive.commit(&commit)?;
+            Ok(open.insert(archive).size_bytes())
+        });
+        let answer = match written {
+            Ok(bytes) => (Ok(()), Some(bytes)),
+            Err(error) => (Err(error), None),
+        };
+        if results.blocking_send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+/// Time for the core: monotonic since the start, and by the calendar.
+#[derive(Clone, Copy)]
+struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    fn now(self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono_ms: self.start.elapsed().as_millis() as u64, unix_ms: unix.as_millis() as u64 }
+    }
+
+    fn at(self, mono_ms: u64) -> Instant {
+        self.start + Duration::from_millis(mono_ms)
+    }
+}
+
+/// The core and what performs its effects.
+struct Shell {
+    config: Config,
+    clock: Clock,
+    core: Coordinator,
+    link: Link,
+    outgoing: Outgoing,
+    commits: SyncSender<Arc<Commit>>,
+    archive_bytes: u64,
+    effects: Vec<Effect>,
+}
+
+impl Shell {
+    async fn run(
+        mut self,
+        mut events: mpsc::Receiver<LinkEvent>,
+        mut answers: mpsc::Receiver<Written>,
+        mut asked: mpsc::Receiver<Question>,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        tokio::pin!(shutdown);
+        let mut stop_by: Option<Instant> = None;
+        loop {
+            let wakeup = self.core.next_wakeup().map(|mono_ms| self.clock.at(mono_ms));
+            let busy = (!self.outgoing.is_empty() && self.core.link_is_up()).then(|| Instant::now() + BUSY_RETRY);
+            let wakeup = [wakeup, busy, stop_by].into_iter().flatten().min();
+            let input = tokio::select! {
+                biased;
+                () = &mut shutdown, if stop_by.is_none() => {
+                    tracing::info!("stopping");
+                    stop_by = Some(Instant::now() + STOP_MAX);
+                    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+                    Input::Stop
+                }
+                written = answers.recv() => self.written(written.context("the archive's thread ended")?),
+                question = asked.recv() => {
+                    if let Some(question) = question {
+                        let _ = question.send(self.answer());
+                    }
+                    continue;
+                }
+                event = events.recv() => self.link_event(event.context("the link's task ended")?),
+                () = sleep_until(wakeup) => Input::Tick,
+            };
+            self.core.step(self.clock.now(), input, &mut self.effects);
+            if let Some(unarchived) = self.perform()? {
+                return self.say_goodbye(events, unarchived).await;
+            }
+            if stop_by.is_some_and(|by| Instant::now() >= by) {
+                return Err(Failure::new(
+                    Exit::Disk,
+                    "the disk did not take the last events in time; agents hold them",
+                )
+                .into());
+            }
+        }
+    }
+
+    fn written(&mut self, (result, bytes): Written) -> Input {
+        self.archive_bytes = bytes.unwrap_or(self.archive_bytes);
+        match result {
+            Ok(()) => Input::Committed,
+            Err(error) => {
+                tracing::error!(
+                    "{error}; nothing is acknowledged until the archive can be written, and agents hold their events"
+                );
+                Input::CommitFailed(error.to_string())
+            }
+        }
+    }
+
+    fn link_event(&mut self, event: LinkEvent) -> Input {
+        match event {
+            LinkEvent::Up => {
+                tracing::info!("connected to {}", self.config.broker());
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                Input::LinkUp
+            }
+            LinkEvent::Down(reason) => {
+                tracing::warn!("{reason}");
+                self.outgoing.link_lost();
+                Input::LinkDown(reason)
+            }
+            LinkEvent::Message { topic, payload } => Input::Message { topic, payload },
+        }
+    }
+
+    fn answer(&self) -> Answer {
+        let counters = self.core.counters();
+        Answer { counters, outgoing_dropped: self.outgoing.dropped(), archive_bytes: self.archive_bytes }
+    }
+
+    /// Performs what the core asked for. Some number where the core has come to its end: entries in no archive.
+    fn perform(&mut self) -> anyhow::Result<Option<usize>> {
+        let mut stopped = None;
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Commit(commit) => self.commits.send(commit).context("the archive's thread ended")?,
+                Effect::Publish { topic, payload } => self.outgoing.push(topic, payload),
+                Effect::Reject { reason, detail, count } => {
+                    // A flood of garbage must not become a flood of log lines.
+                    if count.is_power_of_two() {
+                        tracing::warn!("refused ({reason}, {count} so far): {detail}");
+                    }
+                }
+                Effect::Stopped { unarchived } => stopped = Some(unarchived),
+            }
+        }
+        let (link, site) = (&self.link, &self.config.site);
+        self.outgoing.flush(|topic, payload| {
+            // An agent that misses an ack asks again, and the retained list has what the live view misses.
+            let at_most_once = matches!(topic, Topic::Ack(_) | Topic::ViewEvent);
+            link.publish(&topic.render(site), payload.to_vec(), topic.retained(), at_most_once)
+        });
+        Ok(stopped)
+    }
+
+    /// Lets the broker have the last words, so that no will is sent.
+    async fn say_goodbye(mut self, mut events: mpsc::Receiver<LinkEvent>, unarchived: usize) -> anyhow::Result<()> {
+        let goodbye = async {
+            while !self.outgoing.is_empty() && self.core.link_is_up() {
+                tokio::time::sleep(BUSY_RETRY).await;
+                self.perform()?;
+            }
+            self.link.close();
+            while matches!(events.recv().await, Some(LinkEvent::Up | LinkEvent::Message { .. })) {}
+            anyhow::Ok(())
+        };
+        if tokio::time::timeout(STOP_MAX, goodbye).await.is_err() {
+            tracing::warn!("the broker did not take the goodbye in time");
+        }
+        match unarchived {
+            0 => Ok(()),
+            n => Err(Failure::new(Exit::Disk, format!("{n} events could not be archived; agents hold them")).into()),
+        }
+    }
+}
+
+/// Sleeps until then; for ever where there is no then.
+async fn sleep_until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}

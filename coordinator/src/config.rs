@@ -1,0 +1,235 @@
+//! The coordinator's configuration: one TOML file, a few flags over it, and what makes sense.
+//!
+//! Every key has a default that is fit for one machine. Unknown keys are refused.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use picket_shared::exit::{Exit, Failure};
+use picket_shared::ids::SiteId;
+use picket_shared::mqtt::BrokerUrl;
+use serde::Deserialize;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The site: the topic level below `picket/v1`. Two coordinators of one site at one broker throw each other out.
+    pub site: SiteId,
+    /// Where the archive lives. It needs a disk that keeps what it was told to keep.
+    pub data_dir: PathBuf,
+    /// The broker.
+    pub mqtt: Mqtt,
+    /// The web page.
+    pub http: Http,
+}
+
+/// The broker: a real one, or one inside this process.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mqtt {
+    /// Run a broker inside this process, on the loopback only: for one machine, without access rules.
+    pub embedded: bool,
+    /// The real broker, where none is embedded. Default: `mqtt://127.0.0.1:1883`.
+    pub broker: Option<BrokerUrl>,
+    /// The embedded broker's TCP port.
+    pub port: u16,
+    /// The embedded broker's WebSocket port.
+    pub websocket_port: u16,
+    /// Where a browser reaches the real broker by WebSocket, as `ws://host:port/path`. Without it the page shows no
+    /// events.
+    pub websocket_url: Option<String>,
+}
+
+/// The web page and the metrics.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Address and port. There is no access control: outside the loopback put a proxy in front that has.
+    pub listen: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            site: SiteId::new("site").expect("a constant name"),
+            data_dir: "/var/lib/picket-coordinator".into(),
+            mqtt: Mqtt::default(),
+            http: Http::default(),
+        }
+    }
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Mqtt { embedded: false, broker: None, port: 1883, websocket_port: 9001, websocket_url: None }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http { listen: SocketAddr::new(loopback(), 8080) }
+    }
+}
+
+/// Flags that stand over the file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Flags {
+    /// Configuration file (TOML); without it every key has its default
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The site's name
+    #[arg(long)]
+    pub site: Option<SiteId>,
+    /// Where the archive lives
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Embed a broker, with this TCP port on the loopback
+    #[arg(long, value_name = "PORT")]
+    pub mqtt_port: Option<u16>,
+    /// Embed a broker, with this WebSocket port on the loopback
+    #[arg(long, value_name = "PORT")]
+    pub websocket_port: Option<u16>,
+    /// The web page's port
+    #[arg(long, value_name = "PORT")]
+    pub http_port: Option<u16>,
+}
+
+impl Config {
+    /// Reads the file, puts the flags over it, and checks the whole.
+    pub fn read(flags: &Flags) -> Result<Config, Failure> {
+        let mut config = match &flags.config {
+            Some(path) => picket_shared::config::load(path)?,
+            None => Config::default(),
+        };
+        config.put(flags);
+        config.check().map_err(|sentence| {
+            let file = flags.config.as_deref().unwrap_or(Path::new("(defaults and flags)"));
+            Failure::new(Exit::Config, format!("configuration {}: {sentence}", file.display()))
+        })?;
+        Ok(config)
+    }
+
+    fn put(&mut self, flags: &Flags) {
+        let flags = flags.clone();
+        self.mqtt.embedded |= flags.mqtt_port.is_some() || flags.websocket_port.is_some();
+        self.site = flags.site.unwrap_or_else(|| self.site.clone());
+        self.data_dir = flags.data_dir.unwrap_or_else(|| self.data_dir.clone());
+        self.mqtt.port = flags.mqtt_port.unwrap_or(self.mqtt.port);
+        self.mqtt.websocket_port = flags.websocket_port.unwrap_or(self.mqtt.websocket_port);
+        self.http.listen.set_port(flags.http_port.unwrap_or(self.http.listen.port()));
+    }
+
+    /// Whether the values make sense together; the error is a sentence with the remedy.
+    pub fn check(&self) -> Result<(), String> {
+        let mqtt = &self.mqtt;
+        if self.data_dir.as_os_str().is_empty() {
+            return Err("data_dir is empty; name a directory for the archive".into());
+        }
+        if mqtt.embedded && mqtt.broker.is_some() {
+            return Err("mqtt.broker names a broker and another one is to be embedded; remove mqtt.broker, or set \
+                        mqtt.embedded = false and give no --mqtt-port or --websocket-port"
+                .into());
+        }
+        let ports = [
+            ("mqtt.port", mqtt.port, mqtt.embedded),
+            ("mqtt.websocket_port", mqtt.websocket_port, mqtt.embedded),
+            ("the port of http.listen", self.http.listen.port(), true),
+        ];
+        let mut used = ports.iter().filter(|(.., in_use)| *in_use).peekable();
+        while let Some((name, port, _)) = used.next() {
+            if *port == 0 {
+                return Err(format!("{name} is 0; choose a port from 1 to 65535"));
+            }
+            if let Some((other, ..)) = used.clone().find(|(_, other, _)| other == port) {
+                return Err(format!("{name} and {other} are both {port}; choose different ports"));
+            }
+        }
+        match &mqtt.websocket_url {
+            Some(_) if mqtt.embedded => {
+                Err("mqtt.websocket_url is for a real broker; remove it, or set mqtt.embedded = false".into())
+            }
+            Some(url) if !is_websocket_url(url) => {
+                Err(format!("mqtt.websocket_url \"{url}\" is not of the form ws://host:port/path"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where this coordinator finds its broker.
+    pub fn broker(&self) -> BrokerUrl {
+        let local = BrokerUrl { host: loopback().to_string(), port: self.mqtt.port };
+        self.mqtt.broker.clone().unwrap_or(local)
+    }
+
+    /// Where a browser finds the broker.
+    pub fn websocket_url(&self) -> Option<String> {
+        let embedded = || format!("ws://{}:{}/mqtt", loopback(), self.mqtt.websocket_port);
+        if self.mqtt.embedded { Some(embedded()) } else { self.mqtt.websocket_url.clone() }
+    }
+}
+
+/// The address that only this machine can reach.
+pub fn loopback() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::LOCALHOST)
+}
+
+/// Plain enough to stand in a header of the web page.
+fn is_websocket_url(url: &str) -> bool {
+    let rest = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://"));
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:/[]".contains(c);
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && rest.chars().all(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<Config, String> {
+        let config: Config = picket_shared::config::parse(text)?;
+        config.check().map(|()| config)
+    }
+
+    #[test]
+    fn defaults_fit_one_machine_and_stay_on_it() {
+        let config = check("").unwrap();
+        assert_eq!(config.broker().to_string(), "mqtt://127.0.0.1:1883");
+        assert!(config.http.listen.ip().is_loopback() && !config.mqtt.embedded);
+        assert_eq!(config.websocket_url(), None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_remedy() {
+        for (text, expect) in [
+            ("sites = \"yard\"", "did you mean \"site\"?"),
+            ("[mqtt]\nports = 1", "did you mean \"port\"?"),
+            ("[http]\nlisten = \"8080\"", "socket address"),
+            ("site = \"Yard\"", "a character other than"),
+            ("data_dir = \"\"", "name a directory"),
+            ("[mqtt]\nport = -1", "expected u16"),
+            ("[mqtt]\nport = 70000", "expected u16"),
+            ("[mqtt]\nembedded = true\nport = 0", "mqtt.port is 0"),
+            ("[mqtt]\nembedded = true\nport = 8080", "both 8080"),
+            ("[mqtt]\nembedded = true\nwebsocket_port = 1883", "both 1883"),
+            ("[mqtt]\nembedded = true\nbroker = \"mqtt://b\"", "remove mqtt.broker"),
+            ("[mqtt]\nbroker = \"b:1883\"", "write it as mqtt://host:1883"),
+            ("[mqtt]\nembedded = true\nwebsocket_url = \"ws://b:1/\"", "is for a real broker"),
+            ("[mqtt]\nwebsocket_url = \"http://b\"", "ws://host:port/path"),
+            ("[mqtt]\nwebsocket_url = \"ws://b; script-src *\"", "ws://host:port/path"),
+        ] {
+            let error = check(text).unwrap_err();
+            assert!(error.contains(expect), "{text:?} gave {error:?}");
+        }
+    }
+
+    #[test]
+    fn flags_stand_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, "site = \"yard\"\n[mqtt]\nport = 11\n[http]\nlisten = \"127.0.0.1:12\"").unwrap();
+        let flags = Flags { config: Some(path), websocket_port: Some(13), http_port: Some(14), ..Flags::default() };
+        let config = Config::read(&flags).unwrap();
+        assert_eq!((config.site.as_str(), config.mqtt.port, config.http.listen.port()), ("yard", 11, 14));
+        assert_eq!(config.websocket_url().as_deref(), Some("ws://127.0.0.1:13/mqtt"));
+    }
+}

@@ -1,0 +1,463 @@
+//! The root state machine: everything that happens comes in as an [`Input`], everything that is to be done goes out as an
+//! [`Effect`]. Pure and deterministic: the shell and the simulation run this same code.
+//!
+//! It takes nothing on trust: a message that is garbage, too large or from one node too many is counted and left.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
+use std::sync::Arc;
+
+use picket_shared::codec;
+use picket_shared::ids::{Boot, NodeId, SiteId};
+use picket_shared::limits::{NODES_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
+use picket_shared::status::{Health, Stats, Twin, UpDown};
+use picket_shared::topics::Topic;
+use picket_shared::view::{Liveness, Site};
+use picket_shared::wire::{Ack, EventBatch};
+use serde::de::DeserializeOwned;
+
+use crate::archive::{Commit, Recovered, What};
+use crate::intake::Intake;
+use crate::liveness::Pulse;
+use crate::view::{self, Newest, NodeState, VIEW_MS_MIN};
+
+/// A commit that failed is tried again after this long: a full disk does not empty itself sooner.
+pub const COMMIT_RETRY_MS: u64 = 1_000;
+/// A wake-up that comes later than this was not late by chance: the process was stopped, or the machine slept.
+const LATE_MS: u64 = 1_000;
+
+/// The time, from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds on a clock that never goes back.
+    pub mono_ms: u64,
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+/// Who this coordinator is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its site.
+    pub site: SiteId,
+    /// Its process.
+    pub pid: u32,
+    /// Its run over its archive.
+    pub boot: Boot,
+}
+
+impl Identity {
+    /// The health that this coordinator publishes, or leaves with the broker as its will.
+    pub fn health(&self, now: Now, status: UpDown, problems: Vec<String>) -> Health {
+        Health { status, pid: self.pid, time: now.unix_ms / 1000, boot: self.boot, epoch: 0, problems }
+    }
+}
+
+/// Everything that can happen.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The broker can be reached; what was published before may be lost.
+    LinkUp,
+    /// It cannot, with the reason.
+    LinkDown(String),
+    /// A message.
+    Message {
+        /// Its topic.
+        topic: String,
+        /// Its bytes.
+        payload: Vec<u8>,
+    },
+    /// The commit under way is durable.
+    Committed,
+    /// It is not, with the reason; part of it may be on the disk all the same.
+    CommitFailed(String),
+    /// Time has passed.
+    Tick,
+    /// Come to an end: finish what is under way, say goodbye.
+    Stop,
+}
+
+/// Everything that can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Make this durable and answer [`Input::Committed`] or [`Input::CommitFailed`]. One at a time.
+    Commit(Arc<Commit>),
+    /// Publish; retained where [`Topic::retained`] says so.
+    Publish {
+        /// Where.
+        topic: Topic,
+        /// What.
+        payload: Vec<u8>,
+    },
+    /// A message, or part of it, was refused.
+    Reject {
+        /// A constant word, for a counter.
+        reason: &'static str,
+        /// What exactly, for the log.
+        detail: String,
+        /// How many of this reason there are now.
+        count: u64,
+    },
+    /// The end has come. So many entries are in no archive; their agents hold them still.
+    Stopped {
+        /// How many.
+        unarchived: usize,
+    },
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events in the archive.
+    pub events_archived: u64,
+    /// Of them, those that this build cannot read.
+    pub events_unreadable: u64,
+    /// Events that came again.
+    pub events_duplicate: u64,
+    /// Events that never came and never will.
+    pub events_missed: u64,
+    /// Archive entries that the disk lost.
+    pub entries_lost: u64,
+    /// Entries that wait to become durable.
+    pub entries_waiting: u64,
+    /// Commits made durable.
+    pub commits: u64,
+    /// Commits that failed, each attempt.
+    pub commits_failed: u64,
+    /// Messages refused, by reason.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Nodes by what is believed of them.
+    pub nodes: BTreeMap<Liveness, u64>,
+    /// The broker can be reached.
+    pub link_up: bool,
+    /// What is wrong, in a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// The coordinator.
+pub struct Coordinator {
+    me: Identity,
+    intake: Intake,
+    nodes: BTreeMap<NodeId, NodeState>,
+    newest: Newest,
+    link_up: bool,
+    link_changed_ms: u64,
+    course: Course,
+    /// When a failed commit is tried again.
+    retry_ms: Option<u64>,
+    disk_problem: Option<String>,
+    archive_problems: Vec<String>,
+    rejected: BTreeMap<&'static str, u64>,
+    unreadable: u64,
+    lost: u64,
+    commits: u64,
+    commits_failed: u64,
+    site_view: Retained,
+    recent_view: Retained,
+}
+
+#[derive(PartialEq)]
+enum Course {
+    Running,
+    Stopping,
+    Stopped,
+}
+
+/// A retained view: rewritten when it changed, and not too often.
+#[derive(Default)]
+struct Retained {
+    changed: bool,
+    not_before_ms: u64,
+}
+
+impl Retained {
+    fn is_due(&mut self, now: Now) -> bool {
+        let due = self.changed && now.mono_ms >= self.not_before_ms;
+        if due {
+            *self = Retained { changed: false, not_before_ms: now.mono_ms + VIEW_MS_MIN };
+        }
+        due
+    }
+}
+
+impl Coordinator {
+    /// A coordinator that goes on where its archive ends.
+    pub fn new(me: Identity, recovered: Recovered, now: Now) -> Coordinator {
+        let intake = Intake::new(&recovered);
+        let unheard = || NodeState { pulse: Pulse::unheard(now), twin: None, problems: vec![], stats: None };
+        let nodes = intake.nodes().map(|(id, _)| (id.clone(), unheard())).collect();
+        let mut newest = Newest::default();
+        recovered.recent.iter().filter_map(view::seen).for_each(|event| newest.push(event));
+        Coordinator {
+            me,
+            intake,
+            nodes,
+            newest,
+            link_up: false,
+            link_changed_ms: now.mono_ms,
+            course: Course::Running,
+            retry_ms: None,
+            disk_problem: None,
+            archive_problems: recovered.problems,
+            rejected: BTreeMap::new(),
+            unreadable: recovered.unreadable,
+            lost: recovered.lost,
+            commits: 0,
+            commits_failed: 0,
+            site_view: Retained { changed: true, not_before_ms: 0 },
+            recent_view: Retained { changed: true, not_before_ms: 0 },
+        }
+    }
+
+    /// Handles one input and appends what is to be done.
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        self.excuse_own_pause(now);
+        match input {
+            Input::LinkUp => self.link_came_up(now, out),
+            Input::LinkDown(_) => {
+                if self.link_up {
+                    self.link_changed_ms = now.mono_ms;
+                }
+                self.link_up = false;
+            }
+            Input::Message { .. } if self.course != Course::Running => {}
+            Input::Message { topic, payload } => self.message(now, &topic, payload, out),
+            Input::Committed => self.committed(now, out),
+            Input::CommitFailed(why) => self.commit_failed(now, why, out),
+            Input::Tick => {}
+            Input::Stop => self.course = Course::Stopping,
+        }
+        self.whatever_is_due(now, out);
+    }
+
+    /// When [`Input::Tick`] is wanted, on the monotonic clock, if nothing happens before. Later is fine, never is not.
+    pub fn next_wakeup(&self) -> Option<u64> {
+        let view = |view: &Retained| (self.link_up && view.changed).then_some(view.not_before_ms);
+        let silence = self.nodes.values().filter(|_| self.link_up).filter_map(|node| node.pulse.next_wakeup());
+        let views = [view(&self.site_view), view(&self.recent_view)];
+        silence.chain(views.into_iter().flatten()).chain(self.retry_ms).min()
+    }
+
+    /// Whether the broker can be reached.
+    pub fn link_is_up(&self) -> bool {
+        self.link_up
+    }
+
+    /// What is counted.
+    pub fn counters(&self) -> Counters {
+        let mut nodes: BTreeMap<Liveness, u64> =
+            [Liveness::Up, Liveness::Suspect, Liveness::Down].map(|liveness| (liveness, 0)).into();
+        for node in self.nodes.values() {
+            *nodes.entry(node.pulse.liveness).or_default() += 1;
+        }
+        Counters {
+            events_archived: self.intake.events_archived(),
+            events_unreadable: self.unreadable,
+            events_duplicate: self.intake.events_duplicate(),
+            events_missed: self.intake.events_missed(),
+            entries_lost: self.lost,
+            entries_waiting: self.intake.waiting() as u64,
+            commits: self.commits,
+            commits_failed: self.commits_failed,
+            rejected: self.rejected.clone(),
+            nodes,
+            link_up: self.link_up,
+            problems: self.problems(),
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.disk_problem.iter().chain(&self.archive_problems).cloned().collect()
+    }
+
+    fn link_came_up(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let deaf_ms = if self.link_up { 0 } else { now.mono_ms.saturating_sub(self.link_changed_ms) };
+        self.nodes.values_mut().for_each(|node| node.pulse.excuse(now, deaf_ms));
+        self.link_up = true;
+        self.link_changed_ms = now.mono_ms;
+        self.say_health(now, UpDown::Up, out);
+        for (id, ack) in self.intake.newest_acks() {
+            say_ack(id, &ack, out);
+        }
+        self.site_view = Retained { changed: true, not_before_ms: 0 };
+        self.recent_view = Retained { changed: true, not_before_ms: 0 };
+    }
+
+    fn message(&mut self, now: Now, topic: &str, payload: Vec<u8>, out: &mut Vec<Effect>) {
+        let refused = match Topic::parse(&self.me.site, topic) {
+            Err(error) => Err(("topic", error.to_string())),
+            Ok(Topic::Health(id)) => self.health(now, id, &payload),
+            Ok(Topic::Twin(id)) => self.twin(now, id, &payload),
+            Ok(Topic::Stats(id)) => self.stats(now, id, &payload),
+            Ok(Topic::Events(id)) => self.events(now, id, &payload, out),
+            // The filter for all nodes' health brings back what this side says of itself.
+            Ok(Topic::CoordinatorHealth) => return,
+            Ok(other) => Err(("topic", format!("{other:?} is not for a coordinator to read"))),
+        };
+        self.site_view.changed = true;
+        if let Err((reason, detail)) = refused {
+            let count = self.rejected.entry(reason).or_default();
+            *count += 1;
+            out.push(Effect::Reject { reason, detail, count: *count });
+        }
+    }
+
+    fn health(&mut self, now: Now, id: NodeId, payload: &[u8]) -> Result<(), Refusal> {
+        let health: Health = status(payload)?;
+        let node = self.node(now, id)?;
+        node.pulse.health(now, &health);
+        node.problems = health.problems;
+        Ok(())
+    }
+
+    fn twin(&mut self, now: Now, id: NodeId, payload: &[u8]) -> Result<(), Refusal> {
+        let twin: Twin = status(payload)?;
+        self.node(now, id)?.twin = Some(twin);
+        Ok(())
+    }
+
+    fn stats(&mut self, now: Now, id: NodeId, payload: &[u8]) -> Result<(), Refusal> {
+        let stats: Stats = status(payload)?;
+        if stats.cameras.len() > SOURCES_MAX {
+            return Err(("refused", format!("{} cameras in the statistics of {id}", stats.cameras.len())));
+        }
+        if stats.cameras.iter().any(|camera| !camera.fps.is_finite() || !camera.inference_ms.is_finite()) {
+            return Err(("refused", format!("a number out of range in the statistics of {id}")));
+        }
+        let node = self.node(now, id)?;
+        node.pulse.heartbeat(now, stats.boot);
+        node.stats = Some(stats);
+        Ok(())
+    }
+
+    fn events(&mut self, now: Now, id: NodeId, payload: &[u8], out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let batch: EventBatch =
+            codec::decode(payload).map_err(|error| (error.word(), format!("{error}, from {id}")))?;
+        self.node(now, id.clone())?;
+        let taken = self.intake.take(&id, batch);
+        if let Some(ack) = taken.ack {
+            say_ack(&id, &ack, out);
+        }
+        taken.refused.map_or(Ok(()), Err)
+    }
+
+    /// The node's state, new where it was never heard of and there is room.
+    fn node(&mut self, now: Now, id: NodeId) -> Result<&mut NodeState, Refusal> {
+        let full = self.nodes.len() >= NODES_MAX;
+        match self.nodes.entry(id) {
+            Slot::Occupied(known) => Ok(known.into_mut()),
+            Slot::Vacant(slot) if full => {
+                Err(("too_many_nodes", format!("{} is one node more than {NODES_MAX}", slot.key())))
+            }
+            Slot::Vacant(slot) => {
+                let pulse = Pulse::unheard(now);
+                Ok(slot.insert(NodeState { pulse, twin: None, problems: vec![], stats: None }))
+            }
+        }
+    }
+
+    fn committed(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let durable = self.intake.finish_commit();
+        self.commits += 1;
+        self.retry_ms = None;
+        for (id, ack) in &durable.acks {
+            say_ack(id, ack, out);
+        }
+        for entry in &durable.commit.entries {
+            self.unreadable += u64::from(matches!(entry.what, What::Unreadable { .. }));
+            if let Some(event) = view::seen(entry) {
+                out.push(Effect::Publish { topic: Topic::ViewEvent, payload: view::json(&event) });
+                self.newest.push(event);
+                self.recent_view.changed = true;
+            }
+        }
+        self.site_view.changed = true;
+        if self.disk_problem.take().is_some() {
+            self.say_health(now, UpDown::Up, out);
+        }
+    }
+
+    fn commit_failed(&mut self, now: Now, why: String, out: &mut Vec<Effect>) {
+        self.commits_failed += 1;
+        self.retry_ms = Some(now.mono_ms + COMMIT_RETRY_MS);
+        if self.disk_problem.replace(why.clone()) != Some(why) {
+            self.say_health(now, UpDown::Up, out);
+        }
+    }
+
+    fn whatever_is_due(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.retry_ms.is_some_and(|retry_ms| now.mono_ms >= retry_ms) {
+            self.retry_ms = None;
+            out.extend(self.intake.in_flight().map(Effect::Commit));
+        }
+        out.extend(self.intake.begin_commit(now.unix_ms).map(Effect::Commit));
+        if self.link_up {
+            let changed = self.nodes.values_mut().fold(false, |changed, node| node.pulse.tick(now) | changed);
+            self.site_view.changed |= changed;
+            if self.site_view.is_due(now) {
+                let payload = self.site_document(now);
+                out.push(Effect::Publish { topic: Topic::ViewSite, payload });
+            }
+            if self.recent_view.is_due(now) {
+                out.push(Effect::Publish { topic: Topic::ViewRecent, payload: self.newest.document() });
+            }
+        }
+        let nothing_more_to_do = self.intake.waiting() == 0 || self.disk_problem.is_some();
+        if self.course == Course::Stopping && nothing_more_to_do {
+            self.course = Course::Stopped;
+            self.say_health(now, UpDown::Down, out);
+            out.push(Effect::Stopped { unarchived: self.intake.waiting() });
+        }
+    }
+
+    fn site_document(&mut self, now: Now) -> Vec<u8> {
+        let site = Site {
+            site: self.me.site.clone(),
+            time: now.unix_ms as f64 / 1000.0,
+            events_archived: self.intake.events_archived(),
+            events_duplicate: self.intake.events_duplicate(),
+            events_missed: self.intake.events_missed(),
+            rejected: self.rejected.values().sum(),
+            nodes: self.nodes.iter().map(|(id, node)| node.view(id, self.intake.events(id))).collect(),
+        };
+        let (document, trimmed) = view::site_document(site);
+        if trimmed {
+            *self.rejected.entry("view_too_large").or_default() += 1;
+        }
+        document
+    }
+
+    fn say_health(&self, now: Now, status: UpDown, out: &mut Vec<Effect>) {
+        let health = self.me.health(now, status, self.problems());
+        out.push(Effect::Publish { topic: Topic::CoordinatorHealth, payload: view::json(&health) });
+    }
+
+    /// This process stood still (a debugger, a suspended machine): what came meanwhile waits in the socket, and nobody is
+    /// down for that.
+    fn excuse_own_pause(&mut self, now: Now) {
+        let late_ms = self.next_wakeup().map_or(0, |wanted_ms| now.mono_ms.saturating_sub(wanted_ms));
+        if self.link_up && late_ms > LATE_MS {
+            self.nodes.values_mut().for_each(|node| node.pulse.excuse(now, late_ms));
+        }
+    }
+}
+
+/// A constant word for a counter, and the detail.
+type Refusal = (&'static str, String);
+
+fn status<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Refusal> {
+    match payload.len() {
+        0 => Err(("empty", "an empty status message".into())),
+        bytes if bytes > STATUS_BYTES_MAX => Err(("too_large", format!("a status message of {bytes} bytes"))),
+        _ => serde_json::from_slice(payload).map_err(|error| ("malformed", format!("a status message: {error}"))),
+    }
+}
+
+fn say_ack(id: &NodeId, ack: &Ack, out: &mut Vec<Effect>) {
+    let payload = codec::encode(ack).expect("an ack of ours keeps its own bounds");
+    out.push(Effect::Publish { topic: Topic::Ack(id.clone()), payload });
+}
+
+#[cfg(test)]
+#[path = "coordinator_tests.rs"]
+mod tests;

@@ -1,0 +1,213 @@
+//! The web shell: the dashboard's files, the page's configuration, metrics, health. Reads only; nothing can be changed
+//! here, and there is no access control, so it listens on the loopback unless told otherwise.
+
+use std::fmt::Write;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::map_response_with_state;
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::get;
+use picket_shared::ids::SiteId;
+use picket_shared::view::Liveness;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::coordinator::Counters;
+
+/// Requests for the counters that wait for the coordinator.
+pub const QUESTIONS_MAX: usize = 16;
+
+/// The dashboard as Vite built it; empty in a build without it.
+#[derive(rust_embed::RustEmbed)]
+#[folder = "dashboard/dist"]
+#[allow_missing = true]
+struct Dashboard;
+
+/// What is served in place of a dashboard that was not built.
+const NO_DASHBOARD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Picket</title>\
+    <h1>Picket coordinator</h1><p>This program was built without the dashboard; <code>make</code> builds it with it. \
+    <p>Meanwhile: <a href=\"/metrics\">metrics</a>, <a href=\"/healthz\">health</a>.</html>";
+
+/// What the coordinator answers when asked for its state.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The core's counters.
+    pub counters: Counters,
+    /// Messages that the queue to the broker dropped.
+    pub outgoing_dropped: u64,
+    /// The archive's size.
+    pub archive_bytes: u64,
+}
+
+/// Asks the coordinator.
+pub type Question = oneshot::Sender<Answer>;
+
+/// What the pages need to know.
+#[derive(Clone)]
+pub struct Pages {
+    /// The site's name.
+    pub site: SiteId,
+    /// Where a browser finds the broker, if it can.
+    pub mqtt_websocket_url: Option<String>,
+    /// Where the coordinator is asked.
+    pub questions: mpsc::Sender<Question>,
+}
+
+/// Serves until the task is dropped.
+pub async fn serve(listener: TcpListener, pages: Pages) -> std::io::Result<()> {
+    axum::serve(listener, routes(pages)).await
+}
+
+fn routes(pages: Pages) -> Router {
+    Router::new()
+        .route("/config.json", get(config))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
+        .fallback_service(get(file))
+        .layer(map_response_with_state(security_headers(&pages), add_headers))
+        .with_state(pages)
+}
+
+/// The page may load its own files and talk to its own server and the broker, and nothing may frame it.
+fn security_headers(pages: &Pages) -> HeaderMap {
+    let broker = pages.mqtt_websocket_url.as_deref().unwrap_or("");
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
+         connect-src 'self' {broker}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let policy = HeaderValue::try_from(policy).expect("the configuration lets only plain addresses through");
+    let constant = HeaderValue::from_static;
+    HeaderMap::from_iter([
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, constant("nosniff")),
+        (header::REFERRER_POLICY, constant("no-referrer")),
+        (header::CACHE_CONTROL, constant("no-cache")),
+        (HeaderName::from_static("cross-origin-resource-policy"), constant("same-origin")),
+    ])
+}
+
+async fn add_headers(State(headers): State<HeaderMap>, mut response: Response) -> Response {
+    response.headers_mut().extend(headers);
+    response
+}
+
+async fn file(uri: Uri) -> Response {
+    let path = uri.path().trim_start_matches('/');
+    let path = if path.is_empty() { "index.html" } else { path };
+    match Dashboard::get(path) {
+        Some(file) => ([(header::CONTENT_TYPE, file.metadata.mimetype().to_owned())], file.data).into_response(),
+        None if path == "index.html" => Html(NO_DASHBOARD).into_response(),
+        None => (StatusCode::NOT_FOUND, "There is no such page.\n").into_response(),
+    }
+}
+
+async fn config(State(pages): State<Pages>) -> impl IntoResponse {
+    Json(serde_json::json!({ "site": pages.site, "mqtt_websocket_url": pages.mqtt_websocket_url }))
+}
+
+async fn metrics(State(pages): State<Pages>) -> Response {
+    match ask(&pages).await {
+        Some(answer) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics_text(&answer)).into_response(),
+        None => busy(),
+    }
+}
+
+async fn health(State(pages): State<Pages>) -> Response {
+    let Some(answer) = ask(&pages).await else { return busy() };
+    let Counters { link_up, problems, .. } = answer.counters;
+    let well = link_up && problems.is_empty();
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(serde_json::json!({ "well": well, "broker_reached": link_up, "problems": problems }))).into_response()
+}
+
+async fn ask(pages: &Pages) -> Option<Answer> {
+    let (question, answer) = oneshot::channel();
+    pages.questions.try_send(question).ok()?;
+    answer.await.ok()
+}
+
+fn busy() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "The coordinator is busy or stopping; ask again.\n").into_response()
+}
+
+/// The Prometheus text format, version 0.0.4.
+fn metrics_text(answer: &Answer) -> String {
+    let counters = &answer.counters;
+    let mut text = String::new();
+    let mut metric = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
+        let _ = writeln!(text, "# HELP picket_{name} {help}\n# TYPE picket_{name} {kind}");
+        for (labels, value) in samples {
+            let _ = writeln!(text, "picket_{name}{labels} {value}");
+        }
+    };
+    for (name, kind, help, value) in [
+        ("events_archived_total", "counter", "Events in the archive.", counters.events_archived),
+        (
+            "events_unreadable_total",
+            "counter",
+            "Archived events that this build cannot read.",
+            counters.events_unreadable,
+        ),
+        (
+            "events_duplicate_total",
+            "counter",
+            "Events that came again and were not archived again.",
+            counters.events_duplicate,
+        ),
+        ("events_missed_total", "counter", "Events that never came and never will.", counters.events_missed),
+        ("archive_entries_lost_total", "counter", "Archive entries that the disk lost.", counters.entries_lost),
+        ("archive_commits_total", "counter", "Group commits made durable.", counters.commits),
+        ("archive_commits_failed_total", "counter", "Attempts at a commit that failed.", counters.commits_failed),
+        ("archive_waiting", "gauge", "Entries that wait to become durable.", counters.entries_waiting),
+        ("archive_bytes", "gauge", "Size of the archive on disk.", answer.archive_bytes),
+        ("outgoing_dropped_total", "counter", "Messages dropped before the broker took them.", answer.outgoing_dropped),
+        ("broker_up", "gauge", "1 where the broker can be reached.", u64::from(counters.link_up)),
+        ("problems", "gauge", "Problems that a person should look at.", counters.problems.len() as u64),
+    ] {
+        metric(name, kind, help, &[(String::new(), value)]);
+    }
+    let rejected: Vec<_> =
+        counters.rejected.iter().map(|(reason, count)| (format!("{{reason=\"{reason}\"}}"), *count)).collect();
+    metric("messages_rejected_total", "counter", "Messages refused, in whole or in part.", &rejected);
+    let nodes: Vec<_> = counters.nodes.iter().map(|(liveness, count)| (label(*liveness), *count)).collect();
+    metric("nodes", "gauge", "Nodes by what is believed of them.", &nodes);
+    text
+}
+
+fn label(liveness: Liveness) -> String {
+    let word = match liveness {
+        Liveness::Up => "up",
+        Liveness::Suspect => "suspect",
+        Liveness::Down => "down",
+    };
+    format!("{{liveness=\"{word}\"}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_in_the_prometheus_text_format() {
+        let counters = Counters {
+            events_archived: 3,
+            rejected: [("malformed", 2)].into(),
+            nodes: [(Liveness::Up, 1)].into(),
+            link_up: true,
+            ..Counters::default()
+        };
+        let text = metrics_text(&Answer { counters, outgoing_dropped: 0, archive_bytes: 4096 });
+        for line in [
+            "# TYPE picket_events_archived_total counter",
+            "picket_events_archived_total 3",
+            "picket_messages_rejected_total{reason=\"malformed\"} 2",
+            "picket_nodes{liveness=\"up\"} 1",
+            "picket_archive_bytes 4096",
+            "picket_broker_up 1",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+        }
+    }
+}

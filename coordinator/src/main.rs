@@ -1,0 +1,131 @@
+//! `picket-coordinator`: runs a site's coordinator, or looks into its archive.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use picket_coordinator::config::{Config, Flags};
+use picket_coordinator::store::Archive;
+use picket_coordinator::{app, view};
+use picket_shared::exit::{self, Exit, Failure};
+
+/// Takes in what a site's agents saw, keeps it once and for good, and shows it.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 fine, 2 command line, 65 doubles in the archive, 70 a defect, 71 a port, \
+    74 the disk, 78 the configuration."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the coordinator
+    Run {
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Look into the archive of a coordinator that does not run
+    #[command(subcommand)]
+    Archive(ArchiveCommand),
+}
+
+#[derive(Subcommand)]
+enum ArchiveCommand {
+    /// Count the entries of each node and boot anew: one JSON object a line
+    List(Place),
+    /// Write every readable event in the order of arrival: one JSON object a line
+    Export(Place),
+}
+
+#[derive(clap::Args)]
+struct Place {
+    /// Where the archive lives
+    #[arg(long, value_name = "DIR", default_value_os_t = Config::default().data_dir)]
+    data_dir: PathBuf,
+}
+
+fn main() -> ExitCode {
+    picket_shared::telemetry::start();
+    let ended = match Arguments::parse().command {
+        Command::Run { flags } => run(&flags),
+        Command::Archive(ArchiveCommand::List(place)) => list(&place.data_dir),
+        Command::Archive(ArchiveCommand::Export(place)) => export(&place.data_dir),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report("picket-coordinator", error.downcast_ref::<Failure>(), &format!("{error:#}")),
+    }
+}
+
+fn run(flags: &Flags) -> anyhow::Result<()> {
+    let config = Config::read(flags)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        app::run(config, shutdown).await
+    })
+}
+
+fn list(data_dir: &Path) -> anyhow::Result<()> {
+    let archive = Archive::open_existing(data_dir).map_err(app::disk_failure)?;
+    let rows = archive.lanes().map_err(app::disk_failure)?;
+    let audit = archive.audit().map_err(app::disk_failure)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    for (id, lane) in &audit {
+        let line = serde_json::json!({
+            "node": id.node,
+            "boot": id.boot,
+            "events": lane.events,
+            "doubles": lane.doubles,
+            "missed": lane.missed,
+            "absent": lane.absent(),
+            "last_seq": lane.last,
+            "watermark": rows.get(id).map(|row| row.watermark),
+        });
+        if !put(&mut out, &line)? {
+            return Ok(());
+        }
+    }
+    let doubles: u64 = audit.values().map(|lane| lane.doubles).sum();
+    match doubles {
+        0 => Ok(out.flush()?),
+        n => Err(Failure::new(Exit::Data, format!("{n} events stand in the archive twice; please report this")).into()),
+    }
+}
+
+fn export(data_dir: &Path) -> anyhow::Result<()> {
+    let archive = Archive::open_existing(data_dir).map_err(app::disk_failure)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    for item in archive.entries() {
+        let (_, entry) = item.map_err(app::disk_failure)?;
+        if let Some(event) = view::seen(&entry)
+            && !put(&mut out, &event)?
+        {
+            return Ok(());
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// Writes one line; false where the reader has gone (`| head`).
+fn put(out: &mut impl Write, line: &impl serde::Serialize) -> anyhow::Result<bool> {
+    let mut bytes = view::json(line);
+    bytes.push(b'\n');
+    match out.write_all(&bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
