@@ -284,7 +284,7 @@ fn run_pipeline(
     let (ended, frame_path_ended) = oneshot::channel();
     let work = move || {
         let speed = pipeline.run(&pulse, |event| drop(tell.blocking_send(event)));
-        drop(ended.send(speed));
+        let _ = ended.send(speed);
     };
     std::thread::Builder::new().name("frame-path".into()).spawn(work).context("the frame path's thread")?;
     Ok((observed, frame_path_ended))

@@ -97,7 +97,7 @@ fn link_options(config: &Config, me: &Identity, now: Now) -> LinkOptions {
     LinkOptions {
         broker: config.broker(),
         client_id: format!("picket-coordinator-{}", me.site),
-        will: (Topic::CoordinatorHealth.render(&me.site), view::json(&will)),
+        will: Some((Topic::CoordinatorHealth.render(&me.site), view::json(&will))),
         filters: Topic::coordinator_filters(&me.site),
     }
 }

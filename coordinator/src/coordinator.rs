@@ -266,6 +266,11 @@ impl Coordinator {
         }
     }
 
+    /// The commit under way: what a crash now leaves open.
+    pub fn commit_in_flight(&self) -> Option<Arc<Commit>> {
+        self.intake.in_flight()
+    }
+
     fn problems(&self) -> Vec<String> {
         self.disk_problem.iter().chain(&self.archive_problems).cloned().collect()
     }

@@ -58,7 +58,7 @@ pub struct Config {
     pub decoder: Option<Vec<String>>,
 }
 
-fn default_stall_timeout_s() -> f64 {
+pub(crate) fn default_stall_timeout_s() -> f64 {
     10.0
 }
 
