@@ -57,12 +57,15 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let detector = Detector::load(&config.detector)?;
     let detector_twin = detector.twin();
     tracing::info!(
-        model = detector_twin.model, layout = detector_twin.layout, provider = detector_twin.provider,
+        model = detector_twin.model,
+        layout = detector_twin.layout,
+        provider = detector_twin.provider,
         "detector ready"
     );
 
-    let (store, found) = AgentStore::open(&config.data_dir.join("store"), unix_ms() / 1000, config.store.events_kept_max)
-        .map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
+    let (store, found) =
+        AgentStore::open(&config.data_dir.join("store"), unix_ms() / 1000, config.store.events_kept_max)
+            .map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
     let twin = Twin {
         version: env!("CARGO_PKG_VERSION").into(),
         arch: std::env::consts::ARCH.into(),
@@ -233,7 +236,8 @@ impl Shell {
         }
         self.step(Input::Stop);
         self.link.close();
-        let last_words = async { while let Some(LinkEvent::Message { .. } | LinkEvent::Up) = link_events.recv().await {} };
+        let last_words =
+            async { while let Some(LinkEvent::Message { .. } | LinkEvent::Up) = link_events.recv().await {} };
         let _ = tokio::time::timeout(GOODBYE, last_words).await;
 
         let owed = self.node.owed();
@@ -245,14 +249,19 @@ impl Shell {
         }
         tracing::info!(stored = report.events_stored, owed, "stopped");
         if options.frames_max.is_some() && owed > 0 {
-            let sentence = format!("{owed} events are stored and not yet in the archive; run the agent again to send them");
+            let sentence =
+                format!("{owed} events are stored and not yet in the archive; run the agent again to send them");
             return Err(Failure::new(Exit::Unfinished, sentence).into());
         }
         Ok(())
     }
 }
 
-fn stages(config: &Config, identity: &Identity, detector: &picket_shared::status::DetectorTwin) -> Result<Vec<Stage>, Failure> {
+fn stages(
+    config: &Config,
+    identity: &Identity,
+    detector: &picket_shared::status::DetectorTwin,
+) -> Result<Vec<Stage>, Failure> {
     let stage = |(index, camera): (usize, &crate::config::Camera)| {
         let who = observe::Identity {
             node: config.node.clone(),

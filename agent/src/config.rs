@@ -219,7 +219,8 @@ impl Config {
 impl Camera {
     /// A camera with everything but its source at its default.
     fn of_source(source: String) -> Camera {
-        let capture::Config { source, pace, start_s, repeat, crop, stall_timeout_s, decoder } = capture::Config::new(source);
+        let capture::Config { source, pace, start_s, repeat, crop, stall_timeout_s, decoder } =
+            capture::Config::new(source);
         let name = CameraId::new("camera").expect("a constant name");
         let (gate, masks, zones) = Default::default();
         Camera { name, source, pace, start_s, repeat, crop, stall_timeout_s, decoder, gate, masks, zones }
@@ -307,7 +308,10 @@ mod tests {
             (&format!("{CAMERA}sauce = 1"), "did you mean \"source\"?"),
             (&format!("{CAMERA}[camera.gate]\nthreshold = nan"), "gate.threshold is NaN"),
             (&format!("{CAMERA}[[camera.mask]]\npolygon = [[0.0, 0.0]]"), "a polygon has 1 points"),
-            ("[store]\nevents_kept_max = 99000000000\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "store.events_kept_max is"),
+            (
+                "[store]\nevents_kept_max = 99000000000\n[[camera]]\nname = \"a\"\nsource = \"/v\"",
+                "store.events_kept_max is",
+            ),
             ("data_dir = \"\"\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "data_dir is empty"),
         ] {
             let failure = read(text).unwrap_err();

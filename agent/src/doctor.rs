@@ -72,9 +72,7 @@ fn check_camera(camera: &Camera) -> Finding {
     let began = Instant::now();
     let source = capture::start(0, camera.name.clone(), one_frame, Some(1), mailbox.clone());
     match mailbox.take(FIRST_FRAME) {
-        Ok((_, frame)) => {
-            Fine(format!("{}x{} after {} ms", frame.width, frame.height, began.elapsed().as_millis()))
-        }
+        Ok((_, frame)) => Fine(format!("{}x{} after {} ms", frame.width, frame.height, began.elapsed().as_millis())),
         Err(_) => Broken(match (source.failure(), source.snapshot().last_error) {
             (Some(failure), _) => failure.sentence,
             (None, Some(error)) => error,
@@ -107,12 +105,15 @@ fn check_detector(config: &Config) -> (Finding, Finding) {
     let twin = detector.twin();
     let passed_over: Vec<_> = twin.passed_over.iter().map(|(name, why)| format!("{name}: {why}")).collect();
     let seen = format!("{} on {}, {} thread(s)", twin.runtime, twin.provider, twin.threads);
-    let runtime = if passed_over.is_empty() { Fine(seen) } else { Doubtful(format!("{seen}; not {}", passed_over.join(", "))) };
+    let runtime =
+        if passed_over.is_empty() { Fine(seen) } else { Doubtful(format!("{seen}; not {}", passed_over.join(", "))) };
 
     let grey = Frame { taken_ms: 0, width: 768, height: 576, rgb: vec![128; 768 * 576 * 3] };
     let mut found: Vec<Detection> = Vec::new();
     let model = match detector.detect(&grey, &mut found) {
-        Ok(timing) => Fine(format!("{} ({}), {:.1} ms a frame", twin.model, twin.layout, timing.run.as_secs_f64() * 1000.0)),
+        Ok(timing) => {
+            Fine(format!("{} ({}), {:.1} ms a frame", twin.model, twin.layout, timing.run.as_secs_f64() * 1000.0))
+        }
         Err(error) => Broken(format!("{error}; choose another model")),
     };
     (runtime, model)

@@ -157,7 +157,13 @@ impl Pipeline {
 }
 
 impl Stage {
-    fn pass(&mut self, detector: &mut Detector, frame: &mut Frame, detections: &mut Vec<Detection>, events: &mut Vec<Event>) {
+    fn pass(
+        &mut self,
+        detector: &mut Detector,
+        frame: &mut Frame,
+        detections: &mut Vec<Detection>,
+        events: &mut Vec<Event>,
+    ) {
         self.mask.apply(frame);
         if self.gate.decide(frame.taken_ms, frame, self.tracker.alive()) == Verdict::Skip {
             self.meter.add(|counts| counts.frames_gated += 1);

@@ -177,7 +177,7 @@ impl Work {
             Ok(bytes) => bytes,
             Err(error) => return self.report(Some(format!("boot {} event {}: {error}", send.boot, send.first))),
         };
-        if self.link.publish(&self.topic, bytes, false, false).is_err() {
+        if self.link.publish(&self.topic, bytes, false, true).is_err() {
             (self.answer)(Input::SendRefused(send));
         }
     }

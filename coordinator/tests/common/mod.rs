@@ -183,7 +183,7 @@ impl Agent {
         let (link, events) = mqtt::open(LinkOptions {
             broker: format!("mqtt://127.0.0.1:{}", ports.mqtt).try_into().unwrap(),
             client_id: name.into(),
-            will: (Topic::Health(node.clone()).render(&site()), health("down")),
+            will: Some((Topic::Health(node.clone()).render(&site()), health("down"))),
             filters: [vec![Topic::Ack(node.clone()).render(&site())], filters].concat(),
         });
         let mut agent = Agent { node, link, events, watermark: 0, heard: vec![] };
