@@ -142,6 +142,12 @@ struct AgentLife {
     resent: u64,
 }
 
+impl AgentLife {
+    fn resent_so_far(&self) -> u64 {
+        self.resent + self.alive.as_ref().map_or(0, |(node, _)| node.resent())
+    }
+}
+
 struct CoordinatorLife {
     life: u64,
     archive: MemoryArchive,
@@ -233,7 +239,7 @@ impl World {
             trace_hash: self.trace.hash,
             steps,
             events: self.ledger.events(),
-            resent: self.agents.iter().map(|agent| agent.resent).sum(),
+            resent: self.agents.iter().map(AgentLife::resent_so_far).sum(),
             duplicates,
             crashes: self.crashes,
         })

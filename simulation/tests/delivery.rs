@@ -51,7 +51,8 @@ fn a_broker_that_forgets_everything_every_three_seconds() {
 
 #[test]
 fn processes_that_die_between_any_two_effects() {
-    assert!(world(4, Faults { crash: 0.01, ..Faults::none() }).crashes > 50);
+    let outcome = world(4, Faults { crash: 0.01, ..Faults::none() });
+    assert!(outcome.crashes > 20, "{outcome:?}");
 }
 
 #[test]
