@@ -1,3 +1,5 @@
+//! The observer, by scripted tracks and by any tracks.
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The tracker, by scripted detections and by any detections.
+
 use super::*;
 use proptest::prelude::*;
 
