@@ -21,6 +21,7 @@ demo: build ## a site of three agents on real video; ONCE=1: a fixed number of F
 
 test: lint ## every check and every test
 	if [ -e coordinator/dashboard/package.json ]; then npm test --prefix coordinator/dashboard; fi
+	cargo build --release --locked --workspace --bins
 	cargo test --release --locked --workspace
 
 lint: prepare-test ## format, clippy, documentation, and the dependencies' licences and sources

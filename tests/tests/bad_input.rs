@@ -98,7 +98,7 @@ fn a_model_that_is_missing_damaged_or_unknown() {
         (write(dir.path(), "empty.onnx", b""), ["empty.onnx", "empty"]),
         (write(dir.path(), "cut.onnx", &whole[..whole.len() / 2]), ["cut.onnx", "cut short"]),
         (write(dir.path(), "text.onnx", b"hello, this is not a model at all"), ["text.onnx", "ONNX"]),
-        (write(dir.path(), "unknown.onnx", &renamed), ["unknown.onnx", "[100, 4]"]),
+        (write(dir.path(), "unknown.onnx", &renamed), ["unknown.onnx", "[100,4]"]),
     ] {
         let config = format!("[detector]\nmodel = \"{}\"\n{}", model.display(), camera(&sample_video()));
         assert_ends(&agent(dir.path(), &config), 65, &parts);
