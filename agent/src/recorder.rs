@@ -85,7 +85,7 @@ impl Recorder {
         Ok(Recorder { requests: Some(requests), thread: Some(thread), problem })
     }
 
-    /// Hands a request over. Waits only when the disk has been stuck for [`REQUESTS_MAX`] requests.
+    /// Hands a request over. Waits only when the disk has been stuck for longer than its queue lasts.
     pub fn request(&self, request: Request) {
         let requests = self.requests.as_ref().expect("requests end only when the recorder is dropped");
         // The thread ends only after this sender is gone.
