@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use picket_shared::clock::Now;
 use picket_shared::event::Event;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
@@ -23,7 +24,7 @@ use crate::detect::Detector;
 use crate::facts::Watch;
 use crate::gate::Gate;
 use crate::mask::Mask;
-use crate::node::{self, Effect, Identity, Input, Node, Now};
+use crate::node::{self, Effect, Identity, Input, Node};
 use crate::observe::{self, Observer};
 use crate::pipeline::{Meter, Pipeline, Pulse, Speed, Stage};
 use crate::recorder::{Outlet, Recorder, Request};

@@ -6,28 +6,19 @@
 
 use std::collections::BTreeMap;
 
+use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::event::Event;
 use picket_shared::ids::{Boot, NodeId};
+use picket_shared::limits::HEARTBEAT_MS;
 use picket_shared::status::{CameraStats, Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::wire::Ack;
 
 use crate::outbox::{Lane, Outbox, Send};
 
-/// Statistics are said this often; the coordinator takes their absence for trouble.
-pub const HEARTBEAT_MS: u64 = 2_000;
 /// Events waiting for the disk. At one event a second and camera, a disk may be stuck for minutes before one is lost.
 pub const UNSTORED_EVENTS_MAX: u64 = 1_024;
-
-/// The time, from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// A clock that never goes back, for intervals.
-    pub mono_ms: u64,
-    /// Milliseconds since 1970, for what people read.
-    pub unix_ms: u64,
-}
 
 /// What happens to a node.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use picket_shared::clock::Now;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
 use picket_shared::status::UpDown;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::archive::Commit;
 use crate::config::Config;
-use crate::coordinator::{Coordinator, Effect, Identity, Input, Now};
+use crate::coordinator::{Coordinator, Effect, Identity, Input};
 use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::outgoing::Outgoing;
 use crate::store::Archive;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
 
+use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::ids::{Boot, NodeId, SiteId};
 use picket_shared::limits::{NODES_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
@@ -19,21 +20,12 @@ use serde::de::DeserializeOwned;
 use crate::archive::{Commit, Recovered, What};
 use crate::intake::Intake;
 use crate::liveness::Pulse;
-use crate::view::{self, Newest, NodeState, VIEW_MS_MIN};
+use crate::view::{self, Newest, NodeState, SITE_VIEW_MS_MAX, VIEW_MS_MIN};
 
 /// A commit that failed is tried again after this long: a full disk does not empty itself sooner.
 pub const COMMIT_RETRY_MS: u64 = 1_000;
 /// A wake-up that comes later than this was not late by chance: the process was stopped, or the machine slept.
 const LATE_MS: u64 = 1_000;
-
-/// The time, from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Milliseconds on a clock that never goes back.
-    pub mono_ms: u64,
-    /// Milliseconds since 1970.
-    pub unix_ms: u64,
-}
 
 /// Who this coordinator is.
 #[derive(Debug, Clone)]
@@ -234,7 +226,8 @@ impl Coordinator {
     pub fn next_wakeup(&self) -> Option<u64> {
         let view = |view: &Retained| (self.link_up && view.changed).then_some(view.not_before_ms);
         let silence = self.nodes.values().filter(|_| self.link_up).filter_map(|node| node.pulse.next_wakeup());
-        let views = [view(&self.site_view), view(&self.recent_view)];
+        let fresh = self.link_up.then_some(self.site_fresh_until_ms());
+        let views = [view(&self.site_view), view(&self.recent_view), fresh];
         silence.chain(views.into_iter().flatten()).chain(self.retry_ms).min()
     }
 
@@ -390,6 +383,11 @@ impl Coordinator {
         }
     }
 
+    /// Readers take an old site view for a dead coordinator, so it is said again even when nothing changed.
+    fn site_fresh_until_ms(&self) -> u64 {
+        self.site_view.not_before_ms + (SITE_VIEW_MS_MAX - VIEW_MS_MIN)
+    }
+
     fn whatever_is_due(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.retry_ms.is_some_and(|retry_ms| now.mono_ms >= retry_ms) {
             self.retry_ms = None;
@@ -398,7 +396,7 @@ impl Coordinator {
         out.extend(self.intake.begin_commit(now.unix_ms).map(Effect::Commit));
         if self.link_up {
             let changed = self.nodes.values_mut().fold(false, |changed, node| node.pulse.tick(now) | changed);
-            self.site_view.changed |= changed;
+            self.site_view.changed |= changed || now.mono_ms >= self.site_fresh_until_ms();
             if self.site_view.is_due(now) {
                 let payload = self.site_document(now);
                 out.push(Effect::Publish { topic: Topic::ViewSite, payload });

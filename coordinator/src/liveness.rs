@@ -3,14 +3,12 @@
 //! This is a hint for people: nothing is taken from a node because of it. Silence counts only while this side itself could
 //! have heard something; see [`Pulse::excuse`].
 
+use picket_shared::clock::Now;
 use picket_shared::ids::Boot;
+use picket_shared::limits::HEARTBEAT_MS;
 use picket_shared::status::{Health, UpDown};
 use picket_shared::view::Liveness;
 
-use crate::coordinator::Now;
-
-/// Statistics are an agent's heartbeat, and come this often.
-pub const HEARTBEAT_MS: u64 = 2_000;
 /// Heartbeats that may be missing: one lost to a reconnect is normal, three are not.
 pub const SUSPECT_HEARTBEATS: u64 = 3;
 /// Missing for so long, a node is down, whatever it last said.

@@ -16,6 +16,8 @@ use crate::liveness::Pulse;
 
 /// Retained views are rewritten at most this often: a person sees no more, and the broker keeps only the last.
 pub const VIEW_MS_MIN: u64 = 1_000;
+/// The view of the site is rewritten at least this often: its age tells readers whether the coordinator lives.
+pub const SITE_VIEW_MS_MAX: u64 = 2_000;
 /// Largest view: one packet, less its topic and header.
 const VIEW_BYTES_MAX: usize = PACKET_BYTES_MAX - 1024;
 
@@ -100,7 +102,7 @@ pub fn json<T: Serialize>(document: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinator::Now;
+    use picket_shared::clock::Now;
     use picket_shared::event::Precision;
     use picket_shared::ids::{Boot, NodeId, SiteId, StationId};
     use picket_shared::limits::{NAME_CHARS_MAX, NODES_MAX};

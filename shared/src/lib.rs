@@ -6,6 +6,7 @@
 
 pub mod limits;
 
+pub mod clock;
 pub mod ids;
 
 pub mod event;

@@ -26,6 +26,8 @@ pub const ACK_HOLES_MAX: usize = WINDOW_EVENTS_MAX as usize;
 /// One ack on the wire: 64 holes of two 64-bit numbers and change.
 pub const ACK_BYTES_MAX: usize = 2 * 1024;
 
+/// How often a node says its statistics. The coordinator takes their absence for trouble, so both sides must mean the same.
+pub const HEARTBEAT_MS: u64 = 2_000;
 /// One JSON message (health, twin, statistics) from a node.
 pub const STATUS_BYTES_MAX: usize = 16 * 1024;
 /// Sources of one agent.

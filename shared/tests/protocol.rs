@@ -194,6 +194,7 @@ fn the_page_states_every_limit() {
         ("AHEAD_EVENTS_MAX", limits::AHEAD_EVENTS_MAX as usize),
         ("ACK_HOLES_MAX", limits::ACK_HOLES_MAX),
         ("ACK_BYTES_MAX", limits::ACK_BYTES_MAX),
+        ("HEARTBEAT_MS", limits::HEARTBEAT_MS as usize),
         ("STATUS_BYTES_MAX", limits::STATUS_BYTES_MAX),
         ("SOURCES_MAX", limits::SOURCES_MAX),
         ("NODES_MAX", limits::NODES_MAX),

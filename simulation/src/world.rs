@@ -12,6 +12,7 @@ use picket_agent::node::{self, Node};
 use picket_agent::outbox::Send;
 use picket_coordinator::archive::{Commit, MemoryArchive};
 use picket_coordinator::coordinator::{self, Coordinator};
+use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::event::{Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, NodeId, SiteId, StationId};
@@ -337,7 +338,7 @@ impl World {
 
     /// One step of an agent, and its effects; it may die between any two of them.
     fn agent(&mut self, index: usize, input: node::Input) -> Result<(), String> {
-        let now = node::Now { mono_ms: self.now_ms, unix_ms: EPOCH_UNIX_MS + self.now_ms };
+        let now = Now { mono_ms: self.now_ms, unix_ms: EPOCH_UNIX_MS + self.now_ms };
         let Some((node, _)) = &mut self.agents[index].alive else { return Ok(()) };
         let mut effects = Vec::new();
         node.step(now, input, &mut effects);
@@ -412,7 +413,7 @@ impl World {
 
     /// One step of the coordinator, and its effects; it may die between any two of them.
     fn coordinate(&mut self, input: coordinator::Input) -> Result<(), String> {
-        let now = coordinator::Now { mono_ms: self.now_ms, unix_ms: EPOCH_UNIX_MS + self.now_ms };
+        let now = Now { mono_ms: self.now_ms, unix_ms: EPOCH_UNIX_MS + self.now_ms };
         let Some(core) = &mut self.coordinator.alive else { return Ok(()) };
         let mut effects = Vec::new();
         core.step(now, input, &mut effects);
@@ -505,12 +506,12 @@ impl World {
                 let agent = &mut self.agents[index];
                 let (boot, lanes) = agent.disk.open(unix_ms / 1000);
                 let identity = node::Identity { node: node_name(index), boot, pid: 1, twin: twin() };
-                let now = node::Now { mono_ms: self.now_ms, unix_ms };
+                let now = Now { mono_ms: self.now_ms, unix_ms };
                 agent.alive = Some((Node::new(now, identity, lanes), boot));
             }
             Client::Coordinator => {
                 let me = coordinator::Identity { site: site(), pid: 1, boot: Boot(self.coordinator.life + 1) };
-                let now = coordinator::Now { mono_ms: self.now_ms, unix_ms };
+                let now = Now { mono_ms: self.now_ms, unix_ms };
                 self.coordinator.alive = Some(Coordinator::new(me, self.coordinator.archive.recover(), now));
             }
         }
