@@ -5,6 +5,8 @@
 
 pub mod bus;
 pub mod check;
+pub mod schedule;
+pub mod sensor;
 pub mod disk;
 pub mod faults;
 pub mod world;

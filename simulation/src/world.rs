@@ -3,10 +3,6 @@
 //! Everything happens at a virtual time, in an order that the seed alone decides. First the world is unkind for a while,
 //! then it heals, and everything owed must arrive. It holds no rule of the product; it only performs effects.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::Arc;
-
 use fastrand::Rng;
 use picket_agent::node::{self, Node};
 use picket_agent::outbox::Send;
@@ -14,9 +10,7 @@ use picket_coordinator::archive::{Commit, MemoryArchive};
 use picket_coordinator::coordinator::{self, Coordinator};
 use picket_shared::clock::Now;
 use picket_shared::codec;
-use picket_shared::event::{Event, EventKind, Precision};
-use picket_shared::ids::{Boot, CameraId, EventId, NodeId, SiteId, StationId};
-use picket_shared::status::{DetectorTwin, Twin};
+use picket_shared::ids::{Boot, NodeId, SiteId};
 use picket_shared::topics::Topic;
 use picket_shared::wire::{Ack, EventBatch};
 use serde_bytes::ByteBuf;
@@ -25,6 +19,8 @@ use crate::bus::{Bus, Client, Parcel};
 use crate::check::Ledger;
 use crate::disk::AgentDisk;
 use crate::faults::Faults;
+use crate::schedule::{Happening, Schedule, Trace};
+use crate::sensor;
 
 /// Virtual time begins here, so that nothing works only because a clock was 0.
 const EPOCH_UNIX_MS: u64 = 1_800_000_000_000;
@@ -83,55 +79,6 @@ pub fn run(plan: &Plan) -> Result<Outcome, String> {
     World::new(plan).run().map_err(|what| format!("seed {}: {what} (faults: {:?})", plan.seed, plan.faults))
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Happening {
-    /// A camera of this agent saw something.
-    Sense(usize),
-    Arrive(Parcel),
-    /// The disk of the agent's life has synced.
-    Synced(usize, u64),
-    /// The disk of the coordinator's life has committed, or failed to.
-    Committed(Arc<Commit>, u64, bool),
-    Wake(Client, u64),
-    Restart(Client),
-    Connect(Client),
-    Cut,
-    Amnesia,
-    Heal,
-}
-
-struct Due {
-    at_ms: u64,
-    order: u64,
-    what: Happening,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-
-impl Due {
-    fn key(&self) -> (u64, u64) {
-        (self.at_ms, self.order)
-    }
-}
-
 struct AgentLife {
     /// Counts lives: what belongs to an earlier one is void.
     life: u64,
@@ -165,8 +112,7 @@ struct World {
     bus: Bus,
     agents: Vec<AgentLife>,
     coordinator: CoordinatorLife,
-    queue: BinaryHeap<Reverse<Due>>,
-    order: u64,
+    schedule: Schedule,
     ledger: Ledger,
     trace: Trace,
     crashes: u64,
@@ -193,8 +139,7 @@ impl World {
             bus: Bus::default(),
             agents: (0..plan.agents).map(|_| idle()).collect(),
             coordinator: CoordinatorLife { life: 0, archive, alive: None, alarm_ms: NEVER_MS, duplicates: 0 },
-            queue: BinaryHeap::new(),
-            order: 0,
+            schedule: Schedule::default(),
             ledger: Ledger::default(),
             trace: Trace::default(),
             crashes: 0,
@@ -219,11 +164,11 @@ impl World {
 
     fn run(mut self) -> Result<Outcome, String> {
         let mut steps = 0;
-        while let Some(Reverse(due)) = self.queue.pop() {
-            self.now_ms = due.at_ms;
+        while let Some((at_ms, what)) = self.schedule.take() {
+            self.now_ms = at_ms;
             steps += 1;
-            self.trace.note(due.at_ms, &due.what);
-            self.happen(due.what)?;
+            self.trace.note(at_ms, &what);
+            self.happen(what)?;
             if self.healed {
                 if self.owed() == 0 {
                     break;
@@ -294,33 +239,9 @@ impl World {
         let Some((_, boot)) = &self.agents[index].alive else { return Ok(()) };
         let boot = *boot;
         self.agents[index].tracks += 1;
-        let event = self.event(index, boot);
+        let (track, time_ms) = (self.agents[index].tracks, EPOCH_UNIX_MS + self.now_ms);
+        let event = sensor::event(&mut self.rng, &node_name(index), boot, track, time_ms);
         self.agent(index, node::Input::Observed(Box::new(event)))
-    }
-
-    fn event(&mut self, index: usize, boot: Boot) -> Event {
-        let time_ms = EPOCH_UNIX_MS + self.now_ms;
-        let side = |rng: &mut Rng| rng.u16(..1000);
-        Event {
-            id: EventId::of_track(&node_name(index), boot, self.agents[index].tracks),
-            kind: EventKind::New,
-            station: StationId::new("gate").expect("a constant name"),
-            camera: CameraId::new("front").expect("a constant name"),
-            label: "person".into(),
-            frame_time_ms: time_ms,
-            start_time_ms: time_ms,
-            end_time_ms: None,
-            score: self.rng.f32(),
-            top_score: self.rng.f32(),
-            box_px: [side(&mut self.rng), side(&mut self.rng), side(&mut self.rng), side(&mut self.rng)],
-            current_zones: vec![],
-            entered_zones: vec![],
-            stationary: false,
-            model: "simulated".into(),
-            precision: Precision::Fp32,
-            covering_for: None,
-            epoch: 0,
-        }
     }
 
     fn arrive(&mut self, parcel: Parcel) -> Result<(), String> {
@@ -505,7 +426,7 @@ impl World {
             Client::Agent(index) => {
                 let agent = &mut self.agents[index];
                 let (boot, lanes) = agent.disk.open(unix_ms / 1000);
-                let identity = node::Identity { node: node_name(index), boot, pid: 1, twin: twin() };
+                let identity = node::Identity { node: node_name(index), boot, pid: 1, twin: sensor::twin() };
                 let now = Now { mono_ms: self.now_ms, unix_ms };
                 agent.alive = Some((Node::new(now, identity, lanes), boot));
             }
@@ -575,52 +496,10 @@ impl World {
     }
 
     fn at(&mut self, at_ms: u64, what: Happening) {
-        self.order += 1;
-        self.queue.push(Reverse(Due { at_ms: at_ms.max(self.now_ms), order: self.order, what }));
+        self.schedule.set(at_ms.max(self.now_ms), what);
     }
 }
 
 fn site() -> SiteId {
     SiteId::new("sim").expect("a constant name")
-}
-
-fn twin() -> Twin {
-    let detector = DetectorTwin {
-        model: "simulated".into(),
-        layout: "none".into(),
-        provider: "none".into(),
-        precision: Precision::Fp32,
-        threads: 0,
-        runtime: "none".into(),
-        passed_over: Default::default(),
-    };
-    let station = StationId::new("gate").expect("a constant name");
-    Twin { version: "0".into(), arch: "none".into(), station, cameras: vec![], detector }
-}
-
-/// FNV-1a over a plain description of everything that happened.
-struct Trace {
-    hash: u64,
-}
-
-impl Default for Trace {
-    fn default() -> Self {
-        Trace { hash: 0xcbf2_9ce4_8422_2325 }
-    }
-}
-
-impl Trace {
-    fn note(&mut self, at_ms: u64, what: &Happening) {
-        use std::fmt::Write;
-        let _ = write!(self, "{at_ms} {what:?}");
-    }
-}
-
-impl std::fmt::Write for Trace {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        for byte in text.bytes() {
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        Ok(())
-    }
 }

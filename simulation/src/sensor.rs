@@ -1,0 +1,47 @@
+//! What a simulated agent sees and says of itself. Only its amount matters to delivery, so its content is drawn.
+
+use fastrand::Rng;
+use picket_shared::event::{Event, EventKind, Precision};
+use picket_shared::ids::{Boot, CameraId, EventId, NodeId, StationId};
+use picket_shared::status::{DetectorTwin, Twin};
+
+/// An event of a track.
+pub fn event(rng: &mut Rng, node: &NodeId, boot: Boot, track: u64, time_ms: u64) -> Event {
+    let mut side = || rng.u16(..1000);
+    let box_px = [side(), side(), side(), side()];
+    Event {
+        id: EventId::of_track(node, boot, track),
+        kind: EventKind::New,
+        station: StationId::new("gate").expect("a constant name"),
+        camera: CameraId::new("front").expect("a constant name"),
+        label: "person".into(),
+        frame_time_ms: time_ms,
+        start_time_ms: time_ms,
+        end_time_ms: None,
+        score: rng.f32(),
+        top_score: rng.f32(),
+        box_px,
+        current_zones: vec![],
+        entered_zones: vec![],
+        stationary: false,
+        model: "simulated".into(),
+        precision: Precision::Fp32,
+        covering_for: None,
+        epoch: 0,
+    }
+}
+
+/// What every simulated agent is.
+pub fn twin() -> Twin {
+    let detector = DetectorTwin {
+        model: "simulated".into(),
+        layout: "none".into(),
+        provider: "none".into(),
+        precision: Precision::Fp32,
+        threads: 0,
+        runtime: "none".into(),
+        passed_over: Default::default(),
+    };
+    let station = StationId::new("gate").expect("a constant name");
+    Twin { version: "0".into(), arch: "none".into(), station, cameras: vec![], detector }
+}
