@@ -26,7 +26,7 @@ use crate::gate::Gate;
 use crate::mask::Mask;
 use crate::node::{self, Effect, Identity, Input, Node};
 use crate::observe::{self, Observer};
-use crate::pipeline::{Meter, Pipeline, Pulse, Speed, Stage};
+use crate::pipeline::{Meter, Pipeline, Pulse, Raw, Speed, Stage};
 use crate::recorder::{Outlet, Recorder, Request};
 use crate::report::Report;
 use crate::store::AgentStore;
@@ -93,11 +93,19 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let mailbox = Mailbox::new(config.cameras.len());
     let stages = stages(&config, &identity, &detector_twin)?;
     let meters: Vec<Arc<Meter>> = stages.iter().map(|stage| Arc::clone(&stage.meter)).collect();
+    let mut pipeline = Pipeline {
+        mailbox: mailbox.clone(),
+        detector,
+        stages,
+        started,
+        raw_runs: options.raw_runs,
+        raw: Raw::default(),
+    };
+    pipeline.measure_raw_limit();
     let start = |(index, camera): (usize, &crate::config::Camera)| {
         capture::start(index, camera.name.clone(), camera.capture(), options.frames_max, mailbox.clone())
     };
     let cameras: Vec<capture::Camera> = config.cameras.iter().enumerate().map(start).collect();
-    let pipeline = Pipeline { mailbox: mailbox.clone(), detector, stages, started, raw_runs: options.raw_runs };
     let pulse = Arc::new(Pulse::default());
     let (mut observed, mut frame_path_ended) = run_pipeline(pipeline, Arc::clone(&pulse))?;
 

@@ -108,14 +108,20 @@ pub struct Pipeline {
     pub started: Instant,
     /// Raw runs to measure before the first frame and after the last; 0 measures nothing.
     pub raw_runs: u32,
+    /// What they took so far.
+    pub raw: Raw,
 }
 
 impl Pipeline {
+    /// Runs the detector alone for a while. Before the cameras start, lest their first frames wait for it.
+    pub fn measure_raw_limit(&mut self) {
+        self.raw.measure(&mut self.detector, self.raw_runs);
+    }
+
     /// Runs until every source has ended or `pulse.stop` is set. Events come out in order; at the end open ones are ended.
     pub fn run(mut self, pulse: &Pulse, mut tell: impl FnMut(Event)) -> Speed {
         let (mut detections, mut events) = (Vec::new(), Vec::new());
         let mut speed = Speed::default();
-        let mut raw = Raw::default();
         let mut clock: Option<(Instant, Instant)> = None;
         let mut last_taken_ms = vec![0; self.stages.len()];
         while !pulse.stop.load(Ordering::Relaxed) {
@@ -125,13 +131,6 @@ impl Pipeline {
                 Err(NoFrame::TimedOut) => continue,
                 Err(NoFrame::Ended) => break,
             };
-            if clock.is_none() && self.raw_runs > 0 {
-                // The first frame only warms up: the session has its tensors, and the raw loop something to run on.
-                if self.detector.detect(&frame, &mut detections).is_ok() {
-                    speed.first_detection_ms = self.started.elapsed().as_secs_f64() * 1000.0;
-                    raw.measure(&mut self.detector, self.raw_runs);
-                }
-            }
             let (began, _) = *clock.get_or_insert_with(|| (Instant::now(), Instant::now()));
             last_taken_ms[camera] = frame.taken_ms;
             self.stages[camera].pass(&mut self.detector, &mut frame, &mut detections, &mut events);
@@ -149,9 +148,9 @@ impl Pipeline {
         }
         events.drain(..).for_each(&mut tell);
         if self.raw_runs > 0 && speed.frames > 0 {
-            raw.measure(&mut self.detector, self.raw_runs);
+            self.measure_raw_limit();
         }
-        speed.close(clock, &raw);
+        speed.close(clock, &self.raw);
         speed
     }
 }
@@ -190,8 +189,9 @@ impl Stage {
     }
 }
 
-#[derive(Default)]
-struct Raw {
+/// Calls of `session.run` in a tight loop, and what they took.
+#[derive(Debug, Default)]
+pub struct Raw {
     runs: u32,
     took: Duration,
 }
