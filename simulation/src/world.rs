@@ -26,6 +26,8 @@ use crate::sensor;
 const EPOCH_UNIX_MS: u64 = 1_800_000_000_000;
 /// A healed world that owes anything after this long will owe it for ever.
 const HEALING_MS_MAX: u64 = 600_000;
+/// More happenings than this in one millisecond are a loop.
+const STEPS_AT_ONCE_MAX: u32 = 10_000;
 const NEVER_MS: u64 = u64::MAX;
 
 /// A world to run.
@@ -163,10 +165,14 @@ impl World {
     }
 
     fn run(mut self) -> Result<Outcome, String> {
-        let mut steps = 0;
+        let (mut steps, mut steps_now) = (0, 0);
         while let Some((at_ms, what)) = self.schedule.take() {
-            self.now_ms = at_ms;
             steps += 1;
+            steps_now = if at_ms == self.now_ms { steps_now + 1 } else { 0 };
+            if steps_now > STEPS_AT_ONCE_MAX {
+                return Err(format!("time stands still at {at_ms} ms: somebody wakes up again and again for nothing"));
+            }
+            self.now_ms = at_ms;
             self.trace.note(at_ms, &what);
             self.happen(what)?;
             if self.healed {
