@@ -221,7 +221,7 @@ impl Camera {
     fn of_source(source: String) -> Camera {
         let capture::Config { source, pace, start_s, repeat, crop, stall_timeout_s, decoder } =
             capture::Config::new(source);
-        let name = CameraId::new("camera").expect("a constant name");
+        let name = CameraId::new("main").expect("a constant name");
         let (gate, masks, zones) = Default::default();
         Camera { name, source, pace, start_s, repeat, crop, stall_timeout_s, decoder, gate, masks, zones }
     }

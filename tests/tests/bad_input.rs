@@ -185,3 +185,22 @@ fn two_agents_over_one_store() {
     wait_for("the first agent", WITHIN, || std::fs::read_to_string(&log).unwrap().contains("watching").then_some(()));
     assert_ends(&run_within(&mut start(), WITHIN), 74, &["in use by another process", "data directory"]);
 }
+
+#[test]
+fn the_doctor_names_everything_that_is_missing_with_its_remedy() {
+    let mut command = Command::new(binary("picket-agent"));
+    command.args(["doctor", "--source", "/nope.mp4", "--data-dir", "/dev/null/x", "--broker", "mqtt://127.0.0.1:9"]);
+    let output = run_within(command.env("ORT_DYLIB_PATH", "/nope.so"), WITHIN);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output);
+    for (what, remedy) in [
+        ("camera main", "check the path"),
+        ("onnxruntime", "ORT_DYLIB_PATH"),
+        ("broker", "check that it runs"),
+        ("disk", "cannot be written"),
+    ] {
+        let line = said.lines().find(|line| line.starts_with("FAIL") && line.contains(what));
+        assert!(line.is_some_and(|line| line.contains(remedy)), "{what}: {said}");
+    }
+    assert!(said.lines().any(|line| line.starts_with("ok") && line.contains("decoder")), "{said}");
+}
