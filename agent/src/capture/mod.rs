@@ -3,6 +3,7 @@
 //! [`start`] runs one source on a thread of its own and gives a [`Camera`] to watch and stop it; frames come out of the
 //! [`Mailbox`]. Videos of all kinds are decoded by a child process. Nothing here looks at pixels.
 
+use std::cell::Cell;
 use std::io::{self, PipeWriter};
 use std::thread::{self, JoinHandle};
 
@@ -206,7 +207,17 @@ fn spawn(
     config.check().map_err(wrong)?;
     let source = config.source.kind().map_err(wrong)?;
     let (stopped, stop) = io::pipe().map_err(system)?;
-    let supervisor = Supervisor { index, name, config, source, frames_max, mailbox, board, stop: stopped };
+    let supervisor = Supervisor {
+        index,
+        name,
+        config,
+        source,
+        frames_max,
+        mailbox,
+        board,
+        stop: stopped,
+        begun_anew: Cell::new(false),
+    };
     let builder = thread::Builder::new().name(format!("capture-{index}"));
     Ok((stop, builder.spawn(move || supervisor.run()).map_err(system)?))
 }

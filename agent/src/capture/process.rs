@@ -57,7 +57,9 @@ fn ffmpeg(config: &Config, source: &Source, url: String) -> Vec<String> {
             if config.start_s > 0.0 {
                 add(&["-ss", &config.start_s.to_string()]);
             }
-            if config.repeat {
+            // Only from the beginning: after a start further on, ffmpeg's clock is wrong by it once the file begins anew,
+            // and pictures come in a burst until it has caught up.
+            if config.repeat && config.start_s == 0.0 {
                 add(&["-stream_loop", "-1"]);
             }
             // With the protocol's name in front no file name is taken for an option or another protocol.
@@ -278,10 +280,11 @@ mod tests {
             (plain("/v.avi"), format!("{head} -re -i file:/v.avi -an -fps_mode passthrough {tail}")),
             (
                 Config { pace: Pace::Max, start_s: 1.5, repeat: true, crop, ..plain("file:///v.avi") },
-                format!(
-                    "{head} -ss 1.5 -stream_loop -1 -i file:/v.avi -an -fps_mode passthrough \
-                     -vf crop=30:40:1:2:exact=1 {tail}"
-                ),
+                format!("{head} -ss 1.5 -i file:/v.avi -an -fps_mode passthrough -vf crop=30:40:1:2:exact=1 {tail}"),
+            ),
+            (
+                Config { repeat: true, ..plain("/v.avi") },
+                format!("{head} -re -stream_loop -1 -i file:/v.avi -an -fps_mode passthrough {tail}"),
             ),
             (
                 plain("rtsp://u:p@camera/1"),

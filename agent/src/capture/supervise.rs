@@ -4,6 +4,7 @@
 //! around it obeys. A file ends or fails for good, a stream is tried again for ever. Sentences that leave here have been
 //! made free of secrets.
 
+use std::cell::Cell;
 use std::io::{self, PipeReader};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,6 +66,8 @@ pub(super) struct Supervisor {
     pub(super) board: Board,
     /// Hangs up when the source is to stop.
     pub(super) stop: PipeReader,
+    /// A file that repeats has come to its end: from now on it plays from its beginning.
+    pub(super) begun_anew: Cell<bool>,
 }
 
 /// How one run of a decoder came to its end. Reasons are sentences, each with its remedy.
@@ -140,6 +143,10 @@ impl Supervisor {
             let (began, frames_before) = (Instant::now(), self.frames());
             let end = self.run_once();
             let frames = self.frames();
+            if self.config.repeat && end == End::Clean && frames > frames_before {
+                self.begun_anew.set(true);
+                continue;
+            }
             let state = match after(&self.source, self.config.repeat, frames, &end) {
                 Next::Again(state) => state,
                 Next::Over => State::Ended,
@@ -165,7 +172,8 @@ impl Supervisor {
         {
             return End::Broken(reason);
         }
-        let words = command_line(&self.config, &self.source);
+        let start_s = if self.begun_anew.get() { 0.0 } else { self.config.start_s };
+        let words = command_line(&Config { start_s, ..self.config.clone() }, &self.source);
         let decoder = match Decoder::start(&words, &self.stop, self.due()) {
             Ok(decoder) => decoder,
             Err(error) => return self.cannot_start(&words, &error),

@@ -158,6 +158,22 @@ fn start_crop_and_repeat_choose_the_frames() {
 }
 
 #[test]
+fn a_file_that_begins_anew_keeps_the_clocks_pace() {
+    let dir = TempDir::new().unwrap();
+    let path = video(&dir, 30, 10);
+    let config = Config { repeat: true, start_s: 2.0, ..Config::new(path.to_str().unwrap()) };
+    let (camera, mailbox) = started(config, None);
+    for _ in 0..25 {
+        let (index, frame) = mailbox.take(LONG).unwrap();
+        mailbox.recycle(index, frame);
+        // A third of the time between two frames: only a burst is too fast for it.
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    let dropped = camera.snapshot().frames_dropped;
+    assert!(dropped <= 3, "{dropped} frames came in a burst");
+}
+
+#[test]
 fn a_slow_taker_at_the_clocks_pace_gets_the_newest_frame_and_the_rest_is_counted() {
     let dir = TempDir::new().unwrap();
     let path = video(&dir, 25, 100);
