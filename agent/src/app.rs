@@ -93,21 +93,15 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let mailbox = Mailbox::new(config.cameras.len());
     let stages = stages(&config, &identity, &detector_twin)?;
     let meters: Vec<Arc<Meter>> = stages.iter().map(|stage| Arc::clone(&stage.meter)).collect();
-    let mut pipeline = Pipeline {
-        mailbox: mailbox.clone(),
-        detector,
-        stages,
-        started,
-        raw_runs: options.raw_runs,
-        raw: Raw::default(),
-    };
-    pipeline.measure_raw_limit();
+    let pulse = Arc::new(Pulse::default());
+    let (raw_runs, raw) = (options.raw_runs, Raw::default());
+    let pipeline = Pipeline { mailbox: mailbox.clone(), detector, stages, started, raw_runs, raw };
+    let FramePath { measured, mut observed, ended: mut frame_path_ended } = run_pipeline(pipeline, Arc::clone(&pulse))?;
+    measured.await.context("the frame path ended by a fault of its own")?;
     let start = |(index, camera): (usize, &crate::config::Camera)| {
         capture::start(index, camera.name.clone(), camera.capture(), options.frames_max, mailbox.clone())
     };
     let cameras: Vec<capture::Camera> = config.cameras.iter().enumerate().map(start).collect();
-    let pulse = Arc::new(Pulse::default());
-    let (mut observed, mut frame_path_ended) = run_pipeline(pipeline, Arc::clone(&pulse))?;
 
     let names = config.cameras.iter().map(|camera| camera.name.clone()).collect();
     let mut shell = Shell {
@@ -293,19 +287,27 @@ fn stages(
     config.cameras.iter().enumerate().map(stage).collect()
 }
 
-/// Starts the frame path's thread: its events, and its speed once it has ended.
-fn run_pipeline(
-    pipeline: Pipeline,
-    pulse: Arc<Pulse>,
-) -> anyhow::Result<(mpsc::Receiver<Event>, oneshot::Receiver<Speed>)> {
+/// The frame path's thread, as heard from outside.
+struct FramePath {
+    /// The raw limit has been measured: cameras may start.
+    measured: oneshot::Receiver<()>,
+    /// What it has to tell.
+    observed: mpsc::Receiver<Event>,
+    /// It has ended, with its speed.
+    ended: oneshot::Receiver<Speed>,
+}
+
+fn run_pipeline(mut pipeline: Pipeline, pulse: Arc<Pulse>) -> anyhow::Result<FramePath> {
     let (tell, observed) = mpsc::channel(OBSERVED_MAX);
-    let (ended, frame_path_ended) = oneshot::channel();
+    let ((ready, measured), (end, ended)) = (oneshot::channel(), oneshot::channel());
     let work = move || {
+        pipeline.measure_raw_limit();
+        let _ = ready.send(());
         let speed = pipeline.run(&pulse, |event| drop(tell.blocking_send(event)));
-        let _ = ended.send(speed);
+        let _ = end.send(speed);
     };
     std::thread::Builder::new().name("frame-path".into()).spawn(work).context("the frame path's thread")?;
-    Ok((observed, frame_path_ended))
+    Ok(FramePath { measured, observed, ended })
 }
 
 fn now(started: Instant) -> Now {

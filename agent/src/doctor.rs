@@ -8,7 +8,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use picket_shared::exit::Exit;
 use picket_shared::mqtt::{self, LinkEvent, LinkOptions};
-use picket_shared::store::{Store, StoreError};
 
 use crate::capture::{self, Mailbox, Pace};
 use crate::config::{Camera, Config};
@@ -137,19 +136,32 @@ async fn check_broker(config: &Config) -> Finding {
     finding
 }
 
+/// Writes a file where the store is or will be, and removes it. The store itself is left alone: opening it would make one,
+/// and as whoever runs this, not as the agent's user.
 fn check_disk(config: &Config) -> Finding {
-    let dir = config.data_dir.join("store");
-    match Store::open(&dir) {
-        Ok(_) | Err(StoreError::InUse(_)) => {}
-        Err(error) => return Broken(error.to_string()),
+    let wanted = &config.data_dir;
+    let Some(dir) = wanted.ancestors().find(|dir| dir.exists()) else {
+        return Broken(format!("{} does not exist; name a directory that can be made", wanted.display()));
+    };
+    let denied = |error: std::io::Error| {
+        let place = wanted.display();
+        Broken(format!(
+            "{place} cannot be written ({error}); check its owner, and that the disk is not full or read-only"
+        ))
+    };
+    let probe = dir.join(format!(".picket-doctor-{}", std::process::id()));
+    let written = std::fs::write(&probe, [0; 4096]);
+    let removed = std::fs::remove_file(&probe);
+    if let Err(error) = written.and(removed) {
+        return denied(error);
     }
-    match rustix::fs::statvfs(&config.data_dir) {
+    match rustix::fs::statvfs(dir) {
         Ok(disk) => {
             let free_bytes = disk.f_bavail * disk.f_frsize;
-            let seen = format!("{} has {} MiB free", config.data_dir.display(), free_bytes / (1024 * 1024));
+            let seen = format!("{} has {} MiB free", dir.display(), free_bytes / (1024 * 1024));
             if free_bytes < FREE_BYTES_MIN { Doubtful(format!("{seen}; make room")) } else { Fine(seen) }
         }
-        Err(error) => Broken(format!("{} answers: {error}; check the disk", config.data_dir.display())),
+        Err(error) => denied(error.into()),
     }
 }
 

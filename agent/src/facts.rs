@@ -62,6 +62,7 @@ impl Watch {
         }
         self.cameras.iter_mut().for_each(Watched::measure);
         let mut problems: Vec<String> = self.cameras.iter().filter_map(Watched::problem).collect();
+        problems.extend(self.cameras.iter().filter_map(Watched::refusals));
         problems.extend(recorder.problem());
         if node.lost() > 0 {
             problems.push(format!("{} events were lost because the disk took none for too long", node.lost()));
@@ -101,6 +102,11 @@ impl Watched {
         let snapshot = self.camera.snapshot();
         let said = |error: Option<String>| error.unwrap_or_else(|| format!("camera {} gives no frames", self.name));
         matches!(snapshot.state, State::Stalled | State::Retrying | State::Failed).then(|| said(snapshot.last_error))
+    }
+
+    fn refusals(&self) -> Option<String> {
+        let refused = self.meter.read().frames_refused;
+        (refused > 0).then(|| format!("camera {}: the detector refused {refused} frames; see the log", self.name))
     }
 
     fn stats(&self) -> CameraStats {

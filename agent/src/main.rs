@@ -18,7 +18,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 2 wrong command line, 65 bad model, 66 bad source, 69 no usable onnxruntime, \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the doctor found something, 2 wrong command line, 65 bad model, 66 bad source, 69 no usable onnxruntime, \
 70 fault of the program, 71 no port or helper program, 74 disk, 75 not finished in time, 78 bad configuration.";
 
 #[derive(Subcommand)]

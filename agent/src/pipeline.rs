@@ -92,7 +92,7 @@ pub struct Speed {
     pub raw_fps: f64,
     /// `path_fps / raw_fps`.
     pub ratio: f64,
-    /// From the start of the process to the first frame's detections.
+    /// From the start of the process to the first frame's detections, without the raw runs.
     pub first_detection_ms: f64,
 }
 
@@ -113,7 +113,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Runs the detector alone for a while. Before the cameras start, lest their first frames wait for it.
+    /// Runs the detector alone for a while. On the thread that will run the path, and before the
+    /// cameras start, lest their first frames wait for it.
     pub fn measure_raw_limit(&mut self) {
         self.raw.measure(&mut self.detector, self.raw_runs);
     }
@@ -136,7 +137,8 @@ impl Pipeline {
             self.stages[camera].pass(&mut self.detector, &mut frame, &mut detections, &mut events);
             events.drain(..).for_each(&mut tell);
             if speed.first_detection_ms == 0.0 {
-                speed.first_detection_ms = self.started.elapsed().as_secs_f64() * 1000.0;
+                let since_start = self.started.elapsed().saturating_sub(self.raw.took);
+                speed.first_detection_ms = since_start.as_secs_f64() * 1000.0;
             }
             self.mailbox.recycle(camera, frame);
             speed.frames += 1;
@@ -171,8 +173,13 @@ impl Stage {
         let timing = match detector.detect(frame, detections) {
             Ok(timing) => timing,
             Err(error) => {
-                tracing::warn!("a frame was not detected: {error}");
-                return self.meter.add(|counts| counts.frames_refused += 1);
+                self.meter.add(|counts| counts.frames_refused += 1);
+                let refused = self.meter.read().frames_refused;
+                // A camera that gives nothing else must not flood the log.
+                if refused.is_power_of_two() {
+                    tracing::warn!("a frame was not detected ({refused} so far): {error}");
+                }
+                return;
             }
         };
         let tracks = self.tracker.step(frame.taken_ms, detections);

@@ -12,6 +12,7 @@ use picket_shared::codec;
 use picket_shared::ids::{Boot, NodeId, SiteId};
 use picket_shared::limits::BATCH_EVENTS_MAX;
 use picket_shared::mqtt::Link;
+use picket_shared::store::StoreError;
 use picket_shared::topics::Topic;
 use picket_shared::wire::EventBatch;
 use serde_bytes::ByteBuf;
@@ -77,6 +78,7 @@ impl Recorder {
             problem: Arc::clone(&problem),
             waiting: Vec::new(),
             commit_due: Instant::now(),
+            failing: false,
         };
         let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {
             work.run(&received);
@@ -113,12 +115,14 @@ struct Work {
     problem: Arc<Mutex<Option<String>>>,
     waiting: Vec<(u64, Vec<u8>)>,
     commit_due: Instant,
+    /// The last call into the store failed: it must be opened again, whether events wait or not.
+    failing: bool,
 }
 
 impl Work {
     fn run(&mut self, received: &Receiver<Request>) {
         loop {
-            let request = if self.waiting.is_empty() {
+            let request = if self.waiting.is_empty() && !self.failing {
                 received.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 received.recv_timeout(self.commit_due.saturating_duration_since(Instant::now()))
@@ -127,7 +131,7 @@ impl Work {
                 Ok(Request::Store(seq, bytes)) => self.waiting.push((seq, bytes)),
                 Ok(Request::Acked(boot, upto)) => {
                     if let Err(error) = self.store.acked(boot, upto) {
-                        self.report(Some(error.to_string()));
+                        self.failed(&error);
                     }
                 }
                 Ok(Request::Send(send)) => self.send(send),
@@ -139,43 +143,51 @@ impl Work {
                     return;
                 }
             }
-            let failing = self.problem.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-            let full = self.waiting.len() >= COMMIT_EVENTS_MAX && !failing;
-            if !self.waiting.is_empty() && (full || Instant::now() >= self.commit_due) {
+            let full = self.waiting.len() >= COMMIT_EVENTS_MAX && !self.failing;
+            let something_to_do = self.failing || !self.waiting.is_empty();
+            if something_to_do && (full || Instant::now() >= self.commit_due) {
                 self.commit();
             }
         }
     }
 
     fn commit(&mut self) {
-        let failed_before = self.problem.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        let opened = if failed_before { self.store.reopen() } else { Ok(()) };
-        match opened.and_then(|()| self.store.append(self.boot, &self.waiting)) {
+        let opened = if self.failing { self.store.reopen() } else { Ok(()) };
+        let append = |store: &mut AgentStore| match &self.waiting[..] {
+            [] => Ok(()),
+            waiting => store.append(self.boot, waiting),
+        };
+        match opened.and_then(|()| append(&mut self.store)) {
             Ok(()) => {
+                self.failing = false;
                 self.commit_due = Instant::now() + COMMIT_INTERVAL;
                 self.report(None);
-                let upto = self.waiting.last().map_or(0, |(seq, _)| *seq);
+                if let Some((upto, _)) = self.waiting.last() {
+                    (self.answer)(Input::Stored(*upto));
+                }
                 self.waiting.clear();
-                (self.answer)(Input::Stored(upto));
             }
-            Err(error) => {
-                self.commit_due = Instant::now() + RETRY_AFTER;
-                self.report(Some(format!("{} events wait to be stored: {error}", self.waiting.len())));
-            }
+            Err(error) => self.failed(&error),
         }
     }
 
+    fn failed(&mut self, error: &StoreError) {
+        self.failing = true;
+        self.commit_due = Instant::now() + RETRY_AFTER;
+        self.report(Some(format!("{} events wait to be stored: {error}", self.waiting.len())));
+    }
+
     fn send(&mut self, send: Send) {
-        debug_assert!(send.count as usize <= BATCH_EVENTS_MAX);
-        let events = match self.store.read(send.boot, send.first, send.count) {
-            Ok(events) if !events.is_empty() => events.into_iter().map(ByteBuf::from).collect(),
-            Ok(_) => return self.report(Some(format!("boot {} lacks event {}", send.boot, send.first))),
-            Err(error) => return self.report(Some(error.to_string())),
+        assert!(send.count as usize <= BATCH_EVENTS_MAX, "the outbox keeps to the batch's bound");
+        let events: Vec<_> = match self.store.read(send.boot, send.first, send.count) {
+            Ok(events) => events.into_iter().map(ByteBuf::from).collect(),
+            Err(error) => return self.failed(&error),
         };
         let batch = EventBatch { boot: send.boot, base: send.base, first: send.first, events };
         let bytes = match codec::encode(&batch) {
             Ok(bytes) => bytes,
-            Err(error) => return self.report(Some(format!("boot {} event {}: {error}", send.boot, send.first))),
+            // The disk answers, and not with what was put there: the outbox will ask again, and this will be said again.
+            Err(error) => return tracing::error!("boot {} from event {}: {error}", send.boot, send.first),
         };
         if self.link.publish(&self.topic, bytes, false, true).is_err() {
             (self.answer)(Input::SendRefused(send));

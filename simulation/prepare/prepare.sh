@@ -87,6 +87,7 @@ packages() {
         # A page without any font on the machine shows no text.
         compgen -G '/usr/share/fonts/*/*' >/dev/null || missing+=(fonts-dejavu-core)
         have systemd-analyze || missing+=(systemd)
+        have pkill || missing+=(procps)
     fi
     local lists=there
     if [ ! -e "$sample" ] && ! apt-cache show opencv-doc >/dev/null 2>&1; then lists=missing; fi

@@ -204,3 +204,36 @@ fn the_doctor_names_everything_that_is_missing_with_its_remedy() {
     }
     assert!(said.lines().any(|line| line.starts_with("ok") && line.contains("decoder")), "{said}");
 }
+
+#[test]
+fn a_broker_that_refuses_the_agent_is_named_and_events_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let broker =
+        write(dir.path(), "mosquitto.conf", format!("listener {port} 127.0.0.1\nallow_anonymous false\n").as_bytes());
+    let mut mosquitto = Command::new("mosquitto");
+    mosquitto.arg("-c").arg(broker).stderr(std::process::Stdio::null());
+    let _mosquitto = Running::start(&mut mosquitto);
+    wait_for("mosquitto", WITHIN, || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    let mut command = Command::new(binary("picket-agent"));
+    command.args(["run", "--frames", "100", "--drain-timeout-s", "1", "--source"]).arg(sample_video());
+    command.args(["--broker", &format!("mqtt://127.0.0.1:{port}"), "--data-dir"]).arg(dir.path().join("data"));
+    let output = run_within(&mut command, WITHIN);
+    let said = text(&output);
+    assert!(said.contains("refuses this client (NotAuthorized); check its access rules"), "{said}");
+    assert_ends(&output, 75, &["stored and not yet in the archive"]);
+}
+
+#[test]
+fn the_doctor_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binary("picket-agent"));
+    command.args(["doctor", "--broker", "mqtt://127.0.0.1:9", "--source"]).arg(sample_video());
+    let output = run_within(command.arg("--data-dir").arg(dir.path().join("data")), WITHIN);
+    assert!(text(&output).lines().any(|line| line.starts_with("ok") && line.contains("disk")), "{}", text(&output));
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "an agent of another user must find no store of this one's"
+    );
+}

@@ -3,7 +3,7 @@
 //! It starts the real binaries, brings back what dies as systemd would, shows what they say over MQTT, and with `--once`
 //! compares at the end what the agents stored with what the archive has. It takes no part in their work.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -54,16 +54,26 @@ pub struct DemoOptions {
 
 /// Runs the demo. With `once` it fails unless every stored event is in the archive exactly once.
 pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
-    let began = Instant::now();
-    let temporary = tempfile::Builder::new().prefix("picket-demo-").tempdir().context("a temporary directory")?;
+    let mut temporary = tempfile::Builder::new().prefix("picket-demo-").tempdir().context("a temporary directory")?;
     let dir = options.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let played = play(options, &dir).await;
+    if played.is_err() {
+        // The error speaks of logs in it.
+        temporary.disable_cleanup(true);
+        eprintln!("picket-simulation: logs and data are kept in {}", dir.display());
+    }
+    played
+}
+
+async fn play(options: DemoOptions, dir: &Path) -> anyhow::Result<()> {
+    let began = Instant::now();
     let ports = match options.port {
         Some(first) => Ports::from(first)?,
         None if options.once => Ports::free()?,
         None => Ports::from(18830)?,
     };
     let mode = if options.once { Mode::Once { frames: options.frames } } else { Mode::Live };
-    let stage = Stage::set(&dir, &stage::video(options.video.as_deref())?, ports, mode)?;
+    let stage = Stage::set(dir, &stage::video(options.video.as_deref())?, ports, mode)?;
 
     let mut coordinator = Supervised::start(stage.coordinator())?;
     stage.wait_for_dashboard(&mut coordinator).await?;
@@ -120,9 +130,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
         summary.write(path)?;
     }
     if !summary.balances() {
-        let kept =
-            if options.dir.is_some() { String::new() } else { format!("; kept in {}", temporary.keep().display()) };
-        bail!("what the agents stored and what the archive has do not balance{kept}");
+        bail!("what the agents stored and what the archive has do not balance");
     }
     Ok(())
 }

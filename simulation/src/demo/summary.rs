@@ -90,6 +90,7 @@ impl fmt::Display for Summary {
         self.row(f, "ratio", |node| run(node).speed.ratio, false, 3)?;
         self.row(f, "memory at most, MiB", |node| run(node).resident_bytes_max as f64 / 1_048_576.0, true, 0)?;
         writeln!(f, "\nfrom the frame to the archive: p50 {} ms, p99 {} ms", self.latency_p50_ms, self.latency_p99_ms)?;
+        writeln!(f, "three agents share the cores here, so their ratios say little: `make bench` has one on its own")?;
         if self.restarts > 0 {
             writeln!(
                 f,
