@@ -65,7 +65,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     );
 
     let (store, found) =
-        AgentStore::open(&config.data_dir.join("store"), unix_ms() / 1000, config.store.events_kept_max)
+        AgentStore::open(&config.data_dir.join("store"), &config.store, unix_ms() / 1000, fastrand::u32(..))
             .map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
     let twin = Twin {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -88,7 +88,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let (answer, mut answers) = mpsc::unbounded_channel();
     let outlet = Outlet { link: link.clone(), site: config.site.clone(), node: config.node.clone() };
     let answer = move |input| drop(answer.send(input));
-    let recorder = Recorder::start(store, found.boot, outlet, answer).context("the recorder's thread")?;
+    let recorder = Recorder::start(store, outlet, answer).context("the recorder's thread")?;
 
     let mailbox = Mailbox::new(config.cameras.len());
     let stages = stages(&config, &identity, &detector_twin)?;
@@ -205,7 +205,7 @@ impl Shell {
 
     fn perform(&mut self, effect: Effect) -> Option<Input> {
         match effect {
-            Effect::Store { seq, bytes } => self.recorder.request(Request::Store(seq, bytes)),
+            Effect::Store(event) => self.recorder.request(Request::Store(event)),
             Effect::Acked { boot, upto } => self.recorder.request(Request::Acked(boot, upto)),
             Effect::Send(send) => self.recorder.request(Request::Send(send)),
             Effect::Publish(topic, payload) => {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use picket_shared::config::{load, within};
+use picket_shared::config::load;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{CameraId, NodeId, SiteId, StationId};
 use picket_shared::limits::SOURCES_MAX;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::capture::{self, Pace, SourceUrl};
 use crate::observe::{Zone, Zones};
-use crate::{detect, gate, mask, observe, polygon, track};
+use crate::{detect, gate, mask, observe, polygon, store, track};
 
 /// One agent, as configured.
 #[derive(Debug, Clone, Deserialize)]
@@ -32,7 +32,7 @@ pub struct Config {
     /// The broker.
     pub mqtt: Mqtt,
     /// What is kept on the device.
-    pub store: Store,
+    pub store: store::Config,
     /// The detector.
     pub detector: detect::Config,
     /// The tracker of every camera.
@@ -50,15 +50,6 @@ pub struct Config {
 pub struct Mqtt {
     /// Where it is.
     pub broker: BrokerUrl,
-}
-
-/// The store's part of the configuration.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Store {
-    /// Events kept after the archive has them. Too high fills the disk (about 1 KiB each); too low leaves nothing to look
-    /// up. What the archive does not have is kept whatever this says.
-    pub events_kept_max: u64,
 }
 
 /// One camera, as configured.
@@ -139,7 +130,7 @@ impl Default for Config {
             station: None,
             data_dir: default_data_dir(),
             mqtt: Mqtt::default(),
-            store: Store::default(),
+            store: store::Config::default(),
             detector: detect::Config::default(),
             track: track::Config::default(),
             observe: observe::Config::default(),
@@ -151,12 +142,6 @@ impl Default for Config {
 impl Default for Mqtt {
     fn default() -> Self {
         Mqtt { broker: BrokerUrl { host: "127.0.0.1".into(), port: 1883 } }
-    }
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Store { events_kept_max: 100_000 }
     }
 }
 
@@ -205,7 +190,7 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             return Err("data_dir is empty; name a directory that this program may write to".into());
         }
-        within("store.events_kept_max", self.store.events_kept_max, 0..=10_000_000)?;
+        self.store.check()?;
         self.detector.check()?;
         self.track.check()?;
         self.observe.check()?;

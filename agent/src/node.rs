@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use picket_shared::clock::Now;
 use picket_shared::codec;
-use picket_shared::event::Event;
+use picket_shared::event::{Class, Event};
 use picket_shared::ids::{Boot, NodeId};
 use picket_shared::limits::HEARTBEAT_MS;
 use picket_shared::status::{CameraStats, Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
-use picket_shared::wire::Ack;
+use picket_shared::wire::{Ack, Gap};
 
 use crate::outbox::{Lane, Outbox, Send};
 
@@ -25,8 +25,10 @@ pub const UNSTORED_EVENTS_MAX: u64 = 1_024;
 pub enum Input {
     /// The frame path has something to tell.
     Observed(Box<Event>),
-    /// The store made the current boot durable up to this sequence.
-    Stored(u64),
+    /// The store made this boot durable up to this sequence.
+    Stored(Boot, u64),
+    /// The store gave these up: there is no room for all that is owed.
+    Lost(Boot, Gap),
     /// The connection to the broker is made; whatever was on its way is lost.
     LinkUp,
     /// There is no connection.
@@ -43,16 +45,24 @@ pub enum Input {
     Stop,
 }
 
+/// An event on its way to the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// The boot it belongs to.
+    pub boot: Boot,
+    /// Its sequence: one more than the last of its boot.
+    pub seq: u64,
+    /// What it is worth when room is short.
+    pub class: Class,
+    /// Its encoded form, as it will be sent.
+    pub bytes: Vec<u8>,
+}
+
 /// What must be done, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Append this event to the store under the current boot; answer with [`Input::Stored`] once it is durable.
-    Store {
-        /// Its sequence: one more than the last.
-        seq: u64,
-        /// Its encoded form, as it will be sent.
-        bytes: Vec<u8>,
-    },
+    /// Append this event to the store; answer with [`Input::Stored`] once it is durable.
+    Store(NewEvent),
     /// Everything of this boot up to here is in the archive: remember it.
     Acked {
         /// The boot.
@@ -137,7 +147,8 @@ impl Node {
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Observed(event) => self.observe(&event, out),
-            Input::Stored(upto) => {
+            Input::Lost(..) => {}
+            Input::Stored(_, upto) => {
                 assert!(upto <= self.seq, "the store cannot have what was not given to it");
                 self.stored = upto;
                 self.outbox.stored(upto);
@@ -207,7 +218,8 @@ impl Node {
         match codec::encode(event) {
             Ok(bytes) => {
                 self.seq += 1;
-                out.push(Effect::Store { seq: self.seq, bytes });
+                let (boot, seq, class) = (self.identity.boot, self.seq, event.kind.class());
+                out.push(Effect::Store(NewEvent { boot, seq, class, bytes }));
             }
             Err(error) => {
                 self.lost += 1;
@@ -355,10 +367,10 @@ mod tests {
         let mut node = node();
         step(&mut node, 0, Input::LinkUp);
         let stored = step(&mut node, 1, event());
-        assert!(matches!(stored[..], [Effect::Store { seq: 1, .. }]), "{stored:?}");
+        assert!(matches!(stored[..], [Effect::Store(NewEvent { seq: 1, .. })]), "{stored:?}");
         assert_eq!(node.owed(), 1);
-        let sent = step(&mut node, 2, Input::Stored(1));
-        assert_eq!(sent, [Effect::Send(Send { boot: BOOT, base: 1, first: 1, count: 1 })]);
+        let sent = step(&mut node, 2, Input::Stored(BOOT, 1));
+        assert_eq!(sent, [Effect::Send(Send { boot: BOOT, base: 1, first: 1, count: 1, gap: None })]);
         let ack = codec::encode(&Ack { boot: BOOT, watermark: 1, holes: vec![] }).unwrap();
         let acked = step(&mut node, 3, Input::Message(Topic::Ack(NodeId::new("n1").unwrap()), ack));
         assert_eq!(acked, [Effect::Acked { boot: BOOT, upto: 1 }]);
@@ -373,9 +385,12 @@ mod tests {
         }
         assert_eq!(step(&mut node, 0, event()), []);
         assert_eq!(node.lost(), 1);
-        step(&mut node, 0, Input::Stored(UNSTORED_EVENTS_MAX));
+        step(&mut node, 0, Input::Stored(BOOT, UNSTORED_EVENTS_MAX));
         let next = step(&mut node, 0, event());
-        assert!(matches!(next[..], [Effect::Store { seq, .. }] if seq == UNSTORED_EVENTS_MAX + 1), "{next:?}");
+        assert!(
+            matches!(next[..], [Effect::Store(NewEvent { seq, .. })] if seq == UNSTORED_EVENTS_MAX + 1),
+            "{next:?}"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use picket_shared::ids::Boot;
 use picket_shared::limits::{BATCH_EVENTS_MAX, WINDOW_EVENTS_MAX};
-use picket_shared::wire::Ack;
+use picket_shared::wire::{Ack, Gap};
 
 /// Without progress for this long, what is on its way is taken for lost and sent again. Too small floods a slow link with
 /// repeats; too large delays what a broker dropped. It doubles while nothing answers at all.
@@ -24,8 +24,9 @@ pub struct Lane {
     pub acked: u64,
     /// Everything up to here is durable on this device, but for the gaps.
     pub stored: u64,
-    /// Inclusive ranges above `acked` and below `stored` that a damaged disk has lost, lowest first.
-    pub gaps: Vec<(u64, u64)>,
+    /// What lies above `acked` and can never be sent, lowest first and apart. One may end beyond `stored`: then `stored` is
+    /// its end.
+    pub gaps: Vec<Gap>,
 }
 
 /// Consecutive events to be read from the store and published as one batch.
@@ -37,8 +38,10 @@ pub struct Send {
     pub base: u64,
     /// The first sequence.
     pub first: u64,
-    /// How many.
+    /// How many; 0 where a gap goes in their place.
     pub count: u64,
+    /// See [`picket_shared::wire::EventBatch::gap`].
+    pub gap: Option<Gap>,
 }
 
 /// Why an ack was not believed. The outbox is unchanged.
@@ -62,7 +65,7 @@ struct Cursor {
     /// Everything up to here was handed over on this connection.
     sent: u64,
     stored: u64,
-    gaps: Vec<(u64, u64)>,
+    gaps: Vec<Gap>,
     /// Holes that the coordinator reported, lowest first; all at or below `sent`.
     again: Vec<(u64, u64)>,
     /// The holes last asked for, so that a repeated ack does not repeat the answer.
@@ -81,8 +84,8 @@ impl Cursor {
     /// coordinator what it will never get.
     fn rise(&mut self, watermark: u64) {
         self.acked = watermark;
-        while let Some(&(_, to)) = self.gaps.first().filter(|(from, _)| *from <= self.acked + 1) {
-            self.acked = self.acked.max(to);
+        while let Some(gap) = self.gaps.first().filter(|gap| gap.from <= self.acked + 1) {
+            self.acked = self.acked.max(gap.to);
             self.gaps.remove(0);
         }
         self.sent = self.sent.max(self.acked);
@@ -90,7 +93,7 @@ impl Cursor {
 
     /// A batch never spans a gap, so that its `base` stays true.
     fn sendable(&self) -> u64 {
-        self.gaps.first().map_or(self.stored, |(from, _)| from - 1)
+        self.gaps.first().map_or(self.stored, |gap| gap.from - 1)
     }
 }
 
@@ -191,7 +194,7 @@ impl Outbox {
         for (&boot, lane) in &mut self.lanes {
             let batch = |first: u64, to: u64| {
                 let count = (to - first + 1).min(BATCH_EVENTS_MAX as u64);
-                Send { boot, base: lane.acked + 1, first, count }
+                Send { boot, base: lane.acked + 1, first, count, gap: None }
             };
             if let Some(hole) = lane.again.first_mut() {
                 let send = batch(hole.0.max(lane.acked + 1), hole.1);
@@ -268,6 +271,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use picket_shared::wire::GapCause;
     use proptest::prelude::*;
 
     const NOW: Boot = Boot(10);
@@ -280,7 +284,8 @@ mod tests {
     }
 
     fn lane(boot: u64, acked: u64, stored: u64, gaps: &[(u64, u64)]) -> (Boot, Lane) {
-        (Boot(boot), Lane { acked, stored, gaps: gaps.to_vec() })
+        let gap = |&(from, to): &(u64, u64)| Gap { from, to, cause: GapCause::StoreLost };
+        (Boot(boot), Lane { acked, stored, gaps: gaps.iter().map(gap).collect() })
     }
 
     fn ack(watermark: u64, holes: &[(u64, u64)]) -> Ack {
@@ -300,7 +305,7 @@ mod tests {
         outbox.disconnected();
         assert_eq!(outbox.next(0), None);
         outbox.connected(0);
-        assert_eq!(outbox.next(0), Some(Send { boot: NOW, base: 1, first: 1, count: 1 }));
+        assert_eq!(outbox.next(0), Some(Send { boot: NOW, base: 1, first: 1, count: 1, gap: None }));
     }
 
     #[test]
@@ -365,8 +370,8 @@ mod tests {
         let mut outbox = Outbox::new(NOW, [lane(8, 2, 4, &[]), lane(9, 3, 3, &[])]);
         outbox.stored(1);
         outbox.connected(0);
-        assert_eq!(outbox.next(0), Some(Send { boot: Boot(8), base: 3, first: 3, count: 2 }));
-        assert_eq!(outbox.next(0), Some(Send { boot: NOW, base: 1, first: 1, count: 1 }));
+        assert_eq!(outbox.next(0), Some(Send { boot: Boot(8), base: 3, first: 3, count: 2, gap: None }));
+        assert_eq!(outbox.next(0), Some(Send { boot: NOW, base: 1, first: 1, count: 1, gap: None }));
         outbox.ack(0, &Ack { boot: Boot(8), watermark: 4, holes: vec![] }).unwrap();
         assert_eq!(outbox.pending(), 1);
         assert!(!outbox.lanes.contains_key(&Boot(8)));
@@ -376,10 +381,10 @@ mod tests {
     fn a_gap_on_the_disk_is_told_by_the_base_of_what_follows() {
         let mut outbox = Outbox::new(NOW, [lane(8, 2, 9, &[(3, 4), (6, 7)])]);
         outbox.connected(0);
-        assert_eq!(outbox.next(0), Some(Send { boot: Boot(8), base: 5, first: 5, count: 1 }));
+        assert_eq!(outbox.next(0), Some(Send { boot: Boot(8), base: 5, first: 5, count: 1, gap: None }));
         assert_eq!(outbox.next(0), None, "nothing beyond the gap until what is before it has arrived");
         outbox.ack(0, &Ack { boot: Boot(8), watermark: 5, holes: vec![] }).unwrap();
-        assert_eq!(outbox.next(0), Some(Send { boot: Boot(8), base: 8, first: 8, count: 2 }));
+        assert_eq!(outbox.next(0), Some(Send { boot: Boot(8), base: 8, first: 8, count: 2, gap: None }));
         outbox.ack(0, &Ack { boot: Boot(8), watermark: 9, holes: vec![] }).unwrap();
         assert_eq!(outbox.pending(), 0);
     }

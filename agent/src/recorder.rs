@@ -6,7 +6,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use picket_shared::codec;
 use picket_shared::ids::{Boot, NodeId, SiteId};
@@ -17,7 +17,7 @@ use picket_shared::topics::Topic;
 use picket_shared::wire::EventBatch;
 use serde_bytes::ByteBuf;
 
-use crate::node::{Input, UNSTORED_EVENTS_MAX};
+use crate::node::{Input, NewEvent, UNSTORED_EVENTS_MAX};
 use crate::outbox::Send;
 use crate::store::AgentStore;
 
@@ -34,7 +34,7 @@ const REQUESTS_MAX: usize = UNSTORED_EVENTS_MAX as usize + 512;
 #[derive(Debug)]
 pub enum Request {
     /// See [`crate::node::Effect::Store`].
-    Store(u64, Vec<u8>),
+    Store(NewEvent),
     /// See [`crate::node::Effect::Acked`].
     Acked(Boot, u64),
     /// See [`crate::node::Effect::Send`].
@@ -62,7 +62,6 @@ impl Recorder {
     /// Starts the thread. `answer` is called from it with [`Input::Stored`] and [`Input::SendRefused`].
     pub fn start(
         store: AgentStore,
-        boot: Boot,
         outlet: Outlet,
         answer: impl Fn(Input) + std::marker::Send + 'static,
     ) -> std::io::Result<Recorder> {
@@ -71,7 +70,6 @@ impl Recorder {
         let topic = Topic::Events(outlet.node).render(&outlet.site);
         let mut work = Work {
             store,
-            boot,
             link: outlet.link,
             topic,
             answer: Box::new(answer),
@@ -108,12 +106,11 @@ impl Recorder {
 
 struct Work {
     store: AgentStore,
-    boot: Boot,
     link: Link,
     topic: String,
     answer: Box<dyn Fn(Input) + std::marker::Send>,
     problem: Arc<Mutex<Option<String>>>,
-    waiting: Vec<(u64, Vec<u8>)>,
+    waiting: Vec<NewEvent>,
     commit_due: Instant,
     /// The last call into the store failed: it must be opened again, whether events wait or not.
     failing: bool,
@@ -128,7 +125,7 @@ impl Work {
                 received.recv_timeout(self.commit_due.saturating_duration_since(Instant::now()))
             };
             match request {
-                Ok(Request::Store(seq, bytes)) => self.waiting.push((seq, bytes)),
+                Ok(Request::Store(event)) => self.waiting.push(event),
                 Ok(Request::Acked(boot, upto)) => {
                     if let Err(error) = self.store.acked(boot, upto) {
                         self.failed(&error);
@@ -154,18 +151,23 @@ impl Work {
     fn commit(&mut self) {
         let opened = if self.failing { self.store.reopen() } else { Ok(()) };
         let append = |store: &mut AgentStore| match &self.waiting[..] {
-            [] => Ok(()),
-            waiting => store.append(self.boot, waiting),
+            [] => Ok(Vec::new()),
+            waiting => store.append(unix_s(), waiting),
         };
         match opened.and_then(|()| append(&mut self.store)) {
-            Ok(()) => {
+            Ok(given_up) => {
                 self.failing = false;
                 self.commit_due = Instant::now() + COMMIT_INTERVAL;
                 self.report(None);
-                if let Some((upto, _)) = self.waiting.last() {
-                    (self.answer)(Input::Stored(*upto));
+                for (boot, gap) in given_up {
+                    (self.answer)(Input::Lost(boot, gap));
                 }
-                self.waiting.clear();
+                let mut waiting = self.waiting.drain(..).peekable();
+                while let Some(event) = waiting.next() {
+                    if waiting.peek().is_none_or(|next| next.boot != event.boot) {
+                        (self.answer)(Input::Stored(event.boot, event.seq));
+                    }
+                }
             }
             Err(error) => self.failed(&error),
         }
@@ -183,7 +185,7 @@ impl Work {
             Ok(events) => events.into_iter().map(ByteBuf::from).collect(),
             Err(error) => return self.failed(&error),
         };
-        let batch = EventBatch { boot: send.boot, base: send.base, first: send.first, events };
+        let batch = EventBatch { boot: send.boot, base: send.base, first: send.first, events, gap: send.gap };
         let bytes = match codec::encode(&batch) {
             Ok(bytes) => bytes,
             // The disk answers, and not with what was put there: the outbox will ask again, and this will be said again.
@@ -204,4 +206,9 @@ impl Work {
             *said = problem;
         }
     }
+}
+
+fn unix_s() -> u64 {
+    // A clock before 1970 is a clock that was never set.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -6,13 +6,39 @@
 
 use std::path::Path;
 
+use picket_shared::config::within;
 use picket_shared::ids::Boot;
 use picket_shared::store::{Batch, Store, StoreError};
+use picket_shared::wire::{Gap, GapCause};
+use serde::Deserialize;
 
+use crate::node::NewEvent;
 use crate::outbox::Lane;
 
 const BOOT: u8 = b'b';
 const EVENT: u8 = b'e';
+
+/// What is kept on the device.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Events kept after the archive has them. Too high fills the disk (about 1 KiB each); too low leaves nothing to look
+    /// up. What the archive does not have is kept whatever this says.
+    pub events_kept_max: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { events_kept_max: 100_000 }
+    }
+}
+
+impl Config {
+    /// Says which value is out of range.
+    pub fn check(&self) -> Result<(), String> {
+        within("store.events_kept_max", self.events_kept_max, 0..=10_000_000)
+    }
+}
 
 /// The device's memory.
 pub struct AgentStore {
@@ -44,15 +70,16 @@ pub struct StoredEvent {
 }
 
 impl AgentStore {
-    /// Opens the memory in `dir` and begins a boot.
-    pub fn open(dir: &Path, now_s: u64, events_kept_max: u64) -> Result<(AgentStore, Found), StoreError> {
+    /// Opens the memory in `dir` and begins a boot at `now_s` seconds since 1970; see [`Boot::after`] for `salt`.
+    pub fn open(dir: &Path, config: &Config, now_s: u64, salt: u32) -> Result<(AgentStore, Found), StoreError> {
+        let events_kept_max = config.events_kept_max;
         let store = Store::open(dir)?;
         let mut boots = Vec::new();
         for item in store.range(vec![BOOT]..vec![BOOT + 1]) {
             let (key, value) = item?;
             boots.push((Boot(number(&key[1..])), number(&value)));
         }
-        let boot = Boot::after(boots.last().map(|(boot, _)| *boot), now_s);
+        let boot = Boot::after(boots.last().map(|(boot, _)| *boot), now_s, salt);
         let mut memory = AgentStore { store, events: 0, events_kept_max, oldest: (Boot(0), 0) };
         let mut begin = Batch::default();
         begin.put(&boot_key(boot), &0u64.to_be_bytes());
@@ -84,7 +111,7 @@ impl AgentStore {
             // Below the watermark old events are removed on purpose; above it nothing may be missing.
             let expect = stored.map_or(acked + 1, |last: u64| last + 1);
             if seq > expect && seq > acked + 1 {
-                gaps.push((expect.max(acked + 1), seq - 1));
+                gaps.push(Gap { from: expect.max(acked + 1), to: seq - 1, cause: GapCause::StoreLost });
             }
             stored = Some(seq);
             events += 1;
@@ -93,16 +120,17 @@ impl AgentStore {
         Ok(stored.map(|stored| Lane { acked: acked.min(stored), stored, gaps }))
     }
 
-    /// Appends consecutive events of a boot, all or none, and makes them durable.
-    pub fn append(&mut self, boot: Boot, events: &[(u64, Vec<u8>)]) -> Result<(), StoreError> {
+    /// Appends events, all or none, and makes them durable. Within a boot they are consecutive. What had to be given up to
+    /// make room for them is returned.
+    pub fn append(&mut self, _now_s: u64, events: &[NewEvent]) -> Result<Vec<(Boot, Gap)>, StoreError> {
         let mut batch = Batch::default();
-        for (seq, bytes) in events {
-            batch.put(&event_key(boot, *seq), bytes);
+        for event in events {
+            batch.put(&event_key(event.boot, event.seq), &event.bytes);
         }
         self.store.write(batch)?;
         self.store.sync()?;
         self.events += events.len() as u64;
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// The way back after an error: see [`Store::reopen`].
@@ -177,10 +205,16 @@ fn number(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use picket_shared::event::Class;
+
+    fn open(dir: &Path, now_s: u64, events_kept_max: u64) -> Result<(AgentStore, Found), StoreError> {
+        AgentStore::open(dir, &Config { events_kept_max }, now_s, 0)
+    }
 
     fn fill(memory: &mut AgentStore, boot: Boot, seqs: std::ops::RangeInclusive<u64>) {
         for seq in seqs {
-            memory.append(boot, &[(seq, seq.to_be_bytes().to_vec())]).unwrap();
+            let (class, bytes) = (Class::Confirmed, seq.to_be_bytes().to_vec());
+            memory.append(0, &[NewEvent { boot, seq, class, bytes }]).unwrap();
         }
     }
 
@@ -188,15 +222,15 @@ mod tests {
     fn each_opening_begins_a_boot_and_finds_what_is_owed() {
         let dir = tempfile::tempdir().unwrap();
         let first = {
-            let (mut memory, found) = AgentStore::open(dir.path(), 100, 1000).unwrap();
-            assert_eq!((found.boot, found.lanes.len()), (Boot(100), 0));
+            let (mut memory, found) = open(dir.path(), 100, 1000).unwrap();
+            assert_eq!((found.boot, found.lanes.len()), (Boot(100 << 20), 0));
             fill(&mut memory, found.boot, 1..=5);
             memory.acked(found.boot, 2).unwrap();
             found.boot
         };
         // The clock went back; the boot must not.
-        let (memory, found) = AgentStore::open(dir.path(), 50, 1000).unwrap();
-        assert_eq!(found.boot, Boot(101));
+        let (memory, found) = open(dir.path(), 50, 1000).unwrap();
+        assert_eq!(found.boot, Boot((100 << 20) + 1));
         assert_eq!(found.lanes, [(first, Lane { acked: 2, stored: 5, gaps: vec![] })]);
         assert_eq!(memory.read(first, 3, 10).unwrap().len(), 3);
         assert_eq!(memory.events().count(), 5);
@@ -206,7 +240,7 @@ mod tests {
     fn boots_without_events_do_not_pile_up() {
         let dir = tempfile::tempdir().unwrap();
         for now_s in 0..5 {
-            AgentStore::open(dir.path(), now_s, 1000).unwrap();
+            open(dir.path(), now_s, 1000).unwrap();
         }
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.range(vec![BOOT]..vec![BOOT + 1]).count(), 1);
@@ -216,7 +250,7 @@ mod tests {
     fn a_missing_event_above_the_watermark_is_a_gap_and_one_below_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let boot = {
-            let (mut memory, found) = AgentStore::open(dir.path(), 1, 1000).unwrap();
+            let (mut memory, found) = open(dir.path(), 1, 1000).unwrap();
             fill(&mut memory, found.boot, 1..=10);
             memory.acked(found.boot, 4).unwrap();
             let mut damage = Batch::default();
@@ -226,8 +260,11 @@ mod tests {
             memory.store.write(damage).unwrap();
             found.boot
         };
-        let (memory, found) = AgentStore::open(dir.path(), 2, 1000).unwrap();
-        assert_eq!(found.lanes, [(boot, Lane { acked: 4, stored: 10, gaps: vec![(7, 8)] })]);
+        let (memory, found) = open(dir.path(), 2, 1000).unwrap();
+        assert_eq!(
+            found.lanes,
+            [(boot, Lane { acked: 4, stored: 10, gaps: vec![Gap { from: 7, to: 8, cause: GapCause::StoreLost }] })]
+        );
         assert_eq!(memory.read(boot, 5, 10).unwrap().len(), 2, "a batch stops at the gap");
     }
 
@@ -235,13 +272,13 @@ mod tests {
     fn old_events_go_only_when_acknowledged_and_only_the_surplus() {
         let dir = tempfile::tempdir().unwrap();
         let (old, new) = {
-            let (mut memory, found) = AgentStore::open(dir.path(), 1, 3).unwrap();
+            let (mut memory, found) = open(dir.path(), 1, 3).unwrap();
             fill(&mut memory, found.boot, 1..=4);
             memory.acked(found.boot, 2).unwrap();
             assert_eq!(memory.events().count(), 3, "one of four is surplus");
             let old = found.boot;
             drop(memory);
-            let (mut memory, found) = AgentStore::open(dir.path(), 9, 3).unwrap();
+            let (mut memory, found) = open(dir.path(), 9, 3).unwrap();
             fill(&mut memory, found.boot, 1..=6);
             // The new boot is acknowledged first; the old one's events 3 and 4 are still owed and must stay.
             memory.acked(found.boot, 6).unwrap();
@@ -252,7 +289,7 @@ mod tests {
             assert_eq!(memory.events().count(), 3);
             (old, found.boot)
         };
-        let (memory, _) = AgentStore::open(dir.path(), 20, 3).unwrap();
+        let (memory, _) = open(dir.path(), 20, 3).unwrap();
         let left: Vec<_> = memory.events().map(|event| event.unwrap()).map(|e| (e.boot, e.seq)).collect();
         assert!(left.iter().all(|(boot, _)| *boot == new), "{old:?} {left:?}");
     }

@@ -39,7 +39,7 @@ const COMMITS_MAX: usize = 1;
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let clock = Clock::start();
     let archive = open_archive(&config.data_dir)?;
-    let boot = archive.begin_boot(clock.now().unix_ms / 1000).map_err(disk_failure)?;
+    let boot = archive.begin_boot(clock.now().unix_ms / 1000, fastrand::u32(..)).map_err(disk_failure)?;
     let recovered = archive.recover().map_err(disk_failure)?;
     tracing::info!(
         "archive {}: {} entries, {} lanes, read in {} ms",

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use picket_shared::ids::{Boot, NodeId};
 use picket_shared::limits::{AHEAD_EVENTS_MAX, EVENT_BYTES_MAX, RECENT_EVENTS_MAX};
-use picket_shared::wire::Wire;
+use picket_shared::wire::{GapCause, Wire};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -43,6 +43,9 @@ pub enum What {
         from: u64,
         /// The last.
         to: u64,
+        /// Why.
+        #[serde(default)]
+        cause: GapCause,
     },
 }
 
@@ -65,7 +68,7 @@ impl Wire for Entry {
 
     fn check(&self) -> Result<(), String> {
         match &self.what {
-            What::Gap { from, to } if from > to => Err(format!("gap {from}..={to} out of order")),
+            What::Gap { from, to, .. } if from > to => Err(format!("gap {from}..={to} out of order")),
             _ => Ok(()),
         }
     }
@@ -266,7 +269,7 @@ mod tests {
         let unreadable = What::Unreadable { seq: u64::MAX, bytes };
         let long = node(&"n".repeat(picket_shared::limits::NAME_CHARS_MAX));
         let largest = Entry { node: long, boot: Boot(u64::MAX), archive_time_ms: u64::MAX, what: unreadable };
-        let gap = Entry { what: What::Gap { from: 2, to: 3 }, ..event("a", 1) };
+        let gap = Entry { what: What::Gap { from: 2, to: 3, cause: GapCause::Full }, ..event("a", 1) };
         for entry in [event("a", 1), gap, largest] {
             assert_eq!(codec::decode::<Entry>(&codec::encode(&entry).unwrap()).unwrap(), entry);
         }

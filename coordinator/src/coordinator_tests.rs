@@ -52,7 +52,7 @@ impl Bench {
 
     fn events(&mut self, name: &str, first: u64, count: usize) {
         let events = vec![ByteBuf::from(b"x".to_vec()); count];
-        let batch = EventBatch { boot: Boot(9), base: 1, first, events };
+        let batch = EventBatch { boot: Boot(9), base: 1, first, events, gap: None };
         self.send(Topic::Events(id(name)), codec::encode(&batch).unwrap());
     }
 
@@ -131,7 +131,8 @@ fn a_full_disk_acknowledges_nothing_is_told_and_is_tried_again_with_the_same_com
 #[test]
 fn garbage_is_counted_by_reason_and_left() {
     let mut bench = Bench::new();
-    let good = codec::encode(&EventBatch { boot: Boot(9), base: 1, first: 1, events: vec![ByteBuf::new()] }).unwrap();
+    let good = codec::encode(&EventBatch { boot: Boot(9), base: 1, first: 1, events: vec![ByteBuf::new()], gap: None })
+        .unwrap();
     let newer = [&[codec::VERSION + 1][..], &good[1..]].concat();
     let big = vec![b' '; STATUS_BYTES_MAX + 1];
     let number = stats(1).replace("\"cameras\":[]", "\"cameras\":[{\"camera\":\"c\",\"state\":\"s\",\"frames\":0,\"frames_dropped\":0,\"frames_gated\":0,\"frames_detected\":0,\"detections\":0,\"tracks\":0,\"persons_now\":0,\"fps\":1e300,\"inference_ms\":0,\"restarts\":0,\"last_error\":null}]");
@@ -244,7 +245,7 @@ fn the_newest_events_are_kept_newest_first_and_unreadable_ones_are_not_shown() {
 
     let event = crate::intake::tests::event_bytes(1);
     for seq in 2..2 + RECENT_EVENTS_MAX as u64 + 5 {
-        let batch = EventBatch { boot: Boot(9), base: 1, first: seq, events: vec![event.clone()] };
+        let batch = EventBatch { boot: Boot(9), base: 1, first: seq, events: vec![event.clone()], gap: None };
         bench.send(Topic::Events(id("a")), codec::encode(&batch).unwrap());
         bench.put(Input::Committed);
     }

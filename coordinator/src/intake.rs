@@ -13,7 +13,7 @@ use picket_shared::codec;
 use picket_shared::event::Event;
 use picket_shared::ids::{Boot, NodeId};
 use picket_shared::limits::{ACK_HOLES_MAX, AHEAD_EVENTS_MAX};
-use picket_shared::wire::{Ack, EventBatch};
+use picket_shared::wire::{Ack, EventBatch, GapCause};
 
 use crate::archive::{Commit, Entry, LaneId, LaneRow, NodeRow, Recovered, What};
 
@@ -105,7 +105,7 @@ impl Intake {
         let mut arrived = |what| self.pending.push(Entry { node: id.clone(), boot, archive_time_ms: 0, what });
 
         for (from, to) in lane.skip_to(batch.base) {
-            arrived(What::Gap { from, to });
+            arrived(What::Gap { from, to, cause: GapCause::Unknown });
         }
         let mut refused = None;
         // In this order, because the open range may not be asked for what follows the highest sequence there is.
@@ -162,7 +162,7 @@ impl Intake {
         for entry in &commit.entries {
             let node = self.nodes.get_mut(&entry.node).expect("nodes are never forgotten");
             match entry.what {
-                What::Gap { from, to } => node.missed = node.missed.saturating_add((to - from).saturating_add(1)),
+                What::Gap { from, to, .. } => node.missed = node.missed.saturating_add((to - from).saturating_add(1)),
                 _ => node.events += 1,
             }
         }

@@ -40,7 +40,7 @@ pub(crate) fn event_bytes(seq: u64) -> ByteBuf {
 
 fn batch(base: u64, sequences: std::ops::RangeInclusive<u64>) -> EventBatch {
     let first = *sequences.start();
-    EventBatch { boot: BOOT, base, first, events: sequences.map(event_bytes).collect() }
+    EventBatch { boot: BOOT, base, first, events: sequences.map(event_bytes).collect(), gap: None }
 }
 
 fn commit(intake: &mut Intake, archive: &mut MemoryArchive) -> Vec<Ack> {
@@ -217,7 +217,7 @@ impl World {
         }
         let id = World::lane(lane).node;
         let events = (first..=last).map(|seq| ByteBuf::from(seq.to_be_bytes().to_vec())).collect();
-        let taken = self.intake.take(&id, EventBatch { boot: BOOT, base, first, events });
+        let taken = self.intake.take(&id, EventBatch { boot: BOOT, base, first, events, gap: None });
         if let Some(ack) = taken.ack {
             self.hear(&id, &ack);
         }
@@ -304,7 +304,7 @@ proptest! {
         for (boot, base, above, events) in batches {
             let base = if near { base % 200 + 1 } else { base.max(1) };
             let events = vec![ByteBuf::new(); events];
-            let batch = EventBatch { boot: Boot(boot), base, first: base.saturating_add(above), events };
+            let batch = EventBatch { boot: Boot(boot), base, first: base.saturating_add(above), events, gap: None };
             if picket_shared::wire::Wire::check(&batch).is_ok() {
                 intake.take(&node(), batch);
                 for ack in commit(&mut intake, &mut archive) {

@@ -49,12 +49,13 @@ impl Archive {
     }
 
     /// Begins a new boot: a number that this archive never gave before, durable before it is used.
-    pub fn begin_boot(&self, now_s: u64) -> Result<Boot, StoreError> {
+    /// See [`Boot::after`] for `salt`.
+    pub fn begin_boot(&self, now_s: u64, salt: u32) -> Result<Boot, StoreError> {
         let last = match self.store.get(BOOT)? {
             Some(bytes) => Some(Boot(u64::from_be_bytes(bytes.try_into().map_err(|_| self.damaged("its boot"))?))),
             None => None,
         };
-        let boot = Boot::after(last, now_s);
+        let boot = Boot::after(last, now_s, salt);
         let mut batch = Batch::default();
         batch.put(BOOT, &boot.0.to_be_bytes());
         self.store.write(batch)?;
@@ -119,7 +120,7 @@ impl Archive {
             let (_, entry) = item?;
             let (audit, seen) = lanes.entry(LaneId { node: entry.node, boot: entry.boot }).or_default();
             match entry.what {
-                What::Gap { from, to } => audit.missed = audit.missed.saturating_add(to - from + 1),
+                What::Gap { from, to, .. } => audit.missed = audit.missed.saturating_add(to - from + 1),
                 What::Event { seq, .. } | What::Unreadable { seq, .. } => {
                     audit.events += 1;
                     audit.doubles += u64::from(!seen.insert(seq));
@@ -200,6 +201,7 @@ fn name(bytes: &[u8]) -> Option<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use picket_shared::wire::GapCause;
     use serde_bytes::ByteBuf;
 
     fn entry(node: &str, boot: u64, what: What) -> Entry {
@@ -225,13 +227,13 @@ mod tests {
         let two = commit(3, vec![event("a", 1, 2)], vec![lane("a", 1, 2)]);
         {
             let archive = Archive::open(dir.path()).unwrap();
-            assert_eq!(archive.begin_boot(100).unwrap(), Boot(100));
+            assert_eq!(archive.begin_boot(100, 0).unwrap(), Boot(100 << 20));
             for commit in [&one, &two, &two] {
                 archive.commit(commit).unwrap();
             }
         }
         let archive = Archive::open(dir.path()).unwrap();
-        assert_eq!(archive.begin_boot(50).unwrap(), Boot(101));
+        assert_eq!(archive.begin_boot(50, 0).unwrap(), Boot((100 << 20) + 1));
         let found = archive.recover().unwrap();
         assert_eq!((found.last, found.problems.len(), found.recent.len()), (3, 0, 3));
         assert_eq!(found.lanes, [lane("a", 1, 2), lane("b", 2, 1)].into());
@@ -256,7 +258,7 @@ mod tests {
     fn the_audit_finds_doubles_and_absences_that_the_rows_deny() {
         let dir = tempfile::tempdir().unwrap();
         let archive = Archive::open(dir.path()).unwrap();
-        let gap = entry("a", 1, What::Gap { from: 3, to: 4 });
+        let gap = entry("a", 1, What::Gap { from: 3, to: 4, cause: GapCause::Unknown });
         let entries = vec![event("a", 1, 1), event("a", 1, 2), event("a", 1, 2), gap, event("a", 1, 7)];
         archive.commit(&commit(1, entries, vec![lane("a", 1, 5)])).unwrap();
         let audit = archive.audit().unwrap().into_values().next().unwrap();

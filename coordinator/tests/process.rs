@@ -34,8 +34,14 @@ async fn what_agents_send_in_any_shape_is_archived_once_acknowledged_and_shown()
     }
     agent.until("the whole window to be acknowledged", |agent| agent.watermark == WINDOW_EVENTS_MAX).await;
 
-    let good =
-        codec::encode(&EventBatch { boot: BOOT, base: 1, first: 1, events: vec![event(&node("gate-3"), 1)] }).unwrap();
+    let good = codec::encode(&EventBatch {
+        boot: BOOT,
+        base: 1,
+        first: 1,
+        events: vec![event(&node("gate-3"), 1)],
+        gap: None,
+    })
+    .unwrap();
     let newer = [&[codec::VERSION + 1][..], &good[1..]].concat();
     for (topic, payload) in [
         (Topic::Events(node("gate-3")), b"\x01garbage".to_vec()),

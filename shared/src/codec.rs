@@ -116,7 +116,7 @@ mod tests {
     fn nonsense_is_refused_in_both_directions() {
         let backwards = Ack { holes: vec![(6, 5)], ..ack() };
         assert!(matches!(encode(&backwards), Err(CodecError::Refused(_))));
-        let none = EventBatch { boot: Boot(1), base: 1, first: 1, events: vec![] };
+        let none = EventBatch { boot: Boot(1), base: 1, first: 1, events: vec![], gap: None };
         assert!(matches!(encode(&none), Err(CodecError::Refused(_))));
         let overflow = EventBatch { first: u64::MAX, events: vec![ByteBuf::from(vec![1])], ..none.clone() };
         assert!(matches!(encode(&overflow), Err(CodecError::Refused(_))));
@@ -142,7 +142,7 @@ mod tests {
         #[test]
         fn a_batch_survives_the_trip(boot: u64, first in 1u64..1000, sizes in proptest::collection::vec(0usize..64, 1..16)) {
             let events = sizes.into_iter().map(|size| ByteBuf::from(vec![0xab; size])).collect();
-            let batch = EventBatch { boot: Boot(boot), base: 1, first, events };
+            let batch = EventBatch { boot: Boot(boot), base: 1, first, events, gap: None };
             prop_assert_eq!(decode::<EventBatch>(&encode(&batch).unwrap()).unwrap(), batch);
         }
     }

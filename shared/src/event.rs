@@ -32,6 +32,16 @@ pub enum Precision {
     Int8,
 }
 
+/// What may be given up first when a device has no room left for what it owes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// The `new` and the `end` of an event: that somebody came, and went.
+    Confirmed,
+    /// The `update`s between them: where they were meanwhile. The oldest go first.
+    Telemetry,
+}
+
 /// A box in the source's own pixels: `[x1, y1, x2, y2]`, the right and lower edges exclusive.
 pub type BoxPx = [u16; 4];
 
@@ -80,6 +90,16 @@ pub struct Event {
     /// The epoch of the lease under which the station was watched; 0 where no lease was needed.
     #[serde(default)]
     pub epoch: u64,
+}
+
+impl EventKind {
+    /// What an event of this kind is worth.
+    pub fn class(self) -> Class {
+        match self {
+            EventKind::New | EventKind::End => Class::Confirmed,
+            EventKind::Update => Class::Telemetry,
+        }
+    }
 }
 
 impl Wire for Event {

@@ -121,6 +121,8 @@ name!(
     EventId, EVENT_ID_CHARS_MAX, []
 );
 
+const BOOT_SALT_BITS: u32 = 20;
+
 impl EventId {
     /// The id of the event that a track of this node began. Unique because a node's boot never repeats, nor a track
     /// number within it.
@@ -129,16 +131,23 @@ impl EventId {
     }
 }
 
-/// One run of an agent over its store: `max(last boot + 1, seconds since 1970)`, so that it grows even when the clock
-/// does not, and does not repeat when an old image of the disk is put back. Sequences begin at 1 in each boot.
+/// One gap-free sequence of events of an agent: a new one begins with each start, and when an agent comes back from a long
+/// absence, so that what happens now need not wait behind what happened then. Sequences begin at 1 in each boot.
+///
+/// The upper 44 bits are seconds since 1970, the lower 20 are salt. It grows even when the clock does not, and does not
+/// repeat when an old image of a disk is put back or two devices are started from copies of one. It stays below 2^53, the
+/// largest integer that every JSON reader keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Boot(pub u64);
 
 impl Boot {
-    /// The boot that follows `last`, begun at `now_s` seconds since 1970.
-    pub fn after(last: Option<Boot>, now_s: u64) -> Self {
-        Boot(last.map_or(now_s, |Boot(last)| now_s.max(last.saturating_add(1))))
+    /// The boot that follows `last`, begun at `now_s` seconds since 1970. `salt` is any number that a copy of this disk in
+    /// another device would not draw too; its lower 20 bits count.
+    pub fn after(last: Option<Boot>, now_s: u64, salt: u32) -> Self {
+        let salt = u64::from(salt) & ((1 << BOOT_SALT_BITS) - 1);
+        let (now, last) = (now_s << BOOT_SALT_BITS, last.map_or(0, |Boot(last)| last.saturating_add(1)));
+        Boot(now.max(last).saturating_add(salt))
     }
 }
 
@@ -181,9 +190,21 @@ mod tests {
 
     #[test]
     fn a_boot_grows_whatever_the_clock_does() {
-        assert_eq!(Boot::after(None, 100), Boot(100));
-        assert_eq!(Boot::after(Some(Boot(100)), 500), Boot(500));
-        assert_eq!(Boot::after(Some(Boot(100)), 3), Boot(101));
-        assert_eq!(Boot::after(Some(Boot(u64::MAX)), 3), Boot(u64::MAX));
+        let hundred = Boot(100 << 20);
+        assert_eq!(Boot::after(None, 100, 0), hundred);
+        assert_eq!(Boot::after(Some(hundred), 500, 0), Boot(500 << 20));
+        assert_eq!(Boot::after(Some(hundred), 3, 0), Boot(hundred.0 + 1));
+        assert_eq!(Boot::after(Some(Boot(u64::MAX)), 3, 9), Boot(u64::MAX));
+    }
+
+    #[test]
+    fn copies_of_one_disk_begin_different_boots() {
+        // The same last boot, and the same second or a clock that was never set: only the salt differs.
+        for now_s in [3, 500] {
+            let of = |salt| Boot::after(Some(Boot(100 << 20)), now_s, salt);
+            assert_ne!(of(1), of(2));
+        }
+        let far = Boot::after(None, 4_000_000_000, u32::MAX);
+        assert!(far.0 < 1 << 53, "JavaScript keeps it");
     }
 }

@@ -19,7 +19,33 @@ pub trait Wire: Serialize + DeserializeOwned {
     fn check(&self) -> Result<(), String>;
 }
 
-/// Consecutive events of one boot, each in the exact bytes that the agent's store holds.
+/// Why sequences will never come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapCause {
+    /// The agent said nothing of it: an archive that is gone had acknowledged them.
+    #[default]
+    Unknown,
+    /// The agent's store was damaged, and they were in the part that could not be read.
+    StoreLost,
+    /// The agent had no room left for what it owed, and gave up its oldest telemetry.
+    TelemetryDropped,
+    /// The agent had no room left for what it owed, nor any telemetry to give up.
+    Full,
+}
+
+/// Sequences that will never come, told and acknowledged like an event, so that nothing goes missing in silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The first.
+    pub from: u64,
+    /// The last.
+    pub to: u64,
+    /// Why.
+    pub cause: GapCause,
+}
+
+/// Consecutive events of one boot, each in the exact bytes that the agent's store holds; or, in their place, a gap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventBatch {
     /// The boot whose sequence this is.
@@ -31,13 +57,27 @@ pub struct EventBatch {
     pub first: u64,
     /// Encoded [`crate::event::Event`]s with the sequences `first`, `first + 1`, …
     pub events: Vec<ByteBuf>,
+    /// In place of events: these sequences, which begin at `first`, will never come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
 }
 
 impl Wire for EventBatch {
     const BYTES_MAX: usize = BATCH_BYTES_MAX;
 
     fn check(&self) -> Result<(), String> {
-        if self.events.is_empty() || self.events.len() > BATCH_EVENTS_MAX {
+        if let Some(gap) = &self.gap {
+            let fine = self.events.is_empty() && gap.from == self.first && gap.from <= gap.to && gap.to < u64::MAX;
+            if !fine {
+                return Err(format!(
+                    "a gap {}..={} at {} beside {} events",
+                    gap.from,
+                    gap.to,
+                    self.first,
+                    self.events.len()
+                ));
+            }
+        } else if self.events.is_empty() || self.events.len() > BATCH_EVENTS_MAX {
             return Err(format!("{} events in a batch of 1 to {BATCH_EVENTS_MAX}", self.events.len()));
         }
         if self.base == 0 || self.first < self.base || self.first.checked_add(self.events.len() as u64).is_none() {

@@ -13,7 +13,7 @@ use picket_shared::limits;
 use picket_shared::status::{CameraStats, DetectorTwin, Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Recent, SeenEvent, Site};
-use picket_shared::wire::{Ack, EventBatch, Wire};
+use picket_shared::wire::{Ack, EventBatch, Gap, GapCause, Wire};
 use serde_bytes::ByteBuf;
 
 const PAGE: &str = include_str!("../PROTOCOL.md");
@@ -43,7 +43,12 @@ fn event() -> Event {
 
 fn batch() -> EventBatch {
     let events = vec![ByteBuf::from(encode(&event()).unwrap()), ByteBuf::from(vec![1, 2, 3])];
-    EventBatch { boot: Boot(1_700_000_000), base: 5, first: 7, events }
+    EventBatch { boot: Boot(1_700_000_000), base: 5, first: 7, events, gap: None }
+}
+
+fn gap() -> EventBatch {
+    let gap = Gap { from: 7, to: 70_000, cause: GapCause::TelemetryDropped };
+    EventBatch { first: 7, events: vec![], gap: Some(gap), ..batch() }
 }
 
 fn ack() -> Ack {
@@ -66,6 +71,7 @@ fn golden<T: Wire + PartialEq + std::fmt::Debug>(name: &str, text: &str, expect:
 fn the_golden_bytes_of_version_1_are_read_and_written() {
     golden("event", include_str!("golden/v1/event.hex"), &event());
     golden("batch", include_str!("golden/v1/batch.hex"), &batch());
+    golden("gap", include_str!("golden/v1/gap.hex"), &gap());
     golden("ack", include_str!("golden/v1/ack.hex"), &ack());
 }
 
@@ -84,7 +90,8 @@ fn the_page_names_every_topic_and_whether_it_is_retained() {
 #[test]
 fn the_page_numbers_every_field_of_every_cbor_message() {
     for (heading, json) in [
-        ("### EventBatch", serde_json::to_string(&batch()).unwrap()),
+        ("### EventBatch", serde_json::to_string(&gap()).unwrap()),
+        ("### Gap", serde_json::to_string(&gap().gap).unwrap()),
         ("### Event\n", serde_json::to_string(&event()).unwrap()),
         ("### Ack", serde_json::to_string(&ack()).unwrap()),
     ] {

@@ -43,7 +43,7 @@ impl Ledger {
                         return Err(format!("{key:?} was counted {times} times"));
                     }
                 }
-                What::Gap { from, to } => {
+                What::Gap { from, to, .. } => {
                     return Err(format!("{} boot {}: {from}..={to} given up as missed", entry.node, entry.boot));
                 }
                 What::Unreadable { seq, .. } => return Err(format!("sequence {seq} arrived unreadable")),

@@ -23,8 +23,8 @@ pub struct AgentDisk {
 
 impl AgentDisk {
     /// Begins a boot, as opening the store does.
-    pub fn open(&mut self, now_s: u64) -> (Boot, Vec<(Boot, Lane)>) {
-        let boot = Boot::after(self.boot, now_s);
+    pub fn open(&mut self, now_s: u64, salt: u32) -> (Boot, Vec<(Boot, Lane)>) {
+        let boot = Boot::after(self.boot, now_s, salt);
         self.boot = Some(boot);
         let mut stored: BTreeMap<Boot, u64> = BTreeMap::new();
         for &(boot, seq) in self.durable.keys() {

@@ -290,8 +290,8 @@ impl World {
         let me = Client::Agent(index);
         let agent = &mut self.agents[index];
         match effect {
-            node::Effect::Store { seq, bytes } => {
-                agent.disk.append(seq, bytes);
+            node::Effect::Store(event) => {
+                agent.disk.append(event.seq, event.bytes);
                 if !agent.syncing {
                     agent.syncing = true;
                     let (life, pause) = (agent.life, self.rng.u64(1..200));
@@ -299,7 +299,7 @@ impl World {
                 }
             }
             node::Effect::Acked { boot, upto } => agent.disk.acked(boot, upto),
-            node::Effect::Send(Send { boot, base, first, count }) => {
+            node::Effect::Send(Send { boot, base, first, count, gap }) => {
                 let events: Vec<_> = agent.disk.read(boot, first, count).into_iter().map(ByteBuf::from).collect();
                 if events.len() as u64 != count {
                     return Err(format!(
@@ -307,7 +307,7 @@ impl World {
                         events.len()
                     ));
                 }
-                let batch = codec::encode(&EventBatch { boot, base, first, events }).map_err(|e| e.to_string())?;
+                let batch = codec::encode(&EventBatch { boot, base, first, events, gap }).map_err(|e| e.to_string())?;
                 self.publish(me, Topic::Events(node_name(index)), batch);
             }
             node::Effect::Publish(topic, payload) => self.publish(me, topic, payload),
@@ -335,7 +335,7 @@ impl World {
         for (seq, bytes) in events {
             self.ledger.stored(&node_name(index), boot, seq, bytes)?;
         }
-        upto.map_or(Ok(()), |upto| self.agent(index, node::Input::Stored(upto)))
+        upto.map_or(Ok(()), |upto| self.agent(index, node::Input::Stored(boot, upto)))
     }
 
     /// One step of the coordinator, and its effects; it may die between any two of them.
@@ -431,7 +431,7 @@ impl World {
         match client {
             Client::Agent(index) => {
                 let agent = &mut self.agents[index];
-                let (boot, lanes) = agent.disk.open(unix_ms / 1000);
+                let (boot, lanes) = agent.disk.open(unix_ms / 1000, self.rng.u32(..));
                 let identity = node::Identity { node: node_name(index), boot, pid: 1, twin: sensor::twin() };
                 let now = Now { mono_ms: self.now_ms, unix_ms };
                 agent.alive = Some((Node::new(now, identity, lanes), boot));

@@ -225,7 +225,7 @@ impl Agent {
     /// because a broker's PUBACK makes the ack behind it wait 40 ms for a delayed TCP acknowledgement.
     pub fn send(&self, first: u64, last: u64) -> Result<(), PublishError> {
         let events = (first..=last).map(|seq| event(&self.node, seq)).collect();
-        let batch = EventBatch { boot: BOOT, base: self.watermark + 1, first, events };
+        let batch = EventBatch { boot: BOOT, base: self.watermark + 1, first, events, gap: None };
         let topic = Topic::Events(self.node.clone()).render(&site());
         self.link.publish(&topic, codec::encode(&batch).unwrap(), false, true)
     }
