@@ -74,7 +74,8 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         cameras: config.cameras.iter().map(|camera| camera.name.clone()).collect(),
         detector: detector_twin.clone(),
     };
-    let identity = Identity { node: config.node.clone(), boot: found.boot, pid: std::process::id(), twin };
+    let (boot, salt, pid) = (found.boot, fastrand::u32(..), std::process::id());
+    let identity = Identity { node: config.node.clone(), boot, salt, pid, twin };
     let owed: u64 = found.lanes.iter().map(|(_, lane)| lane.stored - lane.acked).sum();
     tracing::info!(boot = found.boot.0, owed, "store open");
 
@@ -82,7 +83,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         broker: config.mqtt.broker.clone(),
         client_id: format!("picket-{}-{}", config.site, config.node),
         will: Some((Topic::Health(config.node.clone()).render(&config.site), node::will(&identity, unix_ms()))),
-        filters: vec![Topic::Ack(config.node.clone()).render(&config.site)],
+        filters: [Topic::Ack, Topic::Health].map(|of| of(config.node.clone()).render(&config.site)).to_vec(),
     });
     // Not bounded by itself: the recorder answers each of its bounded requests at most once.
     let (answer, mut answers) = mpsc::unbounded_channel();
@@ -215,6 +216,9 @@ impl Shell {
                     // Health and twin are said again on the next connection, statistics at the next heartbeat.
                     tracing::debug!("{text}: {error}");
                 }
+            }
+            Effect::DeadLetter { reason, bytes } => {
+                tracing::error!(reason, "an event can never be sent: {}", String::from_utf8_lossy(&bytes));
             }
             Effect::Heartbeat => return Some(Input::Facts(self.watch.facts(&self.recorder, &self.node))),
             Effect::Reject { reason, detail } => tracing::warn!(reason, "refused: {detail}"),

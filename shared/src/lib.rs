@@ -20,6 +20,7 @@ pub mod topics;
 pub mod crypto;
 pub mod store;
 
+pub mod backoff;
 pub mod mqtt;
 
 pub mod config;

@@ -10,6 +10,8 @@ pub const EVENT_ID_CHARS_MAX: usize = 160;
 
 /// One event as stored and sent. An event with eight zones is about 400 bytes; sled wants values under 16 KiB.
 pub const EVENT_BYTES_MAX: usize = 4 * 1024;
+/// One dead letter: an event that cannot be sent, as JSON, cut here. Enough to see what it was.
+pub const DEAD_LETTER_BYTES_MAX: usize = 8 * 1024;
 /// Zones that one event may name.
 pub const EVENT_ZONES_MAX: usize = 16;
 

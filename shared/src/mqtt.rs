@@ -11,16 +11,11 @@ use std::time::Duration;
 use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, QoS};
 use tokio::sync::mpsc;
 
+use crate::backoff::Backoff;
 use crate::limits::{MQTT_RECEIVED_MAX, MQTT_REQUESTS_MAX, PACKET_BYTES_MAX};
 
 /// A packet's bytes beside topic and payload: fixed header, lengths, packet id.
 const PACKET_OVERHEAD_BYTES_MAX: usize = 16;
-/// Bounds of the wait before connecting again. The upper one keeps a returning broker from waiting long for its nodes;
-/// the jitter keeps a thousand nodes from arriving in one second.
-const BACKOFF_MIN: Duration = Duration::from_millis(250);
-const BACKOFF_MAX: Duration = Duration::from_secs(15);
-/// A connection that lasted this long was a good one: the next wait begins small again.
-const GOOD_CONNECTION: Duration = Duration::from_secs(20);
 /// A half-open link is noticed after about one and a half of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -142,7 +137,7 @@ pub fn open(options: LinkOptions) -> (Link, mpsc::Receiver<LinkEvent>) {
 }
 
 async fn run(options: LinkOptions, link: Link, events: mpsc::Sender<LinkEvent>) {
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = Backoff::default();
     while !events.is_closed() {
         let began = tokio::time::Instant::now();
         let reason = run_once(&options, &link, &events).await;
@@ -150,11 +145,8 @@ async fn run(options: LinkOptions, link: Link, events: mpsc::Sender<LinkEvent>) 
         if events.send(LinkEvent::Down(reason)).await.is_err() {
             return;
         }
-        if began.elapsed() > GOOD_CONNECTION {
-            backoff = BACKOFF_MIN;
-        }
-        tokio::time::sleep(backoff.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
-        backoff = (backoff * 2).min(BACKOFF_MAX);
+        backoff.ended(began.elapsed());
+        tokio::time::sleep(backoff.next(fastrand::f64())).await;
     }
 }
 

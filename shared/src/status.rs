@@ -85,7 +85,7 @@ pub struct Stats {
     pub resident_bytes: u64,
     /// Events made durable.
     pub events_stored: u64,
-    /// Events under the coordinator's watermark, of this boot.
+    /// Events under the coordinator's watermark, of this run.
     pub events_acked: u64,
     /// Events stored and not yet acknowledged, of all boots.
     pub events_pending: u64,
@@ -99,6 +99,33 @@ pub struct Stats {
     pub connects: u64,
     /// Each camera.
     pub cameras: Vec<CameraStats>,
+    /// What the outbox is at. An agent from before there was a word for it is taken for live.
+    #[serde(default)]
+    pub outbox: Mode,
+    /// Of the pending events, those from before the last long absence or the last start: they do not hold up what is new.
+    #[serde(default)]
+    pub events_backlog: u64,
+    /// Stored events that the device gave up before the archive had them, by the word of [`crate::wire::GapCause`].
+    #[serde(default)]
+    pub events_given_up: BTreeMap<String, u64>,
+    /// Events that could not be written as one (too large), and went to the dead letters.
+    #[serde(default)]
+    pub events_dead: u64,
+}
+
+/// What an agent's outbox is at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Connected, and what is new goes out as it comes.
+    #[default]
+    Live,
+    /// There is no connection: events are kept.
+    Offline,
+    /// Connected, and older events are on their way behind the new ones.
+    CatchingUp,
+    /// The store has given something up since the archive last took anything: there is no room left.
+    Full,
 }
 
 /// One camera's part of [`Stats`].

@@ -61,6 +61,9 @@ pub struct NodeView {
     pub stats: Option<Stats>,
     /// Events of this node in the archive.
     pub events_archived: u64,
+    /// Events of this node that will never come.
+    #[serde(default)]
+    pub events_missed: u64,
 }
 
 /// Retained on `…/view/recent`: the newest events, newest first.

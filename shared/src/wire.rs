@@ -34,6 +34,28 @@ pub enum GapCause {
     Full,
 }
 
+impl GapCause {
+    /// Every cause, in the order of their numbers.
+    pub const ALL: [GapCause; 4] = [GapCause::Unknown, GapCause::StoreLost, GapCause::TelemetryDropped, GapCause::Full];
+
+    /// A constant word, for a counter's label; the same as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            GapCause::Unknown => "unknown",
+            GapCause::StoreLost => "store_lost",
+            GapCause::TelemetryDropped => "telemetry_dropped",
+            GapCause::Full => "full",
+        }
+    }
+}
+
+impl Gap {
+    /// How many sequences.
+    pub fn width(&self) -> u64 {
+        self.to - self.from + 1
+    }
+}
+
 /// Sequences that will never come, told and acknowledged like an event, so that nothing goes missing in silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {

@@ -6,16 +6,23 @@
 
 use std::collections::BTreeMap;
 
+use picket_shared::backoff::scatter;
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::event::{Class, Event};
 use picket_shared::ids::{Boot, NodeId};
-use picket_shared::limits::HEARTBEAT_MS;
+use picket_shared::limits::{DEAD_LETTER_BYTES_MAX, HEARTBEAT_MS, STATUS_BYTES_MAX};
 use picket_shared::status::{CameraStats, Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
-use picket_shared::wire::{Ack, Gap};
+use picket_shared::wire::{Ack, Gap, GapCause};
 
 use crate::outbox::{Lane, Outbox, Send};
+
+mod namesake;
+#[cfg(test)]
+mod tests;
+
+use namesake::Namesake;
 
 /// Events waiting for the disk. At one event a second and camera, a disk may be stuck for minutes before one is lost.
 pub const UNSTORED_EVENTS_MAX: u64 = 1_024;
@@ -27,7 +34,8 @@ pub enum Input {
     Observed(Box<Event>),
     /// The store made this boot durable up to this sequence.
     Stored(Boot, u64),
-    /// The store gave these up: there is no room for all that is owed.
+    /// The store gave these up: there is no room for all that is owed. Where they were never stored, the
+    /// [`Input::Stored`] that covers them follows.
     Lost(Boot, Gap),
     /// The connection to the broker is made; whatever was on its way is lost.
     LinkUp,
@@ -76,6 +84,13 @@ pub enum Effect {
     Publish(Topic, Vec<u8>),
     /// Collect [`Facts`] and put them in.
     Heartbeat,
+    /// An event that can never be sent: keep it where a person finds it.
+    DeadLetter {
+        /// Why, as a short constant word.
+        reason: &'static str,
+        /// The event as JSON, cut at [`DEAD_LETTER_BYTES_MAX`].
+        bytes: Vec<u8>,
+    },
     /// Something that came in was refused; it is counted.
     Reject {
         /// A short constant word, the counter's label.
@@ -101,8 +116,10 @@ pub struct Facts {
 pub struct Identity {
     /// Its name.
     pub node: NodeId,
-    /// This run.
+    /// This run: the first boot of it.
     pub boot: Boot,
+    /// Drawn at random at the start. Boots that begin later in the run take theirs from it.
+    pub salt: u32,
     /// Its process.
     pub pid: u32,
     /// What it is.
@@ -115,31 +132,51 @@ pub struct Node {
     started_ms: u64,
     outbox: Outbox,
     online: bool,
-    /// The last sequence given out, and the last that is durable.
-    seq: u64,
+    /// The boot that events are given sequences of now.
+    boot: Boot,
+    /// What was given to the store of each boot of this run that is not durable to its end, and of the current one.
+    given: BTreeMap<Boot, Given>,
+    /// Events given a sequence, and those that are durable, in all boots of this run.
+    observed: u64,
     stored: u64,
     lost: u64,
+    dead: u64,
+    given_up: BTreeMap<GapCause, u64>,
     connects: u64,
     rejected: BTreeMap<String, u64>,
     problems: Vec<String>,
+    namesake: Namesake,
     heartbeat_due_ms: u64,
+}
+
+/// The last sequence of a boot that was given to the store, and the last that is durable.
+#[derive(Debug, Clone, Copy, Default)]
+struct Given {
+    last: u64,
+    stored: u64,
 }
 
 impl Node {
     /// A node that begins the boot of `identity` over what the store found.
     pub fn new(now: Now, identity: Identity, found: impl IntoIterator<Item = (Boot, Lane)>) -> Self {
+        let spread = scatter(identity.node.as_str().bytes().map(u64::from));
         Node {
-            outbox: Outbox::new(identity.boot, found),
-            identity,
+            outbox: Outbox::new(spread, identity.boot, found),
             started_ms: now.mono_ms,
             online: false,
-            seq: 0,
+            boot: identity.boot,
+            given: [(identity.boot, Given::default())].into(),
+            observed: 0,
             stored: 0,
             lost: 0,
+            dead: 0,
+            given_up: BTreeMap::new(),
             connects: 0,
             rejected: BTreeMap::new(),
             problems: Vec::new(),
+            namesake: Namesake::default(),
             heartbeat_due_ms: now.mono_ms,
+            identity,
         }
     }
 
@@ -147,16 +184,19 @@ impl Node {
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Observed(event) => self.observe(&event, out),
-            Input::Lost(..) => {}
-            Input::Stored(_, upto) => {
-                assert!(upto <= self.seq, "the store cannot have what was not given to it");
-                self.stored = upto;
-                self.outbox.stored(upto);
+            Input::Lost(boot, gap) => {
+                let last = self.given.get(&boot).map_or(u64::MAX, |given| given.last);
+                assert!(gap.to <= last, "the store cannot give up what was not given to it");
+                *self.given_up.entry(gap.cause).or_default() += self.outbox.lost(boot, gap);
             }
+            Input::Stored(boot, upto) => self.made_durable(boot, upto),
             Input::LinkUp => {
                 self.online = true;
                 self.connects += 1;
-                self.outbox.connected(now.mono_ms);
+                self.outbox.connected();
+                if self.outbox.wants_new_boot() {
+                    self.begin_boot(now);
+                }
                 self.say_health(now, UpDown::Up, out);
                 let twin = to_json(&self.identity.twin);
                 out.push(Effect::Publish(Topic::Twin(self.identity.node.clone()), twin));
@@ -187,51 +227,83 @@ impl Node {
 
     /// Events observed and not yet in the archive, of all boots: 0 means that nothing is owed to anybody.
     pub fn owed(&self) -> u64 {
-        self.outbox.pending() + (self.seq - self.stored)
+        self.outbox.pending() + (self.observed - self.stored)
     }
 
-    /// Events of this boot that were given a sequence.
+    /// Events of this run that were given a sequence.
     pub fn observed(&self) -> u64 {
-        self.seq
+        self.observed
     }
 
-    /// Events made durable in this boot.
+    /// Events made durable in this run.
     pub fn stored(&self) -> u64 {
         self.stored
     }
 
-    /// Events of this boot that could not be stored.
+    /// Events of this run that could not be stored.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Events sent more than once in this boot.
+    /// Events sent more than once in this run.
     pub fn resent(&self) -> u64 {
         self.outbox.resent()
     }
 
     fn observe(&mut self, event: &Event, out: &mut Vec<Effect>) {
-        if self.seq - self.stored >= UNSTORED_EVENTS_MAX {
+        // The size comes first: an event that does not fit must never hold up those behind it.
+        let bytes = match codec::encode(event) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.dead += 1;
+                out.push(Effect::DeadLetter { reason: error.word(), bytes: dead_letter(event) });
+                return;
+            }
+        };
+        if self.observed - self.stored >= UNSTORED_EVENTS_MAX {
             self.lost += 1;
             return;
         }
-        match codec::encode(event) {
-            Ok(bytes) => {
-                self.seq += 1;
-                let (boot, seq, class) = (self.identity.boot, self.seq, event.kind.class());
-                out.push(Effect::Store(NewEvent { boot, seq, class, bytes }));
-            }
-            Err(error) => {
-                self.lost += 1;
-                self.reject(error.word(), format!("an event of our own cannot be written: {error}"), out);
-            }
+        let (boot, given) = (self.boot, self.given.get_mut(&self.boot).expect("the current boot is always here"));
+        given.last += 1;
+        self.observed += 1;
+        out.push(Effect::Store(NewEvent { boot, seq: given.last, class: event.kind.class(), bytes }));
+    }
+
+    fn made_durable(&mut self, boot: Boot, upto: u64) {
+        let given = self.given.get_mut(&boot).expect("the store answers for boots that it was given");
+        assert!(upto <= given.last, "the store cannot have what was not given to it");
+        assert!(upto >= given.stored, "durable events do not become fewer");
+        self.stored += upto - given.stored;
+        given.stored = upto;
+        if boot != self.boot && given.stored == given.last {
+            self.given.remove(&boot);
         }
+        self.outbox.stored(boot, upto);
+    }
+
+    /// What is observed from here on need not wait behind what was observed before.
+    fn begin_boot(&mut self, now: Now) {
+        let salt = scatter([u64::from(self.identity.salt), self.boot.0]) as u32;
+        let boot = Boot::after(Some(self.boot), now.unix_ms / 1000, salt);
+        let before = self.given[&self.boot];
+        if before.stored == before.last {
+            self.given.remove(&self.boot);
+        }
+        self.outbox.begin(boot, before.last);
+        self.given.insert(boot, Given::default());
+        self.boot = boot;
     }
 
     fn message(&mut self, now: Now, topic: &Topic, payload: &[u8], out: &mut Vec<Effect>) {
-        if *topic != Topic::Ack(self.identity.node.clone()) {
-            return self.reject("topic", format!("{topic:?} is not for this node"), out);
+        match topic {
+            Topic::Ack(node) if *node == self.identity.node => self.ack(now, payload, out),
+            Topic::Health(node) if *node == self.identity.node => self.own_health(now, payload, out),
+            _ => self.reject("topic", format!("{topic:?} is not for this node"), out),
         }
+    }
+
+    fn ack(&mut self, now: Now, payload: &[u8], out: &mut Vec<Effect>) {
         let ack = match codec::decode::<Ack>(payload) {
             Ok(ack) => ack,
             Err(error) => return self.reject(error.word(), format!("an ack: {error}"), out),
@@ -240,6 +312,24 @@ impl Node {
             Ok(Some(upto)) => out.push(Effect::Acked { boot: ack.boot, upto }),
             Ok(None) => {}
             Err(error) => self.reject("ack_beyond", error.to_string(), out),
+        }
+    }
+
+    /// The topic of our own health: what stands there is ours, an earlier run's, or of somebody who has our name.
+    fn own_health(&mut self, now: Now, payload: &[u8], out: &mut Vec<Effect>) {
+        if payload.len() > STATUS_BYTES_MAX {
+            return self.reject("too_large", format!("a health message of {} bytes", payload.len()), out);
+        }
+        match serde_json::from_slice::<Health>(payload) {
+            // Somebody has cleared what was retained.
+            Err(_) if payload.is_empty() => {}
+            Err(error) => self.reject("malformed", format!("a health message: {error}"), out),
+            Ok(health) => {
+                let (pid, boot) = (self.identity.pid, self.identity.boot);
+                if self.namesake.heard(now.mono_ms, (pid, boot), &health) {
+                    self.say_health(now, UpDown::Up, out);
+                }
+            }
         }
     }
 
@@ -256,14 +346,15 @@ impl Node {
                 time: now.unix_ms / 1000,
                 boot: self.identity.boot,
                 epoch: 0,
-                problems: self.problems.clone(),
+                problems: self.problems.iter().cloned().chain(self.namesake.problem(&self.identity.node)).collect(),
             };
             out.push(Effect::Publish(Topic::Health(self.identity.node.clone()), to_json(&health)));
         }
     }
 
     fn say_stats(&mut self, now: Now, facts: Facts, out: &mut Vec<Effect>) {
-        if facts.problems != self.problems {
+        let namesake_gone = self.namesake.expired(now.mono_ms);
+        if facts.problems != self.problems || namesake_gone {
             self.problems = facts.problems;
             self.say_health(now, UpDown::Up, out);
         }
@@ -283,6 +374,10 @@ impl Node {
             rejected: self.rejected.clone(),
             connects: self.connects,
             cameras: facts.cameras,
+            outbox: self.outbox.mode(),
+            events_backlog: self.outbox.backlog(),
+            events_given_up: self.given_up.iter().map(|(cause, count)| (cause.word().into(), *count)).collect(),
+            events_dead: self.dead,
         };
         out.push(Effect::Publish(Topic::Stats(self.identity.node.clone()), to_json(&stats)));
     }
@@ -300,131 +395,12 @@ pub fn will(identity: &Identity, unix_ms: u64) -> Vec<u8> {
     })
 }
 
-fn to_json(message: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(message).expect("our own status types have string keys and no failing serialiser")
+fn dead_letter(event: &Event) -> Vec<u8> {
+    let mut bytes = to_json(event);
+    bytes.truncate(DEAD_LETTER_BYTES_MAX);
+    bytes
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use picket_shared::event::{EventKind, Precision};
-    use picket_shared::ids::{CameraId, EventId, StationId};
-    use picket_shared::status::DetectorTwin;
-
-    const BOOT: Boot = Boot(7);
-
-    fn at(mono_ms: u64) -> Now {
-        Now { mono_ms, unix_ms: 1_700_000_000_000 + mono_ms }
-    }
-
-    fn node() -> Node {
-        let detector = DetectorTwin {
-            model: "0123456789ab".into(),
-            layout: "centernet".into(),
-            provider: "cpu".into(),
-            precision: Precision::Fp32,
-            threads: 1,
-            runtime: "1.24.4".into(),
-            passed_over: BTreeMap::new(),
-        };
-        let station = StationId::new("gate").unwrap();
-        let twin = Twin { version: "0".into(), arch: "x86_64".into(), station, cameras: vec![], detector };
-        Node::new(at(0), Identity { node: NodeId::new("n1").unwrap(), boot: BOOT, pid: 1, twin }, [])
-    }
-
-    fn event() -> Input {
-        Input::Observed(Box::new(Event {
-            id: EventId::new("n1-7-1").unwrap(),
-            kind: EventKind::New,
-            station: StationId::new("gate").unwrap(),
-            camera: CameraId::new("front").unwrap(),
-            label: "person".into(),
-            frame_time_ms: 1,
-            start_time_ms: 1,
-            end_time_ms: None,
-            score: 0.5,
-            top_score: 0.5,
-            box_px: [1, 2, 3, 4],
-            current_zones: vec![],
-            entered_zones: vec![],
-            stationary: false,
-            model: "0123456789ab".into(),
-            precision: Precision::Fp32,
-            covering_for: None,
-            epoch: 0,
-        }))
-    }
-
-    fn step(node: &mut Node, mono_ms: u64, input: Input) -> Vec<Effect> {
-        let mut out = Vec::new();
-        node.step(at(mono_ms), input, &mut out);
-        out.retain(|effect| !matches!(effect, Effect::Heartbeat));
-        out
-    }
-
-    #[test]
-    fn an_event_is_told_only_after_it_is_durable() {
-        let mut node = node();
-        step(&mut node, 0, Input::LinkUp);
-        let stored = step(&mut node, 1, event());
-        assert!(matches!(stored[..], [Effect::Store(NewEvent { seq: 1, .. })]), "{stored:?}");
-        assert_eq!(node.owed(), 1);
-        let sent = step(&mut node, 2, Input::Stored(BOOT, 1));
-        assert_eq!(sent, [Effect::Send(Send { boot: BOOT, base: 1, first: 1, count: 1, gap: None })]);
-        let ack = codec::encode(&Ack { boot: BOOT, watermark: 1, holes: vec![] }).unwrap();
-        let acked = step(&mut node, 3, Input::Message(Topic::Ack(NodeId::new("n1").unwrap()), ack));
-        assert_eq!(acked, [Effect::Acked { boot: BOOT, upto: 1 }]);
-        assert_eq!(node.owed(), 0);
-    }
-
-    #[test]
-    fn a_stuck_disk_costs_the_newest_events_and_never_a_gap_in_the_sequence() {
-        let mut node = node();
-        for _ in 0..UNSTORED_EVENTS_MAX {
-            assert_eq!(step(&mut node, 0, event()).len(), 1);
-        }
-        assert_eq!(step(&mut node, 0, event()), []);
-        assert_eq!(node.lost(), 1);
-        step(&mut node, 0, Input::Stored(BOOT, UNSTORED_EVENTS_MAX));
-        let next = step(&mut node, 0, event());
-        assert!(
-            matches!(next[..], [Effect::Store(NewEvent { seq, .. })] if seq == UNSTORED_EVENTS_MAX + 1),
-            "{next:?}"
-        );
-    }
-
-    #[test]
-    fn bad_messages_are_counted_by_reason_and_change_nothing() {
-        let mut node = node();
-        step(&mut node, 0, Input::LinkUp);
-        let mine = Topic::Ack(NodeId::new("n1").unwrap());
-        let other = Topic::Ack(NodeId::new("n2").unwrap());
-        let beyond = codec::encode(&Ack { boot: BOOT, watermark: 5, holes: vec![] }).unwrap();
-        for (topic, payload, reason) in [
-            (&mine, vec![], "empty"),
-            (&mine, b"\x01garbage".to_vec(), "malformed"),
-            (&mine, vec![9; 10], "newer_version"),
-            (&mine, vec![1; 100_000], "too_large"),
-            (&other, beyond.clone(), "topic"),
-            (&mine, beyond, "ack_beyond"),
-        ] {
-            let out = step(&mut node, 1, Input::Message(topic.clone(), payload));
-            assert!(matches!(out[..], [Effect::Reject { reason: r, .. }] if r == reason), "{reason}: {out:?}");
-            assert_eq!(node.rejected[reason], 1);
-        }
-    }
-
-    #[test]
-    fn heartbeats_come_on_time_and_health_when_a_problem_is_new() {
-        let mut node = node();
-        step(&mut node, 0, Input::LinkUp);
-        let mut out = Vec::new();
-        node.step(at(node.next_wakeup_ms()), Input::Tick, &mut out);
-        assert_eq!(out, [Effect::Heartbeat]);
-        let facts = Facts { problems: vec!["the disk is full".into()], ..Facts::default() };
-        let said = step(&mut node, 1, Input::Facts(facts.clone()));
-        assert!(matches!(said[..], [Effect::Publish(Topic::Health(_), _), Effect::Publish(Topic::Stats(_), _)]));
-        let again = step(&mut node, 2, Input::Facts(facts));
-        assert!(matches!(again[..], [Effect::Publish(Topic::Stats(_), _)]));
-    }
+fn to_json(message: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).expect("our own status types have string keys and no failing serialiser")
 }

@@ -1,0 +1,90 @@
+//! How long to wait before trying again, so that many who fail together do not come back together.
+//!
+//! Pure: the caller draws the random number. Full jitter, as Marc Brooker measured it ("Exponential Backoff and Jitter",
+//! AWS Architecture Blog, 2015): each wait is anywhere below a ceiling that doubles.
+
+use std::time::Duration;
+
+/// The first ceiling: a thousand clients of a broker that restarts come back over two seconds.
+pub const CEILING_FIRST: Duration = Duration::from_secs(2);
+/// The last ceiling: it keeps a returning broker from waiting long for its clients.
+pub const CEILING_LAST: Duration = Duration::from_secs(15);
+/// No wait is shorter: a name that does not resolve fails in no time.
+pub const WAIT_MIN: Duration = Duration::from_millis(50);
+/// A connection that lasted this long was a good one: the next wait begins small again.
+pub const GOOD_CONNECTION: Duration = Duration::from_secs(20);
+
+/// The waits of one client.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    ceiling: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff { ceiling: CEILING_FIRST }
+    }
+}
+
+impl Backoff {
+    /// The next wait, by a number from 0 to below 1 that is drawn evenly.
+    pub fn next(&mut self, unit: f64) -> Duration {
+        let wait = WAIT_MIN + (self.ceiling - WAIT_MIN).mul_f64(unit.clamp(0.0, 1.0));
+        self.ceiling = (self.ceiling * 2).min(CEILING_LAST);
+        wait
+    }
+
+    /// A connection ended that had lasted so long. After a good one the waits begin small again.
+    pub fn ended(&mut self, lasted: Duration) {
+        if lasted >= GOOD_CONNECTION {
+            *self = Backoff::default();
+        }
+    }
+}
+
+/// A number that depends on all of these and looks like chance: the same ones give the same number, others another.
+/// SplitMix64's finaliser (Steele, Lea and Flood, 2014) over each in turn.
+pub fn scatter(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, |mixed: u64, number| {
+        let mut z = (mixed ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_lie_below_a_ceiling_that_doubles_and_ends() {
+        let highest = |count: usize| {
+            let mut backoff = Backoff::default();
+            (0..count).map(|_| backoff.next(1.0).as_secs()).collect::<Vec<_>>()
+        };
+        assert_eq!(highest(6), [2, 4, 8, 15, 15, 15]);
+        let mut backoff = Backoff::default();
+        assert_eq!((backoff.next(0.0), backoff.next(-7.0)), (WAIT_MIN, WAIT_MIN), "and none is shorter than the least");
+    }
+
+    #[test]
+    fn only_a_good_connection_makes_the_waits_small_again() {
+        let mut backoff = Backoff::default();
+        (0..5).for_each(|_| drop(backoff.next(1.0)));
+        backoff.ended(GOOD_CONNECTION - Duration::from_millis(1));
+        assert_eq!(backoff.next(1.0), CEILING_LAST);
+        backoff.ended(GOOD_CONNECTION);
+        assert_eq!(backoff.next(1.0), CEILING_FIRST);
+    }
+
+    #[test]
+    fn a_thousand_first_waits_are_spread_over_two_seconds() {
+        let mut tenths = [0; 21];
+        for client in 0..1000u64 {
+            let unit = scatter([client]) as f64 / u64::MAX as f64;
+            tenths[Backoff::default().next(unit).as_millis() as usize / 100] += 1;
+        }
+        assert!(tenths.iter().all(|clients| *clients < 100), "{tenths:?}");
+    }
+}
