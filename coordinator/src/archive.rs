@@ -144,6 +144,9 @@ pub struct Commit {
     pub retired: Vec<(LaneId, NodeRow)>,
 }
 
+/// How many sequences will never come, by cause.
+pub type Missed = BTreeMap<GapCause, u64>;
+
 /// What a coordinator knows when it starts: gathered from what the store holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -153,6 +156,8 @@ pub struct Recovered {
     pub lanes: BTreeMap<LaneId, LaneRow>,
     /// Every node with retired boots.
     pub nodes: BTreeMap<NodeId, NodeRow>,
+    /// Sequences that will never come, by cause.
+    pub missed: Missed,
     /// The newest events, oldest first, at most [`RECENT_EVENTS_MAX`].
     pub recent: VecDeque<Entry>,
     /// Entries that this build cannot read.
@@ -173,6 +178,7 @@ impl Recovered {
     ) -> Result<Recovered, E> {
         let mut found = Recovered { lanes, nodes, ..Recovered::default() };
         let mut events: BTreeMap<NodeId, u64> = BTreeMap::new();
+        let mut missed: BTreeMap<NodeId, u64> = BTreeMap::new();
         for item in entries {
             let (number, entry) = item?;
             let absent = number.saturating_sub(found.last + 1);
@@ -182,7 +188,13 @@ impl Recovered {
             }
             found.last = number;
             match entry.what {
-                What::Gap { .. } => continue,
+                What::Gap { from, to, cause } => {
+                    let width = (to - from).saturating_add(1);
+                    for count in [missed.entry(entry.node).or_default(), found.missed.entry(cause).or_default()] {
+                        *count = count.saturating_add(width);
+                    }
+                    continue;
+                }
                 What::Unreadable { .. } => found.unreadable += 1,
                 What::Event { .. } => {}
             }
@@ -208,6 +220,20 @@ impl Recovered {
             let have = events.get(node).copied().unwrap_or(0);
             if have != expect {
                 found.problems.push(format!("the archive has {have} events of {node} and its lanes say {expect}"));
+            }
+        }
+        let mut expected: BTreeMap<&NodeId, u64> = missed.keys().map(|node| (node, 0)).collect();
+        let rows = found.lanes.iter().map(|(lane, row)| (&lane.node, row.missed));
+        for (node, count) in rows.chain(found.nodes.iter().map(|(node, row)| (node, row.missed))) {
+            let expect = expected.entry(node).or_default();
+            *expect = expect.saturating_add(count);
+        }
+        for (node, expect) in expected {
+            let have = missed.get(node).copied().unwrap_or(0);
+            if have != expect {
+                found
+                    .problems
+                    .push(format!("the archive has gaps of {have} events of {node} and its lanes say {expect}"));
             }
         }
         Ok(found)
@@ -293,6 +319,23 @@ mod tests {
             assert!(LaneRow { watermark, ahead, missed }.check().is_err());
         }
         assert_eq!(LaneRow { watermark: 5, ahead: vec![(7, 8)], missed: 2 }.events(), 5);
+    }
+
+    #[test]
+    fn gaps_are_counted_by_cause_and_must_be_what_the_lanes_say() {
+        let gap = |from, to, cause| Entry { what: What::Gap { from, to, cause }, ..event("a", 1) };
+        let entries =
+            [gap(1, 3, GapCause::Full), event("a", 4), gap(5, 5, GapCause::StoreLost), gap(6, 7, GapCause::Full)];
+        let entries: BTreeMap<u64, Entry> = (1..).zip(entries).collect();
+        let found = |missed| {
+            let lane = LaneId { node: node("a"), boot: Boot(7) };
+            let lanes = [(lane, LaneRow { missed, ..row(7) })].into();
+            MemoryArchive { entries: entries.clone(), lanes, ..MemoryArchive::default() }.recover()
+        };
+        assert_eq!(found(6).missed, [(GapCause::StoreLost, 1), (GapCause::Full, 5)].into());
+        assert_eq!(found(6).problems, Vec::<String>::new());
+        let sentence = "the archive has gaps of 6 events of a and its lanes say 5".to_owned();
+        assert!(found(5).problems.contains(&sentence), "{:?}", found(5).problems);
     }
 
     #[test]

@@ -13,13 +13,12 @@ use picket_shared::ids::{Boot, NodeId, SiteId};
 use picket_shared::limits::{NODES_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
 use picket_shared::status::{Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
-use picket_shared::view::{Liveness, Site};
+use picket_shared::view::{Liveness, NodeView, Site};
 use picket_shared::wire::{Ack, EventBatch};
 use serde::de::DeserializeOwned;
 
-use crate::archive::{Commit, Recovered, What};
+use crate::archive::{Commit, Missed, Recovered, What};
 use crate::intake::Intake;
-use crate::liveness::Pulse;
 use crate::view::{self, Newest, NodeState, SITE_VIEW_MS_MAX, VIEW_MS_MIN};
 
 /// A commit that failed is tried again after this long: a full disk does not empty itself sooner.
@@ -106,8 +105,8 @@ pub struct Counters {
     pub events_unreadable: u64,
     /// Events that came again.
     pub events_duplicate: u64,
-    /// Events that never came and never will.
-    pub events_missed: u64,
+    /// Events that never came and never will, by cause.
+    pub events_missed: Missed,
     /// Archive entries that the disk lost.
     pub entries_lost: u64,
     /// Entries that wait to become durable.
@@ -176,8 +175,7 @@ impl Coordinator {
     /// A coordinator that goes on where its archive ends.
     pub fn new(me: Identity, recovered: Recovered, now: Now) -> Coordinator {
         let intake = Intake::new(&recovered);
-        let unheard = || NodeState { pulse: Pulse::unheard(now), twin: None, problems: vec![], stats: None };
-        let nodes = intake.nodes().map(|(id, _)| (id.clone(), unheard())).collect();
+        let nodes = intake.nodes().map(|(id, _)| (id.clone(), NodeState::unheard(now))).collect();
         let mut newest = Newest::default();
         recovered.recent.iter().filter_map(view::seen).for_each(|event| newest.push(event));
         Coordinator {
@@ -247,7 +245,7 @@ impl Coordinator {
             events_archived: self.intake.events_archived(),
             events_unreadable: self.unreadable,
             events_duplicate: self.intake.events_duplicate(),
-            events_missed: self.intake.events_missed(),
+            events_missed: self.intake.missed().clone(),
             entries_lost: self.lost,
             entries_waiting: self.intake.waiting() as u64,
             commits: self.commits,
@@ -304,6 +302,9 @@ impl Coordinator {
         let health: Health = status(payload)?;
         let node = self.node(now, id)?;
         node.pulse.health(now, &health);
+        if health.status == UpDown::Up {
+            node.namesake.heard(now, health.boot);
+        }
         node.problems = health.problems;
         Ok(())
     }
@@ -324,6 +325,7 @@ impl Coordinator {
         }
         let node = self.node(now, id)?;
         node.pulse.heartbeat(now, stats.boot);
+        node.namesake.heard(now, stats.boot);
         node.stats = Some(stats);
         Ok(())
     }
@@ -347,10 +349,7 @@ impl Coordinator {
             Slot::Vacant(slot) if full => {
                 Err(("too_many_nodes", format!("{} is one node more than {NODES_MAX}", slot.key())))
             }
-            Slot::Vacant(slot) => {
-                let pulse = Pulse::unheard(now);
-                Ok(slot.insert(NodeState { pulse, twin: None, problems: vec![], stats: None }))
-            }
+            Slot::Vacant(slot) => Ok(slot.insert(NodeState::unheard(now))),
         }
     }
 
@@ -421,13 +420,17 @@ impl Coordinator {
             events_duplicate: self.intake.events_duplicate(),
             events_missed: self.intake.events_missed(),
             rejected: self.rejected.values().sum(),
-            nodes: self.nodes.iter().map(|(id, node)| node.view(id, self.intake.events(id))).collect(),
+            nodes: self.nodes.iter().map(|(id, node)| self.line(now, id, node)).collect(),
         };
         let (document, trimmed) = view::site_document(site);
         if trimmed {
             *self.rejected.entry("view_too_large").or_default() += 1;
         }
         document
+    }
+
+    fn line(&self, now: Now, id: &NodeId, node: &NodeState) -> NodeView {
+        node.view(now, id, self.intake.events(id), self.intake.events_missed_of(id))
     }
 
     fn say_health(&self, now: Now, status: UpDown, out: &mut Vec<Effect>) {

@@ -259,6 +259,48 @@ fn the_newest_events_are_kept_newest_first_and_unreadable_ones_are_not_shown() {
 }
 
 #[test]
+fn two_agents_of_one_name_are_a_problem_of_that_node_in_the_view() {
+    let mut bench = Bench::new();
+    let problems = |bench: &mut Bench| {
+        bench.wait(VIEW_MS_MIN);
+        bench.last(&Topic::ViewSite).unwrap()["nodes"][0]["problems"].as_array().unwrap().len()
+    };
+    for boot in [1, 2, 3, 4, 5] {
+        bench.send(Topic::Stats(id("a")), stats(boot));
+        assert_eq!(problems(&mut bench), 0, "restarts");
+    }
+    for boot in [6, 5, 6] {
+        bench.send(
+            Topic::Health(id("a")),
+            format!("{{\"status\":\"up\",\"pid\":1,\"time\":1,\"boot\":{boot},\"epoch\":0}}"),
+        );
+        bench.send(Topic::Stats(id("a")), stats(boot));
+    }
+    assert_eq!(problems(&mut bench), 0, "late messages look like this");
+    bench.send(Topic::Stats(id("a")), stats(5));
+    assert_eq!(problems(&mut bench), 1);
+    bench.wait(70_000);
+    assert_eq!(problems(&mut bench), 0, "and forgotten when it is over");
+}
+
+#[test]
+fn what_never_came_is_told_of_its_node_and_by_cause() {
+    use picket_shared::wire::{Gap, GapCause};
+    let mut bench = Bench::new();
+    bench.events("b", 1, 1);
+    let gap = Some(Gap { from: 1, to: 70, cause: GapCause::TelemetryDropped });
+    let batch = EventBatch { boot: Boot(9), base: 1, first: 1, events: vec![], gap };
+    bench.send(Topic::Events(id("a")), codec::encode(&batch).unwrap());
+    bench.put(Input::Committed);
+    bench.put(Input::Committed);
+    assert_eq!(bench.acks(), [1, 70], "a gap is acknowledged as events are");
+    bench.wait(VIEW_MS_MIN);
+    let site = bench.last(&Topic::ViewSite).unwrap();
+    assert_eq!((&site["events_missed"], &site["nodes"][0]["events_missed"]), (&70.into(), &70.into()));
+    assert_eq!(bench.core.counters().events_missed, [(GapCause::TelemetryDropped, 70)].into());
+}
+
+#[test]
 fn stopping_commits_what_waits_and_says_goodbye() {
     let mut bench = Bench::new();
     bench.events("a", 1, 1);

@@ -11,6 +11,7 @@ use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use picket_shared::ids::SiteId;
 use picket_shared::view::Liveness;
+use picket_shared::wire::GapCause;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -156,7 +157,6 @@ fn metrics_text(answer: &Answer) -> String {
             "Events that came again and were not archived again.",
             counters.events_duplicate,
         ),
-        ("events_missed_total", "counter", "Events that never came and never will.", counters.events_missed),
         ("archive_entries_lost_total", "counter", "Archive entries that the disk lost.", counters.entries_lost),
         ("archive_commits_total", "counter", "Group commits made durable.", counters.commits),
         ("archive_commits_failed_total", "counter", "Attempts at a commit that failed.", counters.commits_failed),
@@ -168,6 +168,11 @@ fn metrics_text(answer: &Answer) -> String {
     ] {
         metric(name, kind, help, &[(String::new(), value)]);
     }
+    let missed = GapCause::ALL.map(|cause| {
+        let count = counters.events_missed.get(&cause).copied().unwrap_or(0);
+        (format!("{{cause=\"{}\"}}", cause.word()), count)
+    });
+    metric("events_missed_total", "counter", "Events that never came and never will.", &missed);
     let rejected: Vec<_> =
         counters.rejected.iter().map(|(reason, count)| (format!("{{reason=\"{reason}\"}}"), *count)).collect();
     metric("messages_rejected_total", "counter", "Messages refused, in whole or in part.", &rejected);
@@ -194,6 +199,7 @@ mod tests {
         let counters = Counters {
             events_archived: 3,
             rejected: [("malformed", 2)].into(),
+            events_missed: [(GapCause::Full, 7)].into(),
             nodes: [(Liveness::Up, 1)].into(),
             link_up: true,
             ..Counters::default()
@@ -204,6 +210,8 @@ mod tests {
             "picket_events_archived_total 3",
             "picket_messages_rejected_total{reason=\"malformed\"} 2",
             "picket_nodes{liveness=\"up\"} 1",
+            "picket_events_missed_total{cause=\"full\"} 7",
+            "picket_events_missed_total{cause=\"store_lost\"} 0",
             "picket_archive_bytes 4096",
             "picket_broker_up 1",
         ] {

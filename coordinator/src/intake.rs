@@ -13,9 +13,9 @@ use picket_shared::codec;
 use picket_shared::event::Event;
 use picket_shared::ids::{Boot, NodeId};
 use picket_shared::limits::{ACK_HOLES_MAX, AHEAD_EVENTS_MAX};
-use picket_shared::wire::{Ack, EventBatch, GapCause};
+use picket_shared::wire::{Ack, EventBatch, Gap, GapCause};
 
-use crate::archive::{Commit, Entry, LaneId, LaneRow, NodeRow, Recovered, What};
+use crate::archive::{Commit, Entry, LaneId, LaneRow, Missed, NodeRow, Recovered, What};
 
 /// Events that wait for the commit under way to end. At most 16 MiB, and two seconds of 2,000 events each; beyond it
 /// batches are refused and agents send them again.
@@ -53,6 +53,7 @@ pub struct Intake {
     retiring: Vec<(LaneId, NodeRow)>,
     in_flight: Option<Arc<Commit>>,
     duplicates: u64,
+    missed: Missed,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +76,7 @@ struct Lane {
 impl Intake {
     /// An intake that goes on where the archive ends.
     pub fn new(recovered: &Recovered) -> Intake {
-        let mut intake = Intake { last: recovered.last, ..Intake::default() };
+        let mut intake = Intake { last: recovered.last, missed: recovered.missed.clone(), ..Intake::default() };
         for (id, row) in &recovered.nodes {
             let node = intake.nodes.entry(id.clone()).or_default();
             node.events = row.events;
@@ -91,7 +92,7 @@ impl Intake {
         intake
     }
 
-    /// Judges each event of a batch.
+    /// Judges each event of a batch, or the gap that stands in their place.
     pub fn take(&mut self, id: &NodeId, batch: EventBatch) -> Taken {
         if self.pending.len() + batch.events.len() > PENDING_EVENTS_MAX {
             return Taken::refuse("busy", format!("{PENDING_EVENTS_MAX} events wait for the archive"));
@@ -108,6 +109,18 @@ impl Intake {
             arrived(What::Gap { from, to, cause: GapCause::Unknown });
         }
         let mut refused = None;
+        match batch.gap {
+            // What comes before it is on its way still: to step over that would be to miss it.
+            Some(Gap { from, .. }) if from > lane.watermark.saturating_add(1) => {
+                refused = Some(("ahead", format!("a gap at {from} of {id}, whose watermark is {}", lane.watermark)));
+            }
+            Some(Gap { to, cause, .. }) => {
+                for (from, to) in lane.skip_to(to.saturating_add(1)) {
+                    arrived(What::Gap { from, to, cause });
+                }
+            }
+            None => {}
+        }
         // In this order, because the open range may not be asked for what follows the highest sequence there is.
         for (bytes, seq) in batch.events.into_iter().zip(batch.first..) {
             if lane.has(seq) {
@@ -162,7 +175,11 @@ impl Intake {
         for entry in &commit.entries {
             let node = self.nodes.get_mut(&entry.node).expect("nodes are never forgotten");
             match entry.what {
-                What::Gap { from, to, .. } => node.missed = node.missed.saturating_add((to - from).saturating_add(1)),
+                What::Gap { from, to, cause } => {
+                    for count in [&mut node.missed, self.missed.entry(cause).or_default()] {
+                        *count = count.saturating_add((to - from).saturating_add(1));
+                    }
+                }
                 _ => node.events += 1,
             }
         }
@@ -198,9 +215,19 @@ impl Intake {
         self.nodes.values().map(|node| node.events).sum()
     }
 
+    /// Events of one node that will never come.
+    pub fn events_missed_of(&self, id: &NodeId) -> u64 {
+        self.nodes.get(id).map_or(0, |node| node.missed)
+    }
+
     /// Events that an agent can no longer send and the archive never had.
     pub fn events_missed(&self) -> u64 {
-        self.nodes.values().fold(0, |sum, node| sum.saturating_add(node.missed))
+        self.missed.values().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// The same by cause.
+    pub fn missed(&self) -> &Missed {
+        &self.missed
     }
 
     /// Events that came again, since the start.
@@ -284,7 +311,8 @@ impl Lane {
         }
     }
 
-    /// The agent cannot send what is before `base`. Returns the ranges that never came, which are passed over for good.
+    /// The agent cannot send what is before `base`. Returns the ranges that never came, which are passed over for good. It
+    /// looks at what came ahead and not at what did not, so a gap of any width costs the same.
     fn skip_to(&mut self, base: u64) -> Vec<(u64, u64)> {
         if base <= self.watermark.saturating_add(1) {
             return Vec::new();

@@ -96,6 +96,98 @@ fn an_ack_says_what_is_durable_and_what_is_missing() {
 }
 
 #[test]
+fn a_gap_is_archived_with_its_cause_for_exactly_what_never_came() {
+    use GapCause::{Full, StoreLost, Unknown};
+    enum Came {
+        /// Base, first, last.
+        Events(u64, u64, u64),
+        /// Base, from, to.
+        Gap(u64, u64, u64, GapCause),
+    }
+    use Came::{Events, Gap as Told};
+    const WIDE: u64 = 1 << 62;
+    // What came; the last ack's watermark and holes; the archived gaps; archived, duplicate, missed; the last refusal.
+    type Case<'a> = (&'a str, &'a [Came], u64, &'a [(u64, u64)], &'a [(u64, u64, GapCause)], [u64; 3], &'a str);
+    let cases: &[Case] = &[
+        ("at the start", &[Told(1, 1, 5, Full)], 5, &[], &[(1, 5, Full)], [0, 0, 5], ""),
+        ("after events", &[Events(1, 1, 3), Told(4, 4, 5, StoreLost)], 5, &[], &[(4, 5, StoreLost)], [3, 0, 2], ""),
+        ("told again", &[Told(1, 1, 5, Full), Told(1, 1, 5, Full)], 5, &[], &[(1, 5, Full)], [0, 0, 5], ""),
+        (
+            "grown meanwhile",
+            &[Told(1, 1, 5, Full), Told(1, 1, 9, Full)],
+            9,
+            &[],
+            &[(1, 5, Full), (6, 9, Full)],
+            [0, 0, 9],
+            "",
+        ),
+        ("all of it had come", &[Events(1, 1, 6), Told(1, 1, 5, Full)], 6, &[], &[], [6, 0, 0], ""),
+        (
+            "some of it had come, and more after it",
+            &[Events(1, 3, 3), Events(1, 6, 7), Told(1, 1, 4, Full)],
+            4,
+            &[(5, 5)],
+            &[(1, 2, Full), (4, 4, Full)],
+            [3, 0, 3],
+            "",
+        ),
+        ("it closes up to what came", &[Events(1, 5, 6), Told(1, 1, 4, Full)], 6, &[], &[(1, 4, Full)], [2, 0, 4], ""),
+        ("ahead of what is on its way", &[Events(1, 1, 2), Told(3, 4, 9, Full)], 2, &[], &[], [2, 0, 0], "ahead"),
+        (
+            "an archive that was lost",
+            &[Told(501, 501, 503, StoreLost)],
+            503,
+            &[],
+            &[(1, 500, Unknown), (501, 503, StoreLost)],
+            [0, 0, 503],
+            "",
+        ),
+        (
+            "wider than can be counted through",
+            &[Told(1, 1, WIDE, Full)],
+            WIDE,
+            &[],
+            &[(1, WIDE, Full)],
+            [0, 0, WIDE],
+            "",
+        ),
+    ];
+    for (name, came, watermark, holes, gaps, counts, refusal) in cases {
+        let (mut intake, mut archive) = (Intake::default(), MemoryArchive::default());
+        let (mut last, mut refused) = (None, "");
+        for what in *came {
+            let batch = match *what {
+                Events(base, first, to) => batch(base, first..=to),
+                Told(base, from, to, cause) => {
+                    let gap = Some(Gap { from, to, cause });
+                    EventBatch { boot: BOOT, base, first: from, events: vec![], gap }
+                }
+            };
+            let taken = intake.take(&node(), batch);
+            refused = taken.refused.map_or("", |(word, _)| word);
+            last = commit(&mut intake, &mut archive).pop().or(taken.ack).or(last);
+        }
+        assert_eq!((last, refused), (Some(ack(*watermark, holes)), *refusal), "{name}");
+        let archived: Vec<_> = archive
+            .entries
+            .values()
+            .filter_map(|entry| match entry.what {
+                What::Gap { from, to, cause } => Some((from, to, cause)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(archived, *gaps, "{name}");
+        let again = Intake::new(&archive.recover());
+        for intake in [&intake, &again] {
+            assert_eq!([intake.events_archived(), intake.events_missed()], [counts[0], counts[2]], "{name}");
+            assert_eq!(intake.missed().values().sum::<u64>(), intake.events_missed_of(&node()), "{name}");
+        }
+        assert_eq!(intake.events_duplicate(), counts[1], "{name}");
+        assert_eq!(archive.recover().problems, Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
 fn nothing_is_acknowledged_before_it_is_durable() {
     let mut intake = Intake::default();
     assert_eq!(intake.take(&node(), batch(1, 1..=3)).ack, None);
@@ -297,14 +389,20 @@ proptest! {
 
     #[test]
     fn any_batch_that_decodes_is_taken_without_a_panic(
-        batches in proptest::collection::vec((0u64..3, any::<u64>(), 0u64..300, 1usize..=BATCH_EVENTS_MAX), 1..20),
+        batches in proptest::collection::vec(
+            (0u64..3, any::<u64>(), 0u64..300, 1usize..=BATCH_EVENTS_MAX, any::<bool>()),
+            1..20,
+        ),
         near in any::<bool>(),
     ) {
         let (mut intake, mut archive) = (Intake::default(), MemoryArchive::default());
-        for (boot, base, above, events) in batches {
+        for (boot, base, above, events, told) in batches {
             let base = if near { base % 200 + 1 } else { base.max(1) };
             let events = vec![ByteBuf::new(); events];
-            let batch = EventBatch { boot: Boot(boot), base, first: base.saturating_add(above), events, gap: None };
+            let first = base.saturating_add(above);
+            let gap = Gap { from: first, to: first.saturating_add(boot << (above % 63)), cause: GapCause::Full };
+            let (events, gap) = if told { (vec![], Some(gap)) } else { (events, None) };
+            let batch = EventBatch { boot: Boot(boot), base, first, events, gap };
             if picket_shared::wire::Wire::check(&batch).is_ok() {
                 intake.take(&node(), batch);
                 for ack in commit(&mut intake, &mut archive) {

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod coordinator;
 pub mod intake;
 pub mod liveness;
+pub mod namesake;
 pub mod outgoing;
 pub mod view;
 

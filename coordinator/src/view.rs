@@ -4,8 +4,10 @@
 
 use std::collections::VecDeque;
 
+use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::event::Event;
+use picket_shared::ids::NodeId;
 use picket_shared::limits::{PACKET_BYTES_MAX, RECENT_EVENTS_MAX};
 use picket_shared::status::{Stats, Twin};
 use picket_shared::view::{NodeView, Recent, SeenEvent, Site};
@@ -13,6 +15,7 @@ use serde::Serialize;
 
 use crate::archive::{Entry, What};
 use crate::liveness::Pulse;
+use crate::namesake::Namesake;
 
 /// Retained views are rewritten at most this often: a person sees no more, and the broker keeps only the last.
 pub const VIEW_MS_MIN: u64 = 1_000;
@@ -32,21 +35,30 @@ pub struct NodeState {
     pub problems: Vec<String>,
     /// How it does.
     pub stats: Option<Stats>,
+    /// Whether it is one.
+    pub namesake: Namesake,
 }
 
 impl NodeState {
-    /// Its line in the view.
-    pub fn view(&self, node: &picket_shared::ids::NodeId, events_archived: u64) -> NodeView {
+    /// A node of which nothing has been heard yet.
+    pub fn unheard(now: Now) -> NodeState {
+        let (pulse, namesake) = (Pulse::unheard(now), Namesake::default());
+        NodeState { pulse, twin: None, problems: Vec::new(), stats: None, namesake }
+    }
+
+    /// Its line in the view, with its events in the archive and those that never came.
+    pub fn view(&self, now: Now, node: &NodeId, events_archived: u64, events_missed: u64) -> NodeView {
         NodeView {
             node: node.clone(),
             liveness: self.pulse.liveness,
             since: self.pulse.since_ms as f64 / 1000.0,
             why: self.pulse.why.clone(),
             station: self.twin.as_ref().map(|twin| twin.station.clone()),
-            problems: self.problems.clone(),
+            problems: self.problems.iter().cloned().chain(self.namesake.problem(now, node)).collect(),
             detector: self.twin.as_ref().map(|twin| twin.detector.clone()),
             stats: self.stats.clone(),
             events_archived,
+            events_missed,
         }
     }
 }
@@ -102,11 +114,14 @@ pub fn json<T: Serialize>(document: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use picket_shared::clock::Now;
     use picket_shared::event::Precision;
-    use picket_shared::ids::{Boot, NodeId, SiteId, StationId};
+    use picket_shared::ids::{Boot, SiteId, StationId};
     use picket_shared::limits::{NAME_CHARS_MAX, NODES_MAX};
     use picket_shared::status::{CameraStats, DetectorTwin};
+
+    fn at_the_end_of_time() -> Now {
+        Now { mono_ms: 0, unix_ms: u64::MAX / 1024 }
+    }
 
     fn state(problem_chars: usize, error_chars: usize) -> NodeState {
         let camera = CameraStats {
@@ -137,6 +152,10 @@ mod tests {
             rejected: Default::default(),
             connects: 1,
             cameras: vec![camera],
+            outbox: Default::default(),
+            events_backlog: 0,
+            events_given_up: Default::default(),
+            events_dead: 0,
         };
         let detector = DetectorTwin {
             model: "0123456789ab".into(),
@@ -149,8 +168,8 @@ mod tests {
         };
         let station = StationId::new("s".repeat(NAME_CHARS_MAX)).unwrap();
         let twin = Twin { version: "0".into(), arch: "x".into(), station, cameras: vec![], detector };
-        let pulse = Pulse::unheard(Now { mono_ms: 0, unix_ms: u64::MAX / 1024 });
-        NodeState { pulse, twin: Some(twin), problems: vec!["p".repeat(problem_chars)], stats: Some(stats) }
+        let unheard = NodeState::unheard(at_the_end_of_time());
+        NodeState { twin: Some(twin), problems: vec!["p".repeat(problem_chars)], stats: Some(stats), ..unheard }
     }
 
     fn site(nodes: usize, problem_chars: usize, error_chars: usize) -> Site {
@@ -163,7 +182,7 @@ mod tests {
             events_duplicate: 0,
             events_missed: 0,
             rejected: 0,
-            nodes: (0..nodes).map(|i| state.view(&name(i), u64::MAX)).collect(),
+            nodes: (0..nodes).map(|i| state.view(at_the_end_of_time(), &name(i), u64::MAX, u64::MAX)).collect(),
         }
     }
 

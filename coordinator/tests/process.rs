@@ -151,7 +151,7 @@ async fn a_new_archive_takes_over_from_a_lost_one_and_says_what_it_never_had() {
     let dir = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::start(dir.path(), ports);
     deliver(&mut agent, 50, |agent| agent.watermark == 50).await;
-    assert_eq!(coordinator.metric("events_missed_total"), 40);
+    assert_eq!(coordinator.metric("events_missed_total{cause=\"unknown\"}"), 40);
     assert_eq!(coordinator.metric("events_archived_total"), 10);
     assert!(coordinator.stop().success());
     let lanes = archive(dir.path(), "list");

@@ -37,7 +37,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 12] = [
+const CORES: [&str; 14] = [
     "agent/src/frame",
     "agent/src/gate",
     "agent/src/mask",
@@ -49,7 +49,9 @@ const CORES: [&str; 12] = [
     "coordinator/src/coordinator",
     "coordinator/src/intake",
     "coordinator/src/liveness",
+    "coordinator/src/namesake",
     "coordinator/src/view",
+    "shared/src/backoff",
 ];
 
 /// What a core is handed, or never needs: clocks, randomness, files, sockets, threads, processes, async.
