@@ -35,11 +35,11 @@ pub const STATUS_BYTES_MAX: usize = 16 * 1024;
 /// Sources of one agent.
 pub const SOURCES_MAX: usize = 16;
 /// Nodes that one coordinator shows. The retained view is one document, so it has a size.
-pub const NODES_MAX: usize = 512;
+pub const NODES_MAX: usize = 1024;
 /// Events in the retained list of the newest ones.
 pub const RECENT_EVENTS_MAX: usize = 50;
 
-/// Largest MQTT packet that either side sends or takes: the view of 512 nodes is the largest message there is.
+/// Largest MQTT packet that either side sends or takes: the view of 1024 nodes is the largest message there is.
 pub const PACKET_BYTES_MAX: usize = 512 * 1024;
 /// Requests that wait inside the MQTT client before `publish` answers "busy".
 pub const MQTT_REQUESTS_MAX: usize = 128;

@@ -36,14 +36,18 @@ struct Lane {
 #[derive(Debug, Default)]
 pub struct Ledger {
     lanes: BTreeMap<NodeId, BTreeMap<Boot, Lane>>,
-    /// Nothing is lost or overtaken on the way, so nothing may be archived out of order.
-    pub in_order: bool,
+    in_order: bool,
     events: usize,
     archived: u64,
     missed: Missed,
 }
 
 impl Ledger {
+    /// An empty ledger. `in_order`: nothing is lost or overtaken on the way, so nothing may be archived out of order.
+    pub fn new(in_order: bool) -> Ledger {
+        Ledger { in_order, ..Ledger::default() }
+    }
+
     /// An agent gave an event a sequence.
     pub fn observed(&mut self, node: &NodeId, event: &NewEvent, now_ms: u64) -> Result<(), String> {
         if !self.lanes.contains_key(node) {
@@ -99,7 +103,10 @@ impl Ledger {
                 for seq in *from..=*to {
                     let fate = self.fate(node, *boot, seq)?;
                     if !fate.lost.contains(cause) {
-                        return Err(format!("{node} boot {boot}: {seq} given up as {cause:?}, and it was {:?}", fate.lost));
+                        return Err(format!(
+                            "{node} boot {boot}: {seq} given up as {cause:?}, and it was {:?}",
+                            fate.lost
+                        ));
                     }
                     if fate.archived_ms.is_some() || fate.missed.replace(*cause).is_some() {
                         return Err(format!("{node} boot {boot}: {seq} given up, and counted before"));
@@ -153,7 +160,8 @@ impl Ledger {
                 }
             }
         }
-        let nothing = |missed: &Missed| missed.iter().filter(|(_, n)| **n > 0).map(|(c, n)| (*c, *n)).collect::<Missed>();
+        let nothing =
+            |missed: &Missed| missed.iter().filter(|(_, n)| **n > 0).map(|(c, n)| (*c, *n)).collect::<Missed>();
         if (self.archived, nothing(&self.missed)) != (archived, nothing(missed)) {
             let (here, there) = ((self.archived, &self.missed), (archived, missed));
             return Err(format!("the sums differ: {here:?} happened, and the coordinator counts {there:?}"));

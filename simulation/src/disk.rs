@@ -72,7 +72,6 @@ impl AgentDisk {
 
     /// Takes an event, not durable yet.
     pub fn append(&mut self, event: NewEvent) {
-        self.boot = self.boot.max(Some(event.boot));
         self.waiting.push(event);
     }
 
@@ -82,6 +81,7 @@ impl AgentDisk {
         let mut synced = Synced { stored: std::mem::take(&mut self.waiting), ..Synced::default() };
         for event in &synced.stored {
             self.ends.insert(event.boot, event.seq);
+            self.boot = self.boot.max(Some(event.boot));
             match synced.upto.last_mut().filter(|(boot, _)| *boot == event.boot) {
                 Some((_, upto)) => *upto = event.seq,
                 None => synced.upto.push((event.boot, event.seq)),

@@ -10,6 +10,7 @@ pub mod sensor;
 pub mod disk;
 pub mod faults;
 pub mod world;
+pub mod swarm;
 
 pub mod bench;
 pub mod demo;

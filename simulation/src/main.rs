@@ -7,7 +7,7 @@ use picket_shared::exit::{Failure, report};
 use picket_shared::telemetry;
 use picket_simulation::bench::{self, BenchOptions};
 use picket_simulation::demo::{self, DemoOptions};
-use picket_simulation::world;
+use picket_simulation::swarm;
 
 /// Shows Picket at work, measures it, and runs its cores in seeded worlds.
 #[derive(Parser)]
@@ -30,8 +30,8 @@ enum Command {
 #[derive(Args)]
 struct Swarm {
     /// The first seed
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[arg(long, default_value_t = 0, alias = "seed")]
+    from: u64,
     /// How many seeds
     #[arg(long, default_value_t = 1)]
     seeds: u64,
@@ -55,21 +55,22 @@ fn execute(command: Command) -> anyhow::Result<()> {
     }
 }
 
-fn run_seeds(swarm: &Swarm) -> anyhow::Result<()> {
-    for seed in swarm.seed..swarm.seed.saturating_add(swarm.seeds) {
-        let plan = world::Plan::of_seed(seed);
-        let outcome = world::run(&plan).map_err(anyhow::Error::msg)?;
-        println!(
-            "seed {seed}: {} events of {} agents, each in the archive once; {} sent again, {} duplicates refused, {} crashes, \
-             {} steps, trace {:016x}",
-            outcome.events,
-            plan.agents,
-            outcome.resent,
-            outcome.duplicates,
-            outcome.crashes,
-            outcome.steps,
-            outcome.trace_hash
-        );
-    }
+/// Worlds between two lines of progress.
+const PROGRESS_SEEDS: u64 = 500;
+
+fn run_seeds(order: &Swarm) -> anyhow::Result<()> {
+    let started = std::time::Instant::now();
+    let few = order.seeds <= 10;
+    let total = swarm::run_seeds(order.from, order.seeds, |total, seed, outcome| {
+        if few {
+            println!(
+                "seed {seed}: {} events, {} given up, {} duplicates refused, {} crashes, {} steps, trace {:016x}",
+                outcome.events, outcome.missed, outcome.duplicates, outcome.crashes, outcome.steps, outcome.trace_hash
+            );
+        } else if total.seeds % PROGRESS_SEEDS == 0 {
+            println!("{} of {}, {} s: {} events", total.seeds, order.seeds, started.elapsed().as_secs(), total.events);
+        }
+    });
+    println!("{} in {} s", total.map_err(anyhow::Error::msg)?, started.elapsed().as_secs());
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use picket_coordinator::archive::Commit;
@@ -30,6 +31,10 @@ pub enum Happening {
     Cut,
     /// The broker forgets everything.
     Amnesia,
+    /// The broker is gone until then, and has forgotten everything.
+    Outage(u64),
+    /// Somebody's calendar clock jumps.
+    ClockJump,
     /// From here on nothing fails.
     Heal,
 }
@@ -86,31 +91,31 @@ impl Due {
     }
 }
 
-/// FNV-1a over a plain description of everything that happened.
-pub struct Trace {
-    /// The same seed gives the same number.
-    pub hash: u64,
-}
-
-impl Default for Trace {
-    fn default() -> Self {
-        Trace { hash: 0xcbf2_9ce4_8422_2325 }
-    }
-}
+/// A hash of everything that happened.
+#[derive(Default)]
+pub struct Trace(DefaultHasher);
 
 impl Trace {
     /// Takes in one happening.
     pub fn note(&mut self, at_ms: u64, what: &Happening) {
-        use std::fmt::Write;
-        let _ = write!(self, "{at_ms} {what:?}");
-    }
-}
-
-impl std::fmt::Write for Trace {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        for byte in text.bytes() {
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        at_ms.hash(&mut self.0);
+        std::mem::discriminant(what).hash(&mut self.0);
+        match what {
+            Happening::Sense(index) => index.hash(&mut self.0),
+            Happening::Arrive(parcel) => parcel.hash(&mut self.0),
+            Happening::Synced(index, life) => (index, life).hash(&mut self.0),
+            Happening::Committed(commit, life, fine) => {
+                (commit.first, commit.entries.len(), life, fine).hash(&mut self.0)
+            }
+            Happening::Wake(client, life) => (client, life).hash(&mut self.0),
+            Happening::Restart(client) | Happening::Connect(client) => client.hash(&mut self.0),
+            Happening::Outage(until_ms) => until_ms.hash(&mut self.0),
+            Happening::Cut | Happening::Amnesia | Happening::ClockJump | Happening::Heal => {}
         }
-        Ok(())
+    }
+
+    /// The same seed gives the same number.
+    pub fn hash(&self) -> u64 {
+        self.0.finish()
     }
 }

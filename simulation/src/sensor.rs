@@ -9,9 +9,11 @@ use picket_shared::status::{DetectorTwin, Twin};
 pub fn event(rng: &mut Rng, node: &NodeId, boot: Boot, track: u64, time_ms: u64) -> Event {
     let mut side = || rng.u16(..1000);
     let box_px = [side(), side(), side(), side()];
+    // As tracks go: most of what is told of one is telemetry.
+    let kind = [EventKind::New, EventKind::Update, EventKind::Update, EventKind::End][rng.usize(..4)];
     Event {
         id: EventId::of_track(node, boot, track),
-        kind: EventKind::New,
+        kind,
         station: StationId::new("gate").expect("a constant name"),
         camera: CameraId::new("front").expect("a constant name"),
         label: "person".into(),

@@ -3,24 +3,25 @@
 //! Everything happens at a virtual time, in an order that the seed alone decides. First the world is unkind for a while,
 //! then it heals, and everything owed must arrive. It holds no rule of the product; it only performs effects.
 
-use fastrand::Rng;
-use picket_agent::node::{self, Node};
-use picket_agent::outbox::Send;
-use picket_coordinator::archive::{Commit, MemoryArchive};
-use picket_coordinator::coordinator::{self, Coordinator};
-use picket_shared::clock::Now;
-use picket_shared::codec;
-use picket_shared::ids::{Boot, NodeId, SiteId};
-use picket_shared::topics::Topic;
-use picket_shared::wire::{Ack, EventBatch};
-use serde_bytes::ByteBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crate::bus::{Bus, Client, Parcel};
+use fastrand::Rng;
+use picket_shared::backoff::Backoff;
+use picket_shared::clock::Now;
+use picket_shared::ids::{NodeId, SiteId};
+use picket_shared::topics::Topic;
+
+use crate::bus::{Bus, Client, Parcel, Parcels};
 use crate::check::Ledger;
-use crate::disk::AgentDisk;
 use crate::faults::Faults;
 use crate::schedule::{Happening, Schedule, Trace};
-use crate::sensor;
+
+mod agent;
+mod coordinator;
+
+use agent::AgentLife;
+use coordinator::CoordinatorLife;
 
 /// Virtual time begins here, so that nothing works only because a clock was 0.
 const EPOCH_UNIX_MS: u64 = 1_800_000_000_000;
@@ -28,6 +29,7 @@ const EPOCH_UNIX_MS: u64 = 1_800_000_000_000;
 const HEALING_MS_MAX: u64 = 600_000;
 /// More happenings than this in one millisecond are a loop.
 const STEPS_AT_ONCE_MAX: u32 = 10_000;
+const HOUR_MS: i64 = 3_600_000;
 const NEVER_MS: u64 = u64::MAX;
 
 /// A world to run.
@@ -37,10 +39,14 @@ pub struct Plan {
     pub seed: u64,
     /// How many agents.
     pub agents: usize,
+    /// All agents go by one name.
+    pub one_name: bool,
     /// How long it is unkind.
     pub unkind_ms: u64,
     /// Mean time between two events of an agent.
     pub event_every_ms: u64,
+    /// From when until when the broker is gone.
+    pub outages: Vec<(u64, u64)>,
     /// The faults.
     pub faults: Faults,
 }
@@ -50,60 +56,58 @@ impl Plan {
     pub fn of_seed(seed: u64) -> Plan {
         let mut rng = Rng::with_seed(seed);
         let faults = Faults::draw(&mut rng);
-        Plan { seed, agents: rng.usize(1..=5), unkind_ms: 60_000, event_every_ms: rng.u64(20..400), faults }
+        let outages = match rng.u64(..6) {
+            // Long enough that agents come back with a backlog.
+            0 => vec![(5_000, 5_000 + rng.u64(1_000..50_000))],
+            _ => Vec::new(),
+        };
+        let (agents, event_every_ms) = (rng.usize(1..=5), rng.u64(20..400));
+        Plan { seed, agents, one_name: rng.u8(..8) == 0, unkind_ms: 60_000, event_every_ms, outages, faults }
+    }
+
+    /// The name of an agent.
+    pub fn name(&self, index: usize) -> NodeId {
+        let index = if self.one_name { 0 } else { index };
+        NodeId::new(format!("n{index}")).expect("a letter and digits are a name")
     }
 }
 
 /// What a run showed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Of everything that happened, in order: the same seed gives the same number.
     pub trace_hash: u64,
     /// Things that happened.
     pub steps: u64,
-    /// Events that were durable on an agent, all of which the archive has once.
+    /// Events that were durable on an agent, all of which the archive has once, or as a gap where a disk lost them.
     pub events: usize,
+    /// Sequences that disks lost or gave up, in the archive as gaps.
+    pub missed: u64,
     /// Events that agents sent more than once.
     pub resent: u64,
     /// Events that arrived again and were not counted again.
     pub duplicates: u64,
     /// Processes that died and came back.
     pub crashes: u64,
-}
-
-/// The name of an agent.
-pub fn node_name(index: usize) -> NodeId {
-    NodeId::new(format!("n{index}")).expect("a letter and digits are a name")
+    /// Boots that agents began.
+    pub boots: usize,
+    /// From the healing until nothing was owed.
+    pub healing_ms: u64,
+    /// The most connections that were attempted again in one second.
+    pub attempts_per_s_max: u32,
+    /// Batches that the coordinator refused because its disk was behind.
+    pub busy: u64,
+    /// Agents that said that another has their name.
+    pub agents_named: BTreeSet<usize>,
+    /// The coordinator said so.
+    pub coordinator_named: bool,
+    /// Of each archived event, when it was observed and when it was archived, in milliseconds.
+    pub arrivals: Vec<(u64, u64)>,
 }
 
 /// Runs a plan to its end. The error names what was broken, and the seed.
 pub fn run(plan: &Plan) -> Result<Outcome, String> {
-    World::new(plan).run().map_err(|what| format!("seed {}: {what} (faults: {:?})", plan.seed, plan.faults))
-}
-
-struct AgentLife {
-    /// Counts lives: what belongs to an earlier one is void.
-    life: u64,
-    disk: AgentDisk,
-    alive: Option<(Node, Boot)>,
-    syncing: bool,
-    alarm_ms: u64,
-    tracks: u64,
-    resent: u64,
-}
-
-impl AgentLife {
-    fn resent_so_far(&self) -> u64 {
-        self.resent + self.alive.as_ref().map_or(0, |(node, _)| node.resent())
-    }
-}
-
-struct CoordinatorLife {
-    life: u64,
-    archive: MemoryArchive,
-    alive: Option<Coordinator>,
-    alarm_ms: u64,
-    duplicates: u64,
+    World::new(plan).run().map_err(|what| format!("seed {}: {what} ({plan:?})", plan.seed))
 }
 
 struct World {
@@ -112,39 +116,45 @@ struct World {
     plan: Plan,
     faults: Faults,
     bus: Bus,
+    names: Vec<NodeId>,
     agents: Vec<AgentLife>,
     coordinator: CoordinatorLife,
+    /// Each client's back-off, and when its connection began.
+    links: BTreeMap<Client, (Backoff, u64)>,
+    broker_back_ms: u64,
+    /// Attempts to connect again, by second.
+    attempts: BTreeMap<u64, u32>,
+    /// Agents that owe something, as of their last step; a dead one does until it has come back and looked.
+    owing: BTreeSet<usize>,
     schedule: Schedule,
     ledger: Ledger,
     trace: Trace,
-    crashes: u64,
+    seen: Outcome,
     healed: bool,
 }
 
 impl World {
     fn new(plan: &Plan) -> World {
-        let idle = || AgentLife {
-            life: 0,
-            disk: AgentDisk::default(),
-            alive: None,
-            syncing: false,
-            alarm_ms: NEVER_MS,
-            tracks: 0,
-            resent: 0,
-        };
-        let archive = MemoryArchive::default();
+        let names: Vec<NodeId> = (0..plan.agents).map(|index| plan.name(index)).collect();
+        let Faults { loss, duplication, crash, reorder, .. } = plan.faults;
+        let in_order = loss == 0.0 && duplication == 0.0 && crash == 0.0 && !reorder;
         let mut world = World {
             now_ms: 0,
             // Not the stream that drew the faults.
             rng: Rng::with_seed(plan.seed ^ 0x7069_636b_6574),
             faults: plan.faults.clone(),
-            bus: Bus::default(),
-            agents: (0..plan.agents).map(|_| idle()).collect(),
-            coordinator: CoordinatorLife { life: 0, archive, alive: None, alarm_ms: NEVER_MS, duplicates: 0 },
+            bus: Bus::new(names.clone()),
+            names,
+            agents: (0..plan.agents).map(|_| AgentLife::default()).collect(),
+            coordinator: CoordinatorLife::default(),
+            links: BTreeMap::new(),
+            broker_back_ms: 0,
+            attempts: BTreeMap::new(),
+            owing: (0..plan.agents).collect(),
             schedule: Schedule::default(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(in_order),
             trace: Trace::default(),
-            crashes: 0,
+            seen: Outcome::default(),
             healed: false,
             plan: plan.clone(),
         };
@@ -153,21 +163,26 @@ impl World {
             world.after(0, Happening::Restart(Client::Agent(index)));
             world.after(1, Happening::Sense(index));
         }
-        for (every_ms, what) in
-            [(plan.faults.cut_every_ms, Happening::Cut), (plan.faults.broker_amnesia_every_ms, Happening::Amnesia)]
-        {
+        for (every_ms, what) in [
+            (plan.faults.cut_every_ms, Happening::Cut),
+            (plan.faults.broker_amnesia_every_ms, Happening::Amnesia),
+            (plan.faults.clock_jump_every_ms, Happening::ClockJump),
+        ] {
             if every_ms > 0 {
                 world.after(every_ms, what);
             }
+        }
+        for &(from_ms, to_ms) in &plan.outages {
+            world.after(from_ms, Happening::Outage(to_ms));
         }
         world.after(plan.unkind_ms, Happening::Heal);
         world
     }
 
     fn run(mut self) -> Result<Outcome, String> {
-        let (mut steps, mut steps_now) = (0, 0);
+        let mut steps_now = 0;
         while let Some((at_ms, what)) = self.schedule.take() {
-            steps += 1;
+            self.seen.steps += 1;
             steps_now = if at_ms == self.now_ms { steps_now + 1 } else { 0 };
             if steps_now > STEPS_AT_ONCE_MAX {
                 return Err(format!("time stands still at {at_ms} ms: somebody wakes up again and again for nothing"));
@@ -176,30 +191,40 @@ impl World {
             self.trace.note(at_ms, &what);
             self.happen(what)?;
             if self.healed {
-                if self.owed() == 0 {
+                if self.owing.is_empty() && self.coordinator.alive.is_some() {
                     break;
                 }
                 if self.now_ms > self.plan.unkind_ms + HEALING_MS_MAX {
-                    return Err(format!("{} events still owed long after the world healed", self.owed()));
+                    let owed: Vec<_> = self.owing.iter().map(|&index| (index, self.owed(index))).take(5).collect();
+                    return Err(format!("events still owed long after the world healed, by agent: {owed:?}"));
                 }
             }
         }
-        self.ledger.complete(&self.coordinator.archive)?;
-        let duplicates =
-            self.coordinator.duplicates + self.coordinator.alive.as_ref().map_or(0, |c| c.counters().events_duplicate);
+        let counters = self.coordinator.alive.as_ref().expect("it lives to the end").counters();
+        self.ledger.complete(counters.events_archived, &counters.events_missed)?;
+        self.no_ghosts()?;
         Ok(Outcome {
-            trace_hash: self.trace.hash,
-            steps,
+            trace_hash: self.trace.hash(),
             events: self.ledger.events(),
+            missed: self.ledger.missed(),
+            boots: self.ledger.boots(),
             resent: self.agents.iter().map(AgentLife::resent_so_far).sum(),
-            duplicates,
-            crashes: self.crashes,
+            duplicates: self.coordinator.duplicates + counters.events_duplicate,
+            healing_ms: self.now_ms.saturating_sub(self.plan.unkind_ms),
+            attempts_per_s_max: self.attempts.values().copied().max().unwrap_or(0),
+            arrivals: self.ledger.arrivals(),
+            ..self.seen
         })
     }
 
-    /// What agents owe. A dead one owes something until it has come back and looked.
-    fn owed(&self) -> u64 {
-        self.agents.iter().map(|agent| agent.alive.as_ref().map_or(1, |(node, _)| node.owed())).sum()
+    /// Nobody sees a second agent of one name where there is none. Brokers keep the order of messages; where they did not,
+    /// an earlier run could be taken for one.
+    fn no_ghosts(&self) -> Result<(), String> {
+        let named = !self.seen.agents_named.is_empty() || self.seen.coordinator_named;
+        if named && !self.plan.one_name && !self.plan.faults.reorder {
+            return Err("somebody saw two agents of one name, and there was one".into());
+        }
+        Ok(())
     }
 
     fn happen(&mut self, what: Happening) -> Result<(), String> {
@@ -208,16 +233,18 @@ impl World {
             Happening::Arrive(parcel) => self.arrive(parcel),
             Happening::Synced(index, life) => self.synced(index, life),
             Happening::Committed(commit, life, fine) => self.committed(&commit, life, fine),
-            Happening::Wake(Client::Agent(index), life) if self.agents[index].life == life => {
-                self.agents[index].alarm_ms = NEVER_MS;
-                self.agent(index, node::Input::Tick)
+            Happening::Wake(Client::Agent(index), life) => self.wake_agent(index, life),
+            Happening::Wake(Client::Coordinator, life) => self.wake_coordinator(life),
+            Happening::Restart(client) => {
+                match client {
+                    Client::Agent(index) => self.restart_agent(index),
+                    Client::Coordinator => self.restart_coordinator(),
+                }
+                self.links.remove(&client);
+                let pause = self.rng.u64(1..500);
+                self.after(pause, Happening::Connect(client));
+                Ok(())
             }
-            Happening::Wake(Client::Coordinator, life) if self.coordinator.life == life => {
-                self.coordinator.alarm_ms = NEVER_MS;
-                self.coordinate(coordinator::Input::Tick)
-            }
-            Happening::Wake(..) => Ok(()),
-            Happening::Restart(client) => self.restart(client),
             Happening::Connect(client) => self.connect(client),
             Happening::Cut => {
                 let client = self.anyone();
@@ -228,26 +255,25 @@ impl World {
                 self.again(self.faults.broker_amnesia_every_ms, Happening::Amnesia);
                 self.bus.forget().into_iter().try_for_each(|client| self.lost_connection(client))
             }
+            Happening::Outage(until_ms) => {
+                self.broker_back_ms = until_ms;
+                self.bus.forget().into_iter().try_for_each(|client| self.lost_connection(client))
+            }
+            Happening::ClockJump => {
+                self.again(self.faults.clock_jump_every_ms, Happening::ClockJump);
+                let (client, clock_ms) = (self.anyone(), HOUR_MS * self.rng.i64(-1..=1));
+                match client {
+                    Client::Agent(index) => self.agents[index].clock_ms = clock_ms,
+                    Client::Coordinator => self.coordinator.clock_ms = clock_ms,
+                }
+                Ok(())
+            }
             Happening::Heal => {
-                self.faults = Faults::none();
+                self.faults = self.faults.healed();
                 self.healed = true;
                 Ok(())
             }
         }
-    }
-
-    fn sense(&mut self, index: usize) -> Result<(), String> {
-        if self.healed {
-            return Ok(());
-        }
-        let pause = 1 + self.rng.u64(..self.plan.event_every_ms * 2);
-        self.after(pause, Happening::Sense(index));
-        let Some((_, boot)) = &self.agents[index].alive else { return Ok(()) };
-        let boot = *boot;
-        self.agents[index].tracks += 1;
-        let (track, time_ms) = (self.agents[index].tracks, EPOCH_UNIX_MS + self.now_ms);
-        let event = sensor::event(&mut self.rng, &node_name(index), boot, track, time_ms);
-        self.agent(index, node::Input::Observed(Box::new(event)))
     }
 
     fn arrive(&mut self, parcel: Parcel) -> Result<(), String> {
@@ -255,231 +281,79 @@ impl World {
             return Ok(());
         }
         match parcel.to {
-            Client::Agent(index) => self.agent(index, node::Input::Message(parcel.topic, parcel.payload)),
-            Client::Coordinator => {
-                let topic = parcel.topic.render(&site());
-                self.coordinate(coordinator::Input::Message { topic, payload: parcel.payload })
-            }
+            Client::Agent(index) => self.message_to_agent(index, parcel.topic, parcel.payload),
+            Client::Coordinator => self.message_to_coordinator(&parcel.topic, parcel.payload),
         }
     }
 
-    /// One step of an agent, and its effects; it may die between any two of them.
-    fn agent(&mut self, index: usize, input: node::Input) -> Result<(), String> {
-        let now = Now { mono_ms: self.now_ms, unix_ms: EPOCH_UNIX_MS + self.now_ms };
-        let Some((node, _)) = &mut self.agents[index].alive else { return Ok(()) };
-        let mut effects = Vec::new();
-        node.step(now, input, &mut effects);
-        let wakeup_ms = node.next_wakeup_ms();
-        for effect in effects {
-            if self.rng.f64() < self.faults.crash {
-                return self.crash(Client::Agent(index));
-            }
-            self.perform_agent(index, effect)?;
+    fn connect(&mut self, client: Client) -> Result<(), String> {
+        let will = match client {
+            Client::Agent(index) => self.agents[index].will(),
+            Client::Coordinator => self.coordinator.alive.as_ref().map(|_| None),
+        };
+        let Some(will) = will.filter(|_| self.bus.connection(client).is_none()) else { return Ok(()) };
+        if self.now_ms < self.broker_back_ms {
+            return self.try_again(client);
         }
-        // One alarm at a time: the earliest. A later one is set again when this one rings.
-        let agent = &mut self.agents[index];
-        if wakeup_ms < agent.alarm_ms {
-            agent.alarm_ms = wakeup_ms;
-            let life = agent.life;
-            self.at(wakeup_ms, Happening::Wake(Client::Agent(index), life));
+        for other in self.bus.thrown_off_by(client) {
+            self.cut(other)?;
         }
-        Ok(())
-    }
-
-    fn perform_agent(&mut self, index: usize, effect: node::Effect) -> Result<(), String> {
-        let me = Client::Agent(index);
-        let agent = &mut self.agents[index];
-        match effect {
-            node::Effect::Store(event) => {
-                agent.disk.append(event.seq, event.bytes);
-                if !agent.syncing {
-                    agent.syncing = true;
-                    let (life, pause) = (agent.life, self.rng.u64(1..200));
-                    self.after(pause, Happening::Synced(index, life));
-                }
-            }
-            node::Effect::Acked { boot, upto } => agent.disk.acked(boot, upto),
-            node::Effect::Send(Send { boot, base, first, count, gap }) => {
-                let events: Vec<_> = agent.disk.read(boot, first, count).into_iter().map(ByteBuf::from).collect();
-                if events.len() as u64 != count {
-                    return Err(format!(
-                        "n{index} would send {first}+{count} of boot {boot}, and has {}",
-                        events.len()
-                    ));
-                }
-                let batch = codec::encode(&EventBatch { boot, base, first, events, gap }).map_err(|e| e.to_string())?;
-                self.publish(me, Topic::Events(node_name(index)), batch);
-            }
-            node::Effect::Publish(topic, payload) => self.publish(me, topic, payload),
-            node::Effect::Heartbeat => {
-                self.agent(index, node::Input::Facts(node::Facts::default()))?;
-            }
-            node::Effect::Reject { reason, detail } => return Err(format!("n{index} rejected {reason}: {detail}")),
-        }
-        Ok(())
-    }
-
-    fn synced(&mut self, index: usize, life: u64) -> Result<(), String> {
-        let agent = &mut self.agents[index];
-        if agent.life != life {
-            return Ok(());
-        }
-        if self.rng.f64() < self.faults.disk_failure {
-            self.after(1_000, Happening::Synced(index, life));
-            return Ok(());
-        }
-        agent.syncing = false;
-        let (events, upto) = agent.disk.sync();
-        let (_, boot) = agent.alive.as_ref().expect("this life goes on");
-        let boot = *boot;
-        for (seq, bytes) in events {
-            self.ledger.stored(&node_name(index), boot, seq, bytes)?;
-        }
-        upto.map_or(Ok(()), |upto| self.agent(index, node::Input::Stored(boot, upto)))
-    }
-
-    /// One step of the coordinator, and its effects; it may die between any two of them.
-    fn coordinate(&mut self, input: coordinator::Input) -> Result<(), String> {
-        let now = Now { mono_ms: self.now_ms, unix_ms: EPOCH_UNIX_MS + self.now_ms };
-        let Some(core) = &mut self.coordinator.alive else { return Ok(()) };
-        let mut effects = Vec::new();
-        core.step(now, input, &mut effects);
-        let wakeup_ms = core.next_wakeup();
-        for effect in effects {
-            if self.rng.f64() < self.faults.crash {
-                return self.crash(Client::Coordinator);
-            }
-            match effect {
-                coordinator::Effect::Commit(commit) => {
-                    let fine = self.rng.f64() >= self.faults.disk_failure;
-                    let (life, pause) = (self.coordinator.life, self.rng.u64(1..50));
-                    self.after(pause, Happening::Committed(commit, life, fine));
-                }
-                coordinator::Effect::Publish { topic, payload } => {
-                    if let Topic::Ack(node) = &topic {
-                        let ack = codec::decode::<Ack>(&payload).map_err(|e| e.to_string())?;
-                        self.ledger.acked(node, &ack)?;
-                    }
-                    self.publish(Client::Coordinator, topic, payload);
-                }
-                // Events that arrive far ahead of a lost one are refused and come again; nothing else may be.
-                coordinator::Effect::Reject { reason: "ahead" | "busy", .. } | coordinator::Effect::Stopped { .. } => {}
-                coordinator::Effect::Reject { reason, detail, .. } => {
-                    return Err(format!("the coordinator rejected {reason}: {detail}"));
-                }
-            }
-        }
-        let life = self.coordinator.life;
-        if let Some(wakeup_ms) = wakeup_ms.filter(|wakeup_ms| *wakeup_ms < self.coordinator.alarm_ms) {
-            self.coordinator.alarm_ms = wakeup_ms;
-            self.at(wakeup_ms, Happening::Wake(Client::Coordinator, life));
-        }
-        Ok(())
-    }
-
-    fn committed(&mut self, commit: &Commit, life: u64, fine: bool) -> Result<(), String> {
-        if self.coordinator.life != life {
-            return Ok(());
-        }
-        if !fine {
-            return self.coordinate(coordinator::Input::CommitFailed("the disk is full for a moment".into()));
-        }
-        self.archive(commit)?;
-        self.coordinate(coordinator::Input::Committed)
-    }
-
-    fn archive(&mut self, commit: &Commit) -> Result<(), String> {
-        self.ledger.archived(commit)?;
-        self.coordinator.archive.apply(commit);
-        Ok(())
-    }
-
-    fn crash(&mut self, client: Client) -> Result<(), String> {
-        self.crashes += 1;
-        self.bus.cut(client);
+        self.links.entry(client).or_default().1 = self.now_ms;
+        let parcels = self.bus.connect(client, will, self.now_ms, &mut self.rng, &self.faults);
+        self.deliver(parcels);
         match client {
-            Client::Agent(index) => {
-                let agent = &mut self.agents[index];
-                agent.life += 1;
-                agent.syncing = false;
-                agent.alarm_ms = NEVER_MS;
-                let (node, boot) = agent.alive.take().expect("only the living die");
-                agent.resent += node.resent();
-                for (seq, bytes) in agent.disk.crash(&mut self.rng) {
-                    self.ledger.stored(&node_name(index), boot, seq, bytes)?;
-                }
-            }
-            Client::Coordinator => {
-                self.coordinator.life += 1;
-                self.coordinator.alarm_ms = NEVER_MS;
-                let core = self.coordinator.alive.take().expect("only the living die");
-                self.coordinator.duplicates += core.counters().events_duplicate;
-                // A commit under way reached the disk whole or not at all: the store's transaction is atomic.
-                let under_way = core.commit_in_flight().filter(|_| self.rng.bool());
-                if let Some(commit) = under_way {
-                    self.archive(&commit)?;
-                }
-            }
+            Client::Agent(index) => self.agent_link(index, true),
+            Client::Coordinator => self.coordinator_link(true),
+        }
+    }
+
+    fn cut(&mut self, client: Client) -> Result<(), String> {
+        let Some(parcels) = self.bus.cut(client, self.now_ms, &mut self.rng, &self.faults) else { return Ok(()) };
+        self.deliver(parcels);
+        self.lost_connection(client)
+    }
+
+    fn lost_connection(&mut self, client: Client) -> Result<(), String> {
+        let (backoff, began_ms) = self.links.entry(client).or_default();
+        backoff.ended(Duration::from_millis(self.now_ms - *began_ms));
+        self.try_again(client)?;
+        match client {
+            Client::Agent(index) => self.agent_link(index, false),
+            Client::Coordinator => self.coordinator_link(false),
+        }
+    }
+
+    fn try_again(&mut self, client: Client) -> Result<(), String> {
+        let unit = self.rng.f64();
+        let pause_ms = self.links.entry(client).or_default().0.next(unit).as_millis() as u64;
+        *self.attempts.entry((self.now_ms + pause_ms) / 1000).or_default() += 1;
+        self.after(pause_ms, Happening::Connect(client));
+        Ok(())
+    }
+
+    /// A process dies, and comes back after a while.
+    fn crash(&mut self, client: Client) -> Result<(), String> {
+        self.seen.crashes += 1;
+        if let Some(parcels) = self.bus.cut(client, self.now_ms, &mut self.rng, &self.faults) {
+            self.deliver(parcels);
+        }
+        match client {
+            Client::Agent(index) => self.crash_agent(index)?,
+            Client::Coordinator => self.crash_coordinator()?,
         }
         let pause = self.rng.u64(100..5_000);
         self.after(pause, Happening::Restart(client));
         Ok(())
     }
 
-    fn restart(&mut self, client: Client) -> Result<(), String> {
-        let unix_ms = EPOCH_UNIX_MS + self.now_ms;
-        match client {
-            Client::Agent(index) => {
-                let agent = &mut self.agents[index];
-                let (boot, lanes) = agent.disk.open(unix_ms / 1000, self.rng.u32(..));
-                let identity = node::Identity { node: node_name(index), boot, pid: 1, twin: sensor::twin() };
-                let now = Now { mono_ms: self.now_ms, unix_ms };
-                agent.alive = Some((Node::new(now, identity, lanes), boot));
-            }
-            Client::Coordinator => {
-                let me = coordinator::Identity { site: site(), pid: 1, boot: Boot(self.coordinator.life + 1) };
-                let now = Now { mono_ms: self.now_ms, unix_ms };
-                self.coordinator.alive = Some(Coordinator::new(me, self.coordinator.archive.recover(), now));
-            }
-        }
-        let pause = self.rng.u64(1..500);
-        self.after(pause, Happening::Connect(client));
-        Ok(())
-    }
-
-    fn connect(&mut self, client: Client) -> Result<(), String> {
-        let alive = match client {
-            Client::Agent(index) => self.agents[index].alive.is_some(),
-            Client::Coordinator => self.coordinator.alive.is_some(),
-        };
-        if !alive || self.bus.connection(client).is_some() {
-            return Ok(());
-        }
-        for (delay_ms, parcel) in self.bus.connect(client, &mut self.rng, &self.faults) {
-            self.after(delay_ms, Happening::Arrive(parcel));
-        }
-        match client {
-            Client::Agent(index) => self.agent(index, node::Input::LinkUp),
-            Client::Coordinator => self.coordinate(coordinator::Input::LinkUp),
-        }
-    }
-
-    fn cut(&mut self, client: Client) -> Result<(), String> {
-        if self.bus.cut(client) { self.lost_connection(client) } else { Ok(()) }
-    }
-
-    fn lost_connection(&mut self, client: Client) -> Result<(), String> {
-        let pause = self.rng.u64(100..3_000);
-        self.after(pause, Happening::Connect(client));
-        match client {
-            Client::Agent(index) => self.agent(index, node::Input::LinkDown),
-            Client::Coordinator => self.coordinate(coordinator::Input::LinkDown("cut".into())),
-        }
-    }
-
     fn publish(&mut self, from: Client, topic: Topic, payload: Vec<u8>) {
-        for (delay_ms, parcel) in self.bus.publish(from, topic, payload, &mut self.rng, &self.faults) {
-            self.after(delay_ms, Happening::Arrive(parcel));
+        let parcels = self.bus.publish(from, topic, payload, self.now_ms, &mut self.rng, &self.faults);
+        self.deliver(parcels);
+    }
+
+    fn deliver(&mut self, parcels: Parcels) {
+        for (at_ms, parcel) in parcels {
+            self.at(at_ms, Happening::Arrive(parcel));
         }
     }
 
@@ -488,6 +362,10 @@ impl World {
             0 => Client::Coordinator,
             index => Client::Agent(index - 1),
         }
+    }
+
+    fn now(&self, clock_ms: i64) -> Now {
+        Now { mono_ms: self.now_ms, unix_ms: (EPOCH_UNIX_MS + self.now_ms).saturating_add_signed(clock_ms) }
     }
 
     fn again(&mut self, every_ms: u64, what: Happening) {
