@@ -11,6 +11,7 @@ use anyhow::Context;
 use picket_shared::clock::Now;
 use picket_shared::event::Event;
 use picket_shared::ids::SiteId;
+use picket_shared::limits::ACK_BYTES_MAX;
 use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError};
 use picket_shared::topics::Topic;
 use tokio::sync::mpsc;
@@ -81,6 +82,7 @@ impl<W: Watcher> Courier<W> {
             client_id: format!("picket-{site}-{me}"),
             will: Some((Topic::Health(me.clone()).render(site), node::will(&identity, unix_ms()))),
             filters: vec![Topic::Ack(me.clone()).render(site)],
+            payload_bytes_max: ACK_BYTES_MAX,
         });
         // Not bounded by itself: the recorder answers each of its bounded requests at most once.
         let (answer, answers) = mpsc::unbounded_channel();
