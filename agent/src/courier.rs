@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use picket_shared::clock::Now;
 use picket_shared::event::Event;
-use picket_shared::ids::SiteId;
+use picket_shared::ids::{Boot, SiteId};
 use picket_shared::limits::ACK_BYTES_MAX;
 use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError};
 use picket_shared::topics::Topic;
@@ -29,6 +29,9 @@ const BUSY_RETRY: Duration = Duration::from_millis(5);
 pub trait Watcher {
     /// Everything for one heartbeat.
     fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts;
+
+    /// Hears that the store made this boot durable up to this sequence, before anybody else does.
+    fn stored(&mut self, _boot: Boot, _upto: u64) {}
 }
 
 /// Where a courier goes.
@@ -153,6 +156,9 @@ impl<W: Watcher> Courier<W> {
     }
 
     fn step(&mut self, input: Input) {
+        if let Input::Stored(boot, upto) = input {
+            self.watcher.stored(boot, upto);
+        }
         let mut next = Some(input);
         while let Some(input) = next.take() {
             let mut effects = std::mem::take(&mut self.effects);
