@@ -141,7 +141,7 @@ impl Rig {
         };
         let naive = |i: usize| {
             let name = format!("naive-{i}");
-            anyhow::Ok((name.clone(), i % 2 == 0, Victim::start(site.naive(&name, false, options.rate_hz))?))
+            anyhow::Ok((name.clone(), i.is_multiple_of(2), Victim::start(site.naive(&name, false, options.rate_hz))?))
         };
         let outboxes = (0..options.agents).map(outbox).collect::<anyhow::Result<_>>()?;
         let naive = (0..options.agents).map(naive).collect::<anyhow::Result<_>>()?;

@@ -108,13 +108,14 @@ impl Victim {
         Ok(self.child.try_wait()?)
     }
 
-    /// Waits for its end after [`Victim::ask_to_stop`], which must be a good one.
+    /// Waits for its end after [`Victim::ask_to_stop`], which must be a good one; so is that of a process which did not yet
+    /// listen for the signal.
     pub async fn wait(&mut self, within: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + within;
         loop {
             self.memory_bytes_max = self.memory_bytes_max();
             match self.ended()? {
-                Some(status) if status.success() || status.signal() == Some(15) => return Ok(()),
+                Some(status) if status.success() || status.signal() == Some(Signal::TERM.as_raw()) => return Ok(()),
                 Some(status) => anyhow::bail!("{} ended with {status}: {}", self.plan.name, self.last_line()),
                 None if Instant::now() > until => {
                     anyhow::bail!("{} did not stop within {within:?}: {}", self.plan.name, self.last_line())
