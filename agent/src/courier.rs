@@ -247,3 +247,50 @@ pub fn unix_ms() -> u64 {
     // A clock before 1970 is a clock that was never set.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Config;
+    use picket_shared::event::Precision;
+    use picket_shared::ids::{NodeId, StationId};
+    use picket_shared::status::{DetectorTwin, Twin};
+
+    struct Blind;
+
+    impl Watcher for Blind {
+        fn facts(&mut self, _: &Recorder, _: &Node) -> Facts {
+            Facts::default()
+        }
+    }
+
+    fn identity(boot: Boot) -> Identity {
+        let detector = DetectorTwin {
+            model: "none".into(),
+            layout: "none".into(),
+            provider: "none".into(),
+            precision: Precision::Fp32,
+            threads: 0,
+            runtime: "none".into(),
+            passed_over: BTreeMap::new(),
+        };
+        let station = StationId::new("gate").unwrap();
+        let twin = Twin { version: "0".into(), arch: "none".into(), station, cameras: vec![], detector };
+        Identity { node: NodeId::new("edge").unwrap(), boot, pid: 1, twin }
+    }
+
+    #[tokio::test]
+    async fn a_message_on_a_foreign_topic_is_counted_and_goes_no_further() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = AgentStore::open(dir.path(), &Config::default(), 1, 0).unwrap();
+        let identity = identity(opened.1.boot);
+        let route =
+            Route { site: SiteId::new("yard").unwrap(), broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap() };
+        let mut courier = Courier::start(Instant::now(), route, identity, opened, Blind).unwrap();
+        for (topic, input) in [("picket/v1/yard/edge/ack", true), ("picket/v1/mill/edge/ack", false), ("else", false)] {
+            let event = LinkEvent::Message { topic: topic.into(), payload: vec![] };
+            assert_eq!(courier.of_link(event).is_some(), input, "{topic}");
+        }
+        assert_eq!(courier.strays, 2);
+    }
+}

@@ -430,7 +430,10 @@ mod tests {
         let facts = Facts { problems: vec!["the disk is full".into()], ..Facts::default() };
         let said = step(&mut node, 1, Input::Facts(facts.clone()));
         assert!(matches!(said[..], [Effect::Publish(Topic::Health(_), _), Effect::Publish(Topic::Stats(_), _)]));
+        let facts = Facts { refused: [("topic".to_owned(), 3)].into(), ..facts };
         let again = step(&mut node, 2, Input::Facts(facts));
-        assert!(matches!(again[..], [Effect::Publish(Topic::Stats(_), _)]));
+        let [Effect::Publish(Topic::Stats(_), stats)] = &again[..] else { panic!("{again:?}") };
+        let stats: Stats = serde_json::from_slice(stats).unwrap();
+        assert_eq!(stats.rejected["topic"], 3, "what the shell refused is counted too");
     }
 }

@@ -293,6 +293,40 @@ mod tests {
         }
     }
 
+    fn options() -> LinkOptions {
+        let broker = BrokerUrl { host: "hill".into(), port: 1883 };
+        LinkOptions { broker, client_id: "me".into(), will: None, filters: vec![], payload_bytes_max: 10 }
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_arrives_one_byte_too_large_and_no_more() {
+        let mut oversize = 0;
+        for (bytes, arrives, counted) in [(0, 0, 0), (10, 10, 0), (11, 11, 1), (1_000_000, 11, 2)] {
+            let publish = rumqttc::Publish::new("t", QoS::AtMostOnce, vec![7; bytes]);
+            let LinkEvent::Message { payload, .. } = received(&options(), publish, &mut oversize) else { panic!() };
+            assert_eq!((payload.len(), oversize), (arrives, counted), "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_told_apart_from_one_that_never_was() {
+        let closed = || ConnectionError::MqttState(StateError::ConnectionAborted);
+        let io = || ConnectionError::Io(std::io::ErrorKind::ConnectionRefused.into());
+        let large = rumqttc::Error::PayloadSizeLimitExceeded(99_000_000);
+        for (up, error, expect) in [
+            (false, io(), "cannot be reached"),
+            (true, io(), "another client took that name"),
+            (true, closed(), "another client took that name"),
+            (false, ConnectionError::NetworkTimeout, "does not answer"),
+            (true, ConnectionError::FlushTimeout, "answers no more"),
+            (true, ConnectionError::MqttState(StateError::AwaitPingResp), "answers no more"),
+            (true, ConnectionError::MqttState(StateError::Deserialization(large)), "clear it if it is retained"),
+        ] {
+            let sentence = said(&options(), up, &error);
+            assert!(sentence.contains(expect) && sentence.contains("mqtt://hill:1883"), "{sentence}");
+        }
+    }
+
     #[test]
     fn a_message_beyond_the_packet_limit_is_refused_before_it_is_sent() {
         let link = Link::default();
