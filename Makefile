@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench clean prepare-demo prepare-test
+.PHONY: help build demo test soak lint bench clean prepare-demo prepare-test
 
 CARGO_TARGET_DIR ?= target
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/picket
@@ -36,6 +36,9 @@ lint: prepare-test ## format, clippy, documentation, and the dependencies' licen
 	else \
 		echo 'lint: the advisory database is not on this machine: advisories are NOT checked (cargo deny fetch brings it)'; \
 	fi
+
+soak: build ## MINUTES (5) of killed brokers, agents and coordinators, beside a naive publisher; then what was lost: nothing
+	"$(SIMULATION)" soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) --report "$(CARGO_TARGET_DIR)/soak.json"
 
 bench: build ## end-to-end speed against the raw limit of the runtime, as JSON under target/
 	"$(SIMULATION)" bench

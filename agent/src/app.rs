@@ -1,41 +1,36 @@
-//! The one place where an agent is put together, read like a boot log: detector, store, broker, cameras, frame path; then
-//! the loop that drives the core; then the same in reverse.
+//! The one place where an agent is put together, read like a boot log: detector, store, frame path, cameras, broker; then
+//! the loop; then the same in reverse.
 //!
-//! It decides nothing about frames or delivery; that is `pipeline.rs` and `node.rs`.
+//! It decides nothing about frames or delivery; that is `pipeline.rs` and `node.rs`, which `courier.rs` drives.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use picket_shared::clock::Now;
 use picket_shared::event::Event;
 use picket_shared::exit::{Exit, Failure};
-use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
 use picket_shared::status::Twin;
-use picket_shared::topics::Topic;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::capture::{self, Mailbox};
 use crate::config::Config;
+use crate::courier::{Courier, Finished, Route, unix_ms};
 use crate::detect::Detector;
 use crate::facts::Watch;
 use crate::gate::Gate;
 use crate::mask::Mask;
-use crate::node::{self, Effect, Identity, Input, Node};
+use crate::node::Identity;
 use crate::observe::{self, Observer};
 use crate::pipeline::{Meter, Pipeline, Pulse, Raw, Speed, Stage};
-use crate::recorder::{Outlet, Recorder, Request};
 use crate::report::Report;
 use crate::store::AgentStore;
 use crate::track::Tracker;
 
 /// Events between the frame path and the core. The core only hands them on, so this is hardly ever more than one frame's.
 const OBSERVED_MAX: usize = 256;
-/// What the broker may take to hear the last words.
-const GOODBYE: Duration = Duration::from_millis(500);
 
 /// What `run` was asked for beside the configuration.
 #[derive(Debug, Clone, Default)]
@@ -79,18 +74,6 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let owed: u64 = found.lanes.iter().map(|(_, lane)| lane.stored - lane.acked).sum();
     tracing::info!(boot = found.boot.0, owed, "store open");
 
-    let (link, mut link_events) = mqtt::open(LinkOptions {
-        broker: config.mqtt.broker.clone(),
-        client_id: format!("picket-{}-{}", config.site, config.node),
-        will: Some((Topic::Health(config.node.clone()).render(&config.site), node::will(&identity, unix_ms()))),
-        filters: [Topic::Ack, Topic::Health].map(|of| of(config.node.clone()).render(&config.site)).to_vec(),
-    });
-    // Not bounded by itself: the recorder answers each of its bounded requests at most once.
-    let (answer, mut answers) = mpsc::unbounded_channel();
-    let outlet = Outlet { link: link.clone(), site: config.site.clone(), node: config.node.clone() };
-    let answer = move |input| drop(answer.send(input));
-    let recorder = Recorder::start(store, outlet, answer).context("the recorder's thread")?;
-
     let mailbox = Mailbox::new(config.cameras.len());
     let stages = stages(&config, &identity, &detector_twin)?;
     let meters: Vec<Arc<Meter>> = stages.iter().map(|stage| Arc::clone(&stage.meter)).collect();
@@ -105,16 +88,10 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let cameras: Vec<capture::Camera> = config.cameras.iter().enumerate().map(start).collect();
 
     let names = config.cameras.iter().map(|camera| camera.name.clone()).collect();
-    let mut shell = Shell {
-        node: Node::new(now(started), identity, found.lanes),
-        watch: Watch::new(names, meters, cameras, Arc::clone(&pulse)),
-        recorder,
-        link,
-        config,
-        started,
-        effects: Vec::new(),
-    };
-    shell.watch.ready();
+    let watch = Watch::new(names, meters, cameras, Arc::clone(&pulse));
+    let route = Route { site: config.site.clone(), broker: config.mqtt.broker.clone() };
+    let mut courier = Courier::start(started, route, identity, (store, found), watch)?;
+    courier.watcher.ready();
     tracing::info!("watching");
 
     let mut speed: Option<Speed> = None;
@@ -122,146 +99,49 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     loop {
         if speed.is_some() {
             let deadline = *drain_until.get_or_insert_with(|| Instant::now() + options.drain_timeout);
-            if observed.is_empty() && (shell.node.owed() == 0 || Instant::now() >= deadline) {
+            if observed.is_empty() && (courier.node().owed() == 0 || Instant::now() >= deadline) {
                 break;
             }
         }
-        let wakeup = started + Duration::from_millis(shell.node.next_wakeup_ms());
-        let input = tokio::select! {
+        tokio::select! {
             () = told_to_stop.wait() => break,
-            event = link_events.recv() => match event {
-                Some(event) => shell.of_link(event),
-                None => anyhow::bail!("the connection's task ended"),
-            },
-            Some(input) = answers.recv() => Some(input),
-            Some(event) = observed.recv() => Some(Input::Observed(Box::new(event))),
+            turned = courier.turn() => turned?,
+            Some(event) = observed.recv() => courier.observed(event),
             ended = &mut frame_path_ended, if speed.is_none() => {
                 speed = Some(ended.context("the frame path ended by a fault of its own")?);
-                if let Some(failure) = shell.watch.all_failed() {
+                if let Some(failure) = courier.watcher.all_failed() {
                     return Err(failure.into());
                 }
-                None
             }
-            () = tokio::time::sleep_until(wakeup.into()) => Some(Input::Tick),
-        };
-        shell.step(input.unwrap_or(Input::Tick));
+        }
     }
 
     // In reverse: cameras, frame path, what it still had to tell, the disk, the last words.
-    shell.watch.stop_cameras();
+    courier.watcher.stop_cameras();
     pulse.stop.store(true, Ordering::Relaxed);
     while let Some(event) = observed.recv().await {
-        shell.step(Input::Observed(Box::new(event)));
+        courier.observed(event);
     }
     let speed = match speed {
         Some(speed) => speed,
         None => frame_path_ended.await.context("the frame path ended by a fault of its own")?,
     };
-    shell.finish(&options, speed, &mut answers, &mut link_events).await
+    let Finished { node, watcher } = courier.finish().await;
+    conclude(&options, &Report::of(&node, &watcher, speed))
 }
 
-/// The core with everything that its effects need.
-struct Shell {
-    node: Node,
-    watch: Watch,
-    recorder: Recorder,
-    link: Link,
-    config: Config,
-    started: Instant,
-    effects: Vec<Effect>,
-}
-
-impl Shell {
-    fn of_link(&self, event: LinkEvent) -> Option<Input> {
-        match event {
-            LinkEvent::Up => {
-                tracing::info!("connected to {}", self.config.mqtt.broker);
-                Some(Input::LinkUp)
-            }
-            LinkEvent::Down(reason) => {
-                tracing::warn!("{reason}; events are stored and sent later");
-                Some(Input::LinkDown)
-            }
-            LinkEvent::Message { topic, payload } => match Topic::parse(&self.config.site, &topic) {
-                Ok(topic) => Some(Input::Message(topic, payload)),
-                Err(error) => {
-                    tracing::warn!("{error}");
-                    None
-                }
-            },
-        }
+/// The report, and whether all was done.
+fn conclude(options: &RunOptions, report: &Report) -> anyhow::Result<()> {
+    if let Some(path) = &options.report {
+        report.write(path)?;
     }
-
-    fn step(&mut self, input: Input) {
-        let mut next = Some(input);
-        while let Some(input) = next.take() {
-            let mut effects = std::mem::take(&mut self.effects);
-            self.node.step(now(self.started), input, &mut effects);
-            for effect in effects.drain(..) {
-                next = self.perform(effect).or(next);
-            }
-            self.effects = effects;
-        }
+    let owed = report.events_owed;
+    tracing::info!(stored = report.events_stored, owed, "stopped");
+    if options.frames_max.is_some() && owed > 0 {
+        let sentence = format!("{owed} events are stored and not yet in the archive; run the agent again to send them");
+        return Err(Failure::new(Exit::Unfinished, sentence).into());
     }
-
-    fn perform(&mut self, effect: Effect) -> Option<Input> {
-        match effect {
-            Effect::Store(event) => self.recorder.request(Request::Store(event)),
-            Effect::Acked { boot, upto } => self.recorder.request(Request::Acked(boot, upto)),
-            Effect::Send(send) => self.recorder.request(Request::Send(send)),
-            Effect::Publish(topic, payload) => {
-                let at_most_once = matches!(topic, Topic::Stats(_));
-                let text = topic.render(&self.config.site);
-                if let Err(error) = self.link.publish(&text, payload, topic.retained(), at_most_once) {
-                    // Health and twin are said again on the next connection, statistics at the next heartbeat.
-                    tracing::debug!("{text}: {error}");
-                }
-            }
-            Effect::DeadLetter { reason, bytes } => {
-                tracing::error!(reason, "an event can never be sent: {}", String::from_utf8_lossy(&bytes));
-            }
-            Effect::Heartbeat => return Some(Input::Facts(self.watch.facts(&self.recorder, &self.node))),
-            Effect::Reject { reason, detail } => tracing::warn!(reason, "refused: {detail}"),
-        }
-        None
-    }
-
-    async fn finish(
-        mut self,
-        options: &RunOptions,
-        speed: Speed,
-        answers: &mut mpsc::UnboundedReceiver<Input>,
-        link_events: &mut mpsc::Receiver<LinkEvent>,
-    ) -> anyhow::Result<()> {
-        // Whatever was observed last becomes durable before anybody hears goodbye.
-        let deadline = tokio::time::Instant::now() + GOODBYE;
-        while self.node.stored() < self.node.observed() {
-            match tokio::time::timeout_at(deadline, answers.recv()).await {
-                Ok(Some(input)) => self.step(input),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        self.step(Input::Stop);
-        self.link.close();
-        let last_words =
-            async { while let Some(LinkEvent::Message { .. } | LinkEvent::Up) = link_events.recv().await {} };
-        let _ = tokio::time::timeout(GOODBYE, last_words).await;
-
-        let owed = self.node.owed();
-        let report = Report::of(&self.node, &self.watch, speed);
-        let Shell { recorder, .. } = self;
-        drop(recorder.finish());
-        if let Some(path) = &options.report {
-            report.write(path)?;
-        }
-        tracing::info!(stored = report.events_stored, owed, "stopped");
-        if options.frames_max.is_some() && owed > 0 {
-            let sentence =
-                format!("{owed} events are stored and not yet in the archive; run the agent again to send them");
-            return Err(Failure::new(Exit::Unfinished, sentence).into());
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 fn stages(
@@ -312,15 +192,6 @@ fn run_pipeline(mut pipeline: Pipeline, pulse: Arc<Pulse>) -> anyhow::Result<Fra
     };
     std::thread::Builder::new().name("frame-path".into()).spawn(work).context("the frame path's thread")?;
     Ok(FramePath { measured, observed, ended })
-}
-
-fn now(started: Instant) -> Now {
-    Now { mono_ms: started.elapsed().as_millis() as u64, unix_ms: unix_ms() }
-}
-
-fn unix_ms() -> u64 {
-    // A clock before 1970 is a clock that was never set.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// SIGTERM and SIGINT.

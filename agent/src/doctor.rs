@@ -126,6 +126,7 @@ async fn check_broker(config: &Config) -> Finding {
         client_id: format!("picket-{}-{}-doctor", config.site, config.node),
         will: None,
         filters: vec![],
+        payload_bytes_max: 0,
     });
     let finding = match tokio::time::timeout(BROKER_ANSWER, events.recv()).await {
         Ok(Some(LinkEvent::Down(reason))) => Broken(reason),

@@ -13,6 +13,7 @@ use picket_shared::status::CameraStats;
 use sd_notify::NotifyState;
 
 use crate::capture::{Camera, State};
+use crate::courier::Watcher;
 use crate::node::{Facts, Node};
 use crate::pipeline::{Counts, Meter, Pulse};
 use crate::recorder::Recorder;
@@ -53,23 +54,6 @@ impl Watch {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
     }
 
-    /// Everything for one heartbeat. Feeds systemd's watchdog, unless the frame path has not moved since the last one.
-    pub fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts {
-        let beats = self.pulse.beats.load(Ordering::Relaxed);
-        if beats != self.beats {
-            self.beats = beats;
-            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
-        }
-        self.cameras.iter_mut().for_each(Watched::measure);
-        let mut problems: Vec<String> = self.cameras.iter().filter_map(Watched::problem).collect();
-        problems.extend(self.cameras.iter().filter_map(Watched::refusals));
-        problems.extend(recorder.problem());
-        if node.lost() > 0 {
-            problems.push(format!("{} events were lost because the disk took none for too long", node.lost()));
-        }
-        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras: self.stats(), problems }
-    }
-
     /// Each camera's counters, as of the last heartbeat where they are rates.
     pub fn stats(&self) -> Vec<CameraStats> {
         self.cameras.iter().map(Watched::stats).collect()
@@ -84,6 +68,25 @@ impl Watch {
     /// Stops every camera; their decoders are gone when this returns.
     pub fn stop_cameras(&mut self) {
         self.cameras.iter_mut().for_each(|watched| watched.camera.stop());
+    }
+}
+
+impl Watcher for Watch {
+    /// Feeds systemd's watchdog, unless the frame path has not moved since the last one.
+    fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts {
+        let beats = self.pulse.beats.load(Ordering::Relaxed);
+        if beats != self.beats {
+            self.beats = beats;
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
+        self.cameras.iter_mut().for_each(Watched::measure);
+        let mut problems: Vec<String> = self.cameras.iter().filter_map(Watched::problem).collect();
+        problems.extend(self.cameras.iter().filter_map(Watched::refusals));
+        problems.extend(recorder.problem());
+        if node.lost() > 0 {
+            problems.push(format!("{} events were lost because the disk took none for too long", node.lost()));
+        }
+        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras: self.stats(), problems, ..Facts::default() }
     }
 }
 

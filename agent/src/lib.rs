@@ -18,6 +18,7 @@ pub mod store;
 pub mod outbox;
 pub mod node;
 pub mod recorder;
+pub mod courier;
 
 pub mod config;
 pub mod app;

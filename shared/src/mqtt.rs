@@ -2,18 +2,23 @@
 //!
 //! Each connection is a fresh client, because rumqttc drops what it holds when a session is lost and can stall on what it
 //! keeps. So "published" means "handed over" here and nothing more: who needs delivery waits for the receiver's own ack.
-//! Packet limits are explicit both ways, and an oversize message is refused before it can poison the connection.
-//! This file decides nothing about what is said.
+//! Packet limits are explicit both ways: an oversize message is refused before it is sent, and one that comes in is cut to
+//! where its reader refuses and counts it. So nothing is dropped here without a word. This file decides nothing about what
+//! is said.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, QoS};
+use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet, QoS, StateError};
 use tokio::sync::mpsc;
 
 use crate::backoff::Backoff;
 use crate::limits::{MQTT_RECEIVED_MAX, MQTT_REQUESTS_MAX, PACKET_BYTES_MAX};
 
+/// Largest packet that is taken off the wire. The client must end the connection over a larger one, and over a retained one
+/// again on every connection; so this is far above what anybody of us sends, and what lies between is read and cut. A broker
+/// with `firmware-configs/mosquitto/mosquitto.conf` lets nothing of that size in.
+pub const RECEIVED_PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A packet's bytes beside topic and payload: fixed header, lengths, packet id.
 const PACKET_OVERHEAD_BYTES_MAX: usize = 16;
 /// A half-open link is noticed after about one and a half of these.
@@ -66,6 +71,9 @@ pub struct LinkOptions {
     pub will: Option<(String, Vec<u8>)>,
     /// Topic filters, subscribed at quality of service 1 on every connection.
     pub filters: Vec<String>,
+    /// The most that any message of these filters may have. A longer one arrives cut to one byte more, so that its reader
+    /// refuses it as too large, and a flood of them finds no memory.
+    pub payload_bytes_max: usize,
 }
 
 /// What happens on a link.
@@ -79,7 +87,7 @@ pub enum LinkEvent {
     Message {
         /// Its topic.
         topic: String,
-        /// Its bytes.
+        /// Its bytes; one more than [`LinkOptions::payload_bytes_max`] where there were more.
         payload: Vec<u8>,
     },
 }
@@ -138,9 +146,10 @@ pub fn open(options: LinkOptions) -> (Link, mpsc::Receiver<LinkEvent>) {
 
 async fn run(options: LinkOptions, link: Link, events: mpsc::Sender<LinkEvent>) {
     let mut backoff = Backoff::default();
+    let mut oversize = 0;
     while !events.is_closed() {
         let began = tokio::time::Instant::now();
-        let reason = run_once(&options, &link, &events).await;
+        let reason = run_once(&options, &link, &events, &mut oversize).await;
         link.set(None);
         if events.send(LinkEvent::Down(reason)).await.is_err() {
             return;
@@ -150,14 +159,15 @@ async fn run(options: LinkOptions, link: Link, events: mpsc::Sender<LinkEvent>) 
     }
 }
 
-/// One connection, from the attempt to its end; the reason is returned.
-async fn run_once(options: &LinkOptions, link: &Link, events: &mpsc::Sender<LinkEvent>) -> String {
+/// One connection, from the attempt to its end; the reason is returned. Counts messages that were too large.
+async fn run_once(options: &LinkOptions, link: &Link, events: &mpsc::Sender<LinkEvent>, oversize: &mut u64) -> String {
     let (client, mut eventloop) = connect(options);
+    let mut up = false;
     loop {
         let packet = match eventloop.poll().await {
             Ok(Event::Incoming(packet)) => packet,
             Ok(Event::Outgoing(_)) => continue,
-            Err(error) => return said(options, &error),
+            Err(error) => return said(options, up, &error),
         };
         let event = match packet {
             Packet::ConnAck(_) => {
@@ -166,13 +176,16 @@ async fn run_once(options: &LinkOptions, link: &Link, events: &mpsc::Sender<Link
                         return "more topic filters than the client's queue holds".into();
                     }
                 }
+                up = true;
                 link.set(Some(client.clone()));
                 LinkEvent::Up
             }
             Packet::SubAck(ack) if ack.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure) => {
-                return "the broker refused a subscription; check its access rules for this client".into();
+                let LinkOptions { broker, client_id, filters, .. } = options;
+                let filters = filters.join(", ");
+                return format!("the broker {broker} lets {client_id} not listen to {filters}; check its access rules");
             }
-            Packet::Publish(publish) => LinkEvent::Message { topic: publish.topic, payload: publish.payload.to_vec() },
+            Packet::Publish(publish) => received(options, publish, oversize),
             Packet::Disconnect => return "the broker closed the connection".into(),
             _ => continue,
         };
@@ -182,9 +195,25 @@ async fn run_once(options: &LinkOptions, link: &Link, events: &mpsc::Sender<Link
     }
 }
 
+fn received(options: &LinkOptions, publish: rumqttc::Publish, oversize: &mut u64) -> LinkEvent {
+    let (topic, bytes, max) = (publish.topic, publish.payload.len(), options.payload_bytes_max);
+    if bytes > max {
+        *oversize += 1;
+        // A flood of them must not become a flood of log lines.
+        if oversize.is_power_of_two() {
+            tracing::warn!(
+                "a message of {bytes} bytes on {topic} is refused ({oversize} so far): at most {max} can be right"
+            );
+        }
+    }
+    LinkEvent::Message { topic, payload: publish.payload[..bytes.min(max + 1)].to_vec() }
+}
+
 fn connect(options: &LinkOptions) -> (AsyncClient, EventLoop) {
     let mut mqtt = MqttOptions::new(&options.client_id, &options.broker.host, options.broker.port);
-    mqtt.set_keep_alive(KEEP_ALIVE).set_clean_session(true).set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
+    mqtt.set_keep_alive(KEEP_ALIVE)
+        .set_clean_session(true)
+        .set_max_packet_size(RECEIVED_PACKET_BYTES_MAX, PACKET_BYTES_MAX);
     if let Some((topic, payload)) = &options.will {
         mqtt.set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
     }
@@ -196,16 +225,36 @@ fn connect(options: &LinkOptions) -> (AsyncClient, EventLoop) {
     (client, eventloop)
 }
 
-fn said(options: &LinkOptions, error: &rumqttc::ConnectionError) -> String {
-    let broker = &options.broker;
+/// Why a connection ended, or did not begin, in a sentence with what to do.
+fn said(options: &LinkOptions, up: bool, error: &ConnectionError) -> String {
+    let LinkOptions { broker, client_id, .. } = options;
     match error {
-        rumqttc::ConnectionError::Io(io) => {
+        ConnectionError::MqttState(StateError::Deserialization(rumqttc::Error::PayloadSizeLimitExceeded(bytes))) => {
+            format!(
+                "the broker {broker} sent a message of {bytes} bytes, and at most {RECEIVED_PACKET_BYTES_MAX} are taken; find who \
+             publishes it, clear it if it is retained, and set max_packet_size in the broker's configuration"
+            )
+        }
+        ConnectionError::MqttState(StateError::AwaitPingResp) | ConnectionError::FlushTimeout => {
+            format!(
+                "the broker {broker} answers no more, though the connection stands; it hangs, or the network is cut"
+            )
+        }
+        ConnectionError::Io(_) | ConnectionError::MqttState(StateError::Io(_) | StateError::ConnectionAborted)
+            if up =>
+        {
+            format!(
+                "the broker {broker} closed the connection; it stopped, or it refuses what {client_id} does, or another \
+                 client took that name"
+            )
+        }
+        ConnectionError::Io(io) => {
             format!("the broker {broker} cannot be reached ({io}); check that it runs and that the address is right")
         }
-        rumqttc::ConnectionError::ConnectionRefused(code) => {
+        ConnectionError::ConnectionRefused(code) => {
             format!("the broker {broker} refuses this client ({code:?}); check its access rules and the client id")
         }
-        rumqttc::ConnectionError::NetworkTimeout => {
+        ConnectionError::NetworkTimeout => {
             format!("the broker {broker} does not answer; check the address and any firewall")
         }
         other => format!("the connection to the broker {broker} ended ({other})"),
@@ -233,6 +282,40 @@ mod tests {
                 assert!(error.contains("mqtt://host:1883"), "{error}");
             });
             assert_eq!(read.ok(), expect, "{text}");
+        }
+    }
+
+    fn options() -> LinkOptions {
+        let broker = BrokerUrl { host: "hill".into(), port: 1883 };
+        LinkOptions { broker, client_id: "me".into(), will: None, filters: vec![], payload_bytes_max: 10 }
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_arrives_one_byte_too_large_and_no_more() {
+        let mut oversize = 0;
+        for (bytes, arrives, counted) in [(0, 0, 0), (10, 10, 0), (11, 11, 1), (1_000_000, 11, 2)] {
+            let publish = rumqttc::Publish::new("t", QoS::AtMostOnce, vec![7; bytes]);
+            let LinkEvent::Message { payload, .. } = received(&options(), publish, &mut oversize) else { panic!() };
+            assert_eq!((payload.len(), oversize), (arrives, counted), "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_told_apart_from_one_that_never_was() {
+        let closed = || ConnectionError::MqttState(StateError::ConnectionAborted);
+        let io = || ConnectionError::Io(std::io::ErrorKind::ConnectionRefused.into());
+        let large = rumqttc::Error::PayloadSizeLimitExceeded(99_000_000);
+        for (up, error, expect) in [
+            (false, io(), "cannot be reached"),
+            (true, io(), "another client took that name"),
+            (true, closed(), "another client took that name"),
+            (false, ConnectionError::NetworkTimeout, "does not answer"),
+            (true, ConnectionError::FlushTimeout, "answers no more"),
+            (true, ConnectionError::MqttState(StateError::AwaitPingResp), "answers no more"),
+            (true, ConnectionError::MqttState(StateError::Deserialization(large)), "clear it if it is retained"),
+        ] {
+            let sentence = said(&options(), up, &error);
+            assert!(sentence.contains(expect) && sentence.contains("mqtt://hill:1883"), "{sentence}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Whole swarms in one process: the real agent and coordinator cores in a seeded world, and the demo with real processes.
 //!
 //! `world` and what it uses hold no clock, no files and no sockets: the same seed gives the same trace, byte for byte.
-//! `demo` and `bench` start the real binaries and only watch them.
+//! `demo`, `bench` and `soak` start the real binaries and only watch them, or kill them.
 
 pub mod bus;
 pub mod check;
@@ -14,3 +14,4 @@ pub mod swarm;
 
 pub mod bench;
 pub mod demo;
+pub mod soak;

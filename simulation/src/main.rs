@@ -1,4 +1,4 @@
-//! `picket-simulation`: the demo, the bench, and swarms of any seed.
+//! `picket-simulation`: the demo, the bench, the soak, and swarms of any seed.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,9 @@ use picket_shared::telemetry;
 use picket_simulation::bench::{self, BenchOptions};
 use picket_simulation::demo::{self, DemoOptions};
 use picket_simulation::swarm;
+use picket_simulation::soak::naive::NaiveOptions;
+use picket_simulation::soak::outbox::OutboxOptions;
+use picket_simulation::soak::{self, SoakOptions};
 
 /// Shows Picket at work, measures it, and runs its cores in seeded worlds.
 #[derive(Parser)]
@@ -23,6 +26,14 @@ enum Command {
     Demo(DemoOptions),
     /// The frame path of one agent against the raw limit of its detector
     Bench(BenchOptions),
+    /// A site of real processes that are killed every few seconds, beside a naive publisher in the same trouble
+    Soak(SoakOptions),
+    /// One agent without cameras, as the soak starts it
+    #[command(hide = true)]
+    Outbox(OutboxOptions),
+    /// One naive publisher or its reader, as the soak starts them
+    #[command(hide = true)]
+    Naive(NaiveOptions),
     /// Seeded worlds of agents and a coordinator on failing buses and disks
     Swarm(Swarm),
 }
@@ -51,6 +62,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(options) => runtime()?.block_on(demo::run(options)),
         Command::Bench(options) => runtime()?.block_on(bench::run(options)),
+        Command::Soak(options) => runtime()?.block_on(soak::run(options)),
+        Command::Outbox(options) => runtime()?.block_on(soak::outbox::run(options)),
+        Command::Naive(options) => runtime()?.block_on(soak::naive::run(options)),
         Command::Swarm(swarm) => run_seeds(&swarm),
     }
 }

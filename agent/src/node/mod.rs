@@ -109,6 +109,8 @@ pub struct Facts {
     pub cameras: Vec<CameraStats>,
     /// What is wrong, in a sentence each.
     pub problems: Vec<String>,
+    /// Messages that the shell refused before they came here, by reason.
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// Who a node is, for this run.
@@ -361,6 +363,10 @@ impl Node {
         if !self.online {
             return;
         }
+        let mut rejected = self.rejected.clone();
+        for (reason, count) in facts.refused {
+            *rejected.entry(reason).or_default() += count;
+        }
         let stats = Stats {
             time: now.unix_ms / 1000,
             boot: self.identity.boot,
@@ -371,7 +377,7 @@ impl Node {
             events_pending: self.outbox.pending(),
             events_lost: self.lost,
             events_resent: self.outbox.resent(),
-            rejected: self.rejected.clone(),
+            rejected,
             connects: self.connects,
             cameras: facts.cameras,
             outbox: self.outbox.mode(),

@@ -185,6 +185,7 @@ impl Agent {
             client_id: name.into(),
             will: Some((Topic::Health(node.clone()).render(&site()), health("down"))),
             filters: [vec![Topic::Ack(node.clone()).render(&site())], filters].concat(),
+            payload_bytes_max: picket_shared::limits::PACKET_BYTES_MAX,
         });
         let mut agent = Agent { node, link, events, watermark: 0, heard: vec![] };
         while agent.next().await != Some(LinkEvent::Up) {}

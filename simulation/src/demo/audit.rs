@@ -2,6 +2,7 @@
 //! byte. It opens both stores as their owners would and believes no counter.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use picket_agent::store::AgentStore;
@@ -11,8 +12,6 @@ use picket_shared::codec;
 use picket_shared::event::Event;
 use picket_shared::ids::{Boot, NodeId};
 use serde::Serialize;
-
-use super::stage::{AREAS, Stage};
 
 /// How the two sides compare.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -47,7 +46,7 @@ impl Audit {
         let each = |balance: &Balance| {
             balance.stored > 0 && balance.delivered == balance.stored && balance.duplicated == 0 && balance.changed == 0
         };
-        self.foreign == 0 && self.gaps == 0 && self.agents.len() == AREAS.len() && self.agents.values().all(each)
+        self.foreign == 0 && self.gaps == 0 && !self.agents.is_empty() && self.agents.values().all(each)
     }
 
     /// A latency that this share of the events did not exceed.
@@ -57,9 +56,21 @@ impl Audit {
     }
 }
 
-/// Opens both sides and compares.
-pub fn compare(stage: &Stage) -> anyhow::Result<Audit> {
-    let archive = Archive::open_existing(&stage.coordinator_dir()).context("the archive")?;
+/// An agent's store.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// What the balance is to be called.
+    pub name: String,
+    /// The node whose events it holds.
+    pub node: NodeId,
+    /// Its directory.
+    pub dir: PathBuf,
+}
+
+/// Opens both sides, of which none may be running, and compares. `heard` is called with each (node, boot, sequence) of the
+/// archive.
+pub fn compare(archive: &Path, stores: &[Stored], mut heard: impl FnMut(&NodeId, Boot, u64)) -> anyhow::Result<Audit> {
+    let archive = Archive::open_existing(archive).context("the archive")?;
     let mut audit = Audit::default();
     let mut arrived: BTreeMap<(NodeId, Boot, u64), (u64, Vec<u8>)> = BTreeMap::new();
     for item in archive.entries() {
@@ -69,6 +80,7 @@ pub fn compare(stage: &Stage) -> anyhow::Result<Audit> {
                 if let Ok(event) = codec::decode::<Event>(&bytes) {
                     audit.latencies_ms.push(entry.archive_time_ms.saturating_sub(event.frame_time_ms));
                 }
+                heard(&entry.node, entry.boot, seq);
                 let times = arrived.entry((entry.node, entry.boot, seq)).or_default();
                 *times = (times.0 + 1, bytes.into_vec());
             }
@@ -77,20 +89,18 @@ pub fn compare(stage: &Stage) -> anyhow::Result<Audit> {
         }
     }
     audit.latencies_ms.sort_unstable();
-    for area in AREAS {
-        let node = NodeId::new(area.node).expect("a constant name");
-        let store =
-            AgentStore::look(&stage.agent_dir(area.node).join("store")).with_context(|| area.node.to_owned())?;
+    for Stored { name, node, dir } in stores {
+        let store = AgentStore::look(dir).with_context(|| name.clone())?;
         let mut balance = Balance::default();
         for event in store.events() {
-            let event = event.with_context(|| area.node.to_owned())?;
+            let event = event.with_context(|| name.clone())?;
             balance.stored += 1;
             let (times, bytes) = arrived.remove(&(node.clone(), event.boot, event.seq)).unwrap_or_default();
             balance.delivered += u64::from(times > 0 && bytes == event.bytes);
             balance.changed += u64::from(times > 0 && bytes != event.bytes);
             balance.duplicated += u64::from(times > 1);
         }
-        audit.agents.insert(area.node.to_owned(), balance);
+        audit.agents.insert(name.clone(), balance);
     }
     audit.foreign += arrived.len() as u64;
     Ok(audit)

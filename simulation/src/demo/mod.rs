@@ -123,7 +123,7 @@ async fn play(options: DemoOptions, dir: &Path) -> anyhow::Result<()> {
     if !options.once {
         return Ok(());
     }
-    let audit = audit::compare(&stage)?;
+    let audit = audit::compare(&stage.coordinator_dir(), &stage.stores(), |_, _, _| {})?;
     let summary = Summary::of(&stage, audit, restarts, began.elapsed())?;
     print!("{summary}");
     if let Some(path) = &options.report {

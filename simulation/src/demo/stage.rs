@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use picket_shared::exit::{Exit, Failure};
+use picket_shared::ids::NodeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use toml::{Table, Value};
 
+use super::audit::Stored;
 use super::process::{Ended, Plan, Supervised};
 
 /// The profile that every agent of the demo starts from.
@@ -159,6 +161,16 @@ impl Stage {
     /// Where an agent keeps everything.
     pub fn agent_dir(&self, node: &str) -> PathBuf {
         self.dir.join(node)
+    }
+
+    /// The agents' stores.
+    pub fn stores(&self) -> Vec<Stored> {
+        let store = |area: Area| Stored {
+            name: area.node.to_owned(),
+            node: NodeId::new(area.node).expect("a constant name"),
+            dir: self.agent_dir(area.node).join("store"),
+        };
+        AREAS.map(store).into()
     }
 
     /// Where an agent writes what it did.

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use picket_shared::ids::SiteId;
+use picket_shared::limits::PACKET_BYTES_MAX;
 use picket_shared::mqtt::{self, BrokerUrl, LinkEvent, LinkOptions};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Site};
@@ -35,6 +36,7 @@ impl Watch {
             client_id: format!("picket-{site}-demo-watch"),
             will: None,
             filters: vec![Topic::ViewSite.render(&site)],
+            payload_bytes_max: PACKET_BYTES_MAX,
         });
         let terminal = std::io::stdout().is_terminal();
         Watch {

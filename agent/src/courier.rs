@@ -1,0 +1,299 @@
+//! Drives the core of one agent: carries in what the connection, the disk and the clock report, and carries out what the
+//! core asks for.
+//!
+//! It knows no camera and no detector: what only the frame path can say comes in through [`Watcher`]. So an agent without
+//! cameras runs on exactly this shell. It decides nothing about delivery; that is `node.rs`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use picket_shared::clock::Now;
+use picket_shared::event::Event;
+use picket_shared::ids::{Boot, SiteId};
+use picket_shared::limits::{ACK_BYTES_MAX, STATUS_BYTES_MAX};
+use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError};
+use picket_shared::topics::Topic;
+use tokio::sync::mpsc;
+
+use crate::node::{self, Effect, Facts, Identity, Input, Node};
+use crate::recorder::{Outlet, Recorder, Request};
+use crate::store::{AgentStore, Found};
+
+/// What the disk may take for the last events, and the broker to hear the last words.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// How soon to offer the last words again that the client had no room for: its queue empties in a few milliseconds.
+const BUSY_RETRY: Duration = Duration::from_millis(5);
+
+/// Knows what the core cannot: how the device does.
+pub trait Watcher {
+    /// Everything for one heartbeat.
+    fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts;
+
+    /// Hears that the store made this boot durable up to this sequence, before anybody else does.
+    fn stored(&mut self, _boot: Boot, _upto: u64) {}
+}
+
+/// Where a courier goes.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The site.
+    pub site: SiteId,
+    /// The site's broker.
+    pub broker: BrokerUrl,
+}
+
+/// The core with everything that its effects need.
+pub struct Courier<W> {
+    /// How the device does.
+    pub watcher: W,
+    node: Node,
+    recorder: Recorder,
+    route: Route,
+    started: Instant,
+    link: Link,
+    link_events: mpsc::Receiver<LinkEvent>,
+    answers: mpsc::UnboundedReceiver<Input>,
+    effects: Vec<Effect>,
+    /// Retained words that the client had no room for; the newest of each topic, so as many as a node has such topics.
+    unsaid: BTreeMap<Topic, Vec<u8>>,
+    /// Messages on topics that are none of ours.
+    strays: u64,
+}
+
+/// What is left of a courier that has stopped.
+pub struct Finished<W> {
+    /// The core, with its counters.
+    pub node: Node,
+    /// As it was given.
+    pub watcher: W,
+}
+
+impl<W: Watcher> Courier<W> {
+    /// Starts the disk's thread and the connection, on the current tokio runtime. `started` is when the monotonic clock
+    /// began.
+    pub fn start(
+        started: Instant,
+        route: Route,
+        identity: Identity,
+        (store, found): (AgentStore, Found),
+        watcher: W,
+    ) -> anyhow::Result<Self> {
+        let (site, me) = (&route.site, &identity.node);
+        let (link, link_events) = mqtt::open(LinkOptions {
+            broker: route.broker.clone(),
+            client_id: format!("picket-{site}-{me}"),
+            will: Some((Topic::Health(me.clone()).render(site), node::will(&identity, unix_ms()))),
+            filters: [Topic::Ack, Topic::Health].map(|of| of(me.clone()).render(site)).to_vec(),
+            payload_bytes_max: ACK_BYTES_MAX.max(STATUS_BYTES_MAX),
+        });
+        // Not bounded by itself: the recorder answers each of its bounded requests at most once.
+        let (answer, answers) = mpsc::unbounded_channel();
+        let outlet = Outlet { link: link.clone(), site: site.clone(), node: me.clone() };
+        let recorder =
+            Recorder::start(store, outlet, move |input| drop(answer.send(input))).context("the recorder's thread")?;
+        Ok(Courier {
+            watcher,
+            node: Node::new(now(started), identity, found.lanes),
+            recorder,
+            route,
+            started,
+            link,
+            link_events,
+            answers,
+            effects: Vec::new(),
+            unsaid: BTreeMap::new(),
+            strays: 0,
+        })
+    }
+
+    /// The core.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Waits for the next thing that concerns the core, and lets it act. Nothing is lost where this is not awaited to its
+    /// end.
+    pub async fn turn(&mut self) -> anyhow::Result<()> {
+        let wakeup = self.started + Duration::from_millis(self.node.next_wakeup_ms());
+        let input = tokio::select! {
+            event = self.link_events.recv() => match event {
+                Some(event) => self.of_link(event),
+                None => anyhow::bail!("the connection's task ended"),
+            },
+            Some(input) = self.answers.recv() => Some(input),
+            () = tokio::time::sleep_until(wakeup.into()) => None,
+        };
+        self.step(input.unwrap_or(Input::Tick));
+        Ok(())
+    }
+
+    /// Gives the core an event to keep and to tell.
+    pub fn observed(&mut self, event: Event) {
+        self.step(Input::Observed(Box::new(event)));
+    }
+
+    fn of_link(&mut self, event: LinkEvent) -> Option<Input> {
+        match event {
+            LinkEvent::Up => {
+                tracing::info!("connected to {}", self.route.broker);
+                Some(Input::LinkUp)
+            }
+            LinkEvent::Down(reason) => {
+                tracing::warn!("{reason}; events are stored and sent later");
+                self.unsaid.clear();
+                Some(Input::LinkDown)
+            }
+            LinkEvent::Message { topic, payload } => match Topic::parse(&self.route.site, &topic) {
+                Ok(topic) => Some(Input::Message(topic, payload)),
+                Err(error) => {
+                    self.strays += 1;
+                    tracing::warn!("{error}");
+                    None
+                }
+            },
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        if let Input::Stored(boot, upto) = input {
+            self.watcher.stored(boot, upto);
+        }
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let mut effects = std::mem::take(&mut self.effects);
+            self.node.step(now(self.started), input, &mut effects);
+            for effect in effects.drain(..) {
+                next = self.perform(effect).or(next);
+            }
+            self.effects = effects;
+        }
+        self.say_unsaid();
+    }
+
+    fn perform(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Store(event) => self.recorder.request(Request::Store(event)),
+            Effect::Acked { boot, upto } => self.recorder.request(Request::Acked(boot, upto)),
+            Effect::Send(send) => self.recorder.request(Request::Send(send)),
+            // A retained word stands until the next one, so the newest must get there. It waits for its turn below.
+            Effect::Publish(topic, payload) if topic.retained() => drop(self.unsaid.insert(topic, payload)),
+            Effect::Publish(topic, payload) => {
+                let text = topic.render(&self.route.site);
+                if let Err(error) = self.link.publish(&text, payload, false, true) {
+                    // Statistics are said anew at the next heartbeat.
+                    tracing::debug!("{text}: {error}");
+                }
+            }
+            Effect::Heartbeat => {
+                let mut facts = self.watcher.facts(&self.recorder, &self.node);
+                if self.strays > 0 {
+                    facts.refused.insert("topic".into(), self.strays);
+                }
+                return Some(Input::Facts(facts));
+            }
+            Effect::DeadLetter { reason, bytes } => {
+                tracing::error!(reason, "an event can never be sent: {}", String::from_utf8_lossy(&bytes));
+            }
+            Effect::Reject { reason, detail } => tracing::warn!(reason, "refused: {detail}"),
+        }
+        None
+    }
+
+    /// Hands over what waits; what the client has no room for waits on.
+    fn say_unsaid(&mut self) {
+        while let Some((topic, payload)) = self.unsaid.pop_first() {
+            let text = topic.render(&self.route.site);
+            match self.link.publish(&text, payload.clone(), true, false) {
+                Ok(()) => {}
+                Err(PublishError::Busy) => {
+                    self.unsaid.insert(topic, payload);
+                    return;
+                }
+                // All of them are said anew on the next connection.
+                Err(PublishError::Offline) => {}
+                Err(error @ PublishError::TooLarge) => tracing::error!("{text}: {error}"),
+            }
+        }
+    }
+
+    /// Makes durable what was observed last, and only then says goodbye.
+    pub async fn finish(mut self) -> Finished<W> {
+        let deadline = tokio::time::Instant::now() + GOODBYE;
+        while self.node.stored() < self.node.observed() {
+            match tokio::time::timeout_at(deadline, self.answers.recv()).await {
+                Ok(Some(input)) => self.step(input),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.step(Input::Stop);
+        let last_words = async {
+            while !self.unsaid.is_empty() {
+                tokio::time::sleep(BUSY_RETRY).await;
+                self.say_unsaid();
+            }
+            self.link.close();
+            while let Some(LinkEvent::Message { .. } | LinkEvent::Up) = self.link_events.recv().await {}
+        };
+        let _ = tokio::time::timeout(GOODBYE, last_words).await;
+        drop(self.recorder.finish());
+        Finished { node: self.node, watcher: self.watcher }
+    }
+}
+
+fn now(started: Instant) -> Now {
+    Now { mono_ms: started.elapsed().as_millis() as u64, unix_ms: unix_ms() }
+}
+
+/// Milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    // A clock before 1970 is a clock that was never set.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Config;
+    use picket_shared::event::Precision;
+    use picket_shared::ids::{NodeId, StationId};
+    use picket_shared::status::{DetectorTwin, Twin};
+
+    struct Blind;
+
+    impl Watcher for Blind {
+        fn facts(&mut self, _: &Recorder, _: &Node) -> Facts {
+            Facts::default()
+        }
+    }
+
+    fn identity(boot: Boot) -> Identity {
+        let detector = DetectorTwin {
+            model: "none".into(),
+            layout: "none".into(),
+            provider: "none".into(),
+            precision: Precision::Fp32,
+            threads: 0,
+            runtime: "none".into(),
+            passed_over: BTreeMap::new(),
+        };
+        let station = StationId::new("gate").unwrap();
+        let twin = Twin { version: "0".into(), arch: "none".into(), station, cameras: vec![], detector };
+        Identity { node: NodeId::new("edge").unwrap(), boot, salt: 1, pid: 1, twin }
+    }
+
+    #[tokio::test]
+    async fn a_message_on_a_foreign_topic_is_counted_and_goes_no_further() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = AgentStore::open(dir.path(), &Config::default(), 1, 0).unwrap();
+        let identity = identity(opened.1.boot);
+        let route =
+            Route { site: SiteId::new("yard").unwrap(), broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap() };
+        let mut courier = Courier::start(Instant::now(), route, identity, opened, Blind).unwrap();
+        for (topic, input) in [("picket/v1/yard/edge/ack", true), ("picket/v1/mill/edge/ack", false), ("else", false)] {
+            let event = LinkEvent::Message { topic: topic.into(), payload: vec![] };
+            assert_eq!(courier.of_link(event).is_some(), input, "{topic}");
+        }
+        assert_eq!(courier.strays, 2);
+    }
+}
