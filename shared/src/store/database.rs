@@ -14,13 +14,17 @@ use std::ops::{Bound, RangeBounds};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
+use std::time::{Duration, Instant};
 
 use super::{StoreError, VALUE_BYTES_MAX, of_io};
 
 /// sled's own page cache. Events are written once and read once, soon after.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// How long sled's threads may take to let go of a database that was closed, and how often that is looked at.
+const LET_GO_MAX: Duration = Duration::from_secs(3);
+const LET_GO_POLL: Duration = Duration::from_millis(2);
 /// The name of the file that sled appends to.
-const FILE: &str = "db";
+pub(super) const FILE: &str = "db";
 
 /// An atomic set of changes.
 #[derive(Default)]
@@ -64,7 +68,15 @@ impl Database {
     pub(super) fn open(dir: &Path) -> Result<Database, StoreError> {
         std::fs::create_dir_all(dir).map_err(|error| of_io(dir, &error))?;
         let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = guarded(dir, || config.open())?;
+        let until = Instant::now() + LET_GO_MAX;
+        let db = loop {
+            match guarded(dir, || config.open()) {
+                // The caller holds the place, so it is this process that held the database a moment ago: sled's threads let
+                // go of it when they come to it.
+                Err(StoreError::InUse(_)) if Instant::now() < until => std::thread::sleep(LET_GO_POLL),
+                opened => break opened?,
+            }
+        };
         let file = File::open(dir.join(FILE)).map_err(|error| of_io(dir, &error))?;
         Ok(Database { db: Some(db), file, dir: dir.to_owned() })
     }

@@ -209,6 +209,15 @@ impl Store {
         })
     }
 
+    /// The last key of a range, and its value.
+    pub fn last(&self, keys: impl RangeBounds<Vec<u8>>) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+        match self.opened()?.rows(keys, true).next().transpose()? {
+            Some((key, Some(value))) => Ok(Some((key, value))),
+            Some((_, None)) => Err(self.damaged("a value does not match its checksum")),
+            None => Ok(None),
+        }
+    }
+
     /// Bytes on disk.
     pub fn size_on_disk_bytes(&self) -> u64 {
         self.opened().map_or(0, Database::size_bytes)

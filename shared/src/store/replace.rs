@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::database::{Batch, Database};
+use super::database::{self, Batch, Database};
 use super::{FORMAT_KEY, Step, Store, StoreError, beside, lock, of_io, parent, sync_dir};
 
 /// Damaged stores that are kept, for whoever wants to look: the newest. They bound what damage can cost in disk space.
@@ -33,11 +33,11 @@ impl Store {
         now_s: u64,
         settle: impl FnOnce(&mut Store) -> Result<T, StoreError>,
     ) -> Result<(Salvage, T), StoreError> {
-        self.database = None;
+        let from = self.database.take();
         let kept_at = damaged_name(&self.dir, now_s);
         let mut rows = 0;
         let made = self.make(|into| {
-            if let Some(from) = open_anyhow(&self.dir) {
+            if let Some(from) = from.or_else(|| open_anyhow(&self.dir)) {
                 rows = copy(&from, into)?.0;
             }
             if into.get(FORMAT_KEY)?.is_none() {
@@ -174,6 +174,15 @@ fn open_anyhow(dir: &Path) -> Option<Database> {
         }
     };
     Database::open(dir)
+        .or_else(|error| {
+            if matches!(error, StoreError::InUse(_)) {
+                // A panic left it locked, by this process: a copy is not.
+                let db = dir.join(database::FILE);
+                let copy = dir.join("copy");
+                let _ = fs::copy(&db, &copy).and_then(|_| fs::rename(&copy, &db));
+            }
+            Database::open(dir)
+        })
         .or_else(|_| {
             aside("snap.");
             Database::open(dir)
