@@ -11,6 +11,7 @@ mod retention;
 mod rows;
 mod survey;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -58,6 +59,8 @@ pub struct AgentStore {
     /// The last time that a caller gave, in seconds since 1970.
     now_s: u64,
     age_due: Instant,
+    /// A call into the database failed: it must be opened anew.
+    broken: Cell<bool>,
 }
 
 /// What opening found.
@@ -110,6 +113,7 @@ impl AgentStore {
             problems: Vec::new(),
             now_s,
             age_due: Instant::now(),
+            broken: Cell::new(false),
         };
         let (reaches, slack, highest) = (memory.extent.lanes().clone(), memory.extent.slack(), memory.extent.highest());
         let seen = memory.enter(&reaches, slack)?;
@@ -143,6 +147,7 @@ impl AgentStore {
             problems: Vec::new(),
             now_s: 0,
             age_due: Instant::now(),
+            broken: Cell::new(false),
         })
     }
 
@@ -236,6 +241,11 @@ impl AgentStore {
     pub fn append(&mut self, now_s: u64, events: &[NewEvent]) -> Result<Vec<(Boot, Gap)>, StoreError> {
         self.store.make_room()?;
         self.now_s = now_s;
+        let appended = self.append_all(now_s, events);
+        self.heed(appended)
+    }
+
+    fn append_all(&mut self, now_s: u64, events: &[NewEvent]) -> Result<Vec<(Boot, Gap)>, StoreError> {
         let mut batch = Batch::default();
         let age_s = self.life.age_s();
         for NewEvent { boot, seq, class, bytes } in events {
@@ -312,16 +322,29 @@ impl AgentStore {
     }
 
     /// The way back after an error: see [`Store::reopen`]. What the disk turns out to have lost is returned by the next
-    /// [`AgentStore::append`].
+    /// [`AgentStore::append`]. Where the disk was only found full before anything was written, there is nothing to do.
     pub fn reopen(&mut self) -> Result<(), StoreError> {
+        if !self.broken.get() {
+            return Ok(());
+        }
         let reaches = self.lanes.iter().map(|(boot, lane)| (boot.0, lane.reach())).collect();
         let seen = self.enter(&reaches, 0)?;
         self.take(seen);
+        self.broken.set(false);
         Ok(())
+    }
+
+    fn heed<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.broken.set(self.broken.get() || done.is_err());
+        done
     }
 
     /// The encoded events `first..first + count` of a boot; shorter where some are missing.
     pub fn read(&self, boot: Boot, first: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.heed(self.read_all(boot, first, count))
+    }
+
+    fn read_all(&self, boot: Boot, first: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {
         let keys = event_key(boot, first)..event_key(boot, first.saturating_add(count));
         let mut events = Vec::new();
         for (expect, item) in (first..).zip(self.store.range(keys)) {
@@ -337,6 +360,11 @@ impl AgentStore {
     /// Remembers a watermark, and forgets what the archive now has and nobody here needs. Not made durable: a watermark
     /// that is forgotten is told again.
     pub fn acked(&mut self, boot: Boot, upto: u64) -> Result<(), StoreError> {
+        let remembered = self.remember(boot, upto);
+        self.heed(remembered)
+    }
+
+    fn remember(&mut self, boot: Boot, upto: u64) -> Result<(), StoreError> {
         let Some(lane) = self.lanes.get(&boot).filter(|lane| upto > lane.acked) else { return Ok(()) };
         let mut batch = Batch::default();
         batch.put(&boot_key(boot), &upto.to_be_bytes());
@@ -427,8 +455,8 @@ impl AgentStore {
         let mut batch = Batch::default();
         batch.put(&letter_key(next), &Letter::encode(now_s, reason, bytes));
         (first..keep_from).for_each(|number| batch.remove(&letter_key(number)));
-        self.store.write(batch)?;
-        self.store.sync()?;
+        let written = self.store.write(batch).and_then(|()| self.store.sync());
+        self.heed(written)?;
         self.letters = (keep_from, next + 1);
         Ok(())
     }

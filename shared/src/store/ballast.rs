@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Opening takes at most one new segment of sled's (512 KiB) and an index of a few bytes a page each time; this is enough
 /// for several openings on a disk that stays full.
@@ -29,18 +29,16 @@ impl Ballast {
         if self.there {
             return Ok(());
         }
-        let made = File::create(&self.path).and_then(|mut file| {
-            let zeros = [0; 64 * 1024];
-            for _ in 0..BALLAST_BYTES / zeros.len() as u64 {
-                file.write_all(&zeros)?;
-            }
-            file.sync_all()
-        });
+        let made = fill(&self.path);
         self.there = made.is_ok();
-        if !self.there {
-            let _ = fs::remove_file(&self.path);
-        }
         made
+    }
+
+    /// Tries whether there is as much room again beside it.
+    pub(super) fn probe(&self) -> io::Result<()> {
+        let probe = self.path.with_extension("probe");
+        fill(&probe)?;
+        fs::remove_file(&probe)
     }
 
     /// Gives the room back. False where there was none.
@@ -48,4 +46,18 @@ impl Ballast {
         self.there = false;
         fs::remove_file(&self.path).is_ok()
     }
+}
+
+fn fill(path: &Path) -> io::Result<()> {
+    let filled = File::create(path).and_then(|mut file| {
+        let zeros = [0; 64 * 1024];
+        for _ in 0..BALLAST_BYTES / zeros.len() as u64 {
+            file.write_all(&zeros)?;
+        }
+        file.sync_all()
+    });
+    if filled.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    filled
 }

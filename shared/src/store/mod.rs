@@ -9,6 +9,7 @@ mod database;
 mod extent;
 mod replace;
 
+use std::cell::Cell;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::ops::RangeBounds;
@@ -83,6 +84,8 @@ pub struct Store {
     /// Absent in a store that is only being made, to take another's place.
     ballast: Option<Ballast>,
     upgraded: bool,
+    /// The last write found no room.
+    was_full: Cell<bool>,
     /// Held as long as this is.
     _lock: Option<File>,
 }
@@ -102,13 +105,13 @@ impl Store {
         let lock = lock(dir)?;
         replace::finish(dir).map_err(io_error)?;
         let ballast = Some(Ballast::new(beside(dir, "ballast")));
-        Ok(Store { dir: dir.to_owned(), steps, database: None, ballast, upgraded: false, _lock: Some(lock) })
+        Ok(Store { dir: dir.to_owned(), steps, database: None, ballast, upgraded: false, was_full: Cell::new(false), _lock: Some(lock) })
     }
 
     /// A store without a lock and a ballast of its own, to be filled and put in another's place.
     fn scratch(dir: &Path, steps: &'static [Step]) -> Result<Store, StoreError> {
         let database = Some(Database::open(dir)?);
-        Ok(Store { dir: dir.to_owned(), steps, database, ballast: None, upgraded: false, _lock: None })
+        Ok(Store { dir: dir.to_owned(), steps, database, ballast: None, upgraded: false, was_full: Cell::new(false), _lock: None })
     }
 
     /// Opens the store anew. After one failed write sled refuses every other for good, even when the disk has room again;
@@ -129,7 +132,7 @@ impl Store {
         }
         upgraded?;
         // A ballast that cannot be made now is asked for again by what needs it.
-        let _ = self.make_room();
+        let _ = self.ballast.as_mut().map(Ballast::make);
         Ok(())
     }
 
@@ -175,21 +178,32 @@ impl Store {
         self.database = None;
     }
 
-    /// Makes sure that there is a ballast. To be called before what may be put off is written, so that it never uses up the
-    /// room that opening needs.
+    /// Makes sure that there is a ballast, and room beside it after a write that found none. To be called before what may
+    /// be put off is written, so that it never uses up the room that opening needs, and so that a full disk is found full
+    /// without a failed write: sled does not go on after one.
     pub fn make_room(&mut self) -> Result<(), StoreError> {
         let Some(ballast) = &mut self.ballast else { return Ok(()) };
-        ballast.make().map_err(|error| of_io(&self.dir, &error))
+        let made = ballast.make().and_then(|()| if self.was_full.get() { ballast.probe() } else { Ok(()) });
+        made.map_err(|error| of_io(&self.dir, &error))?;
+        self.was_full.set(false);
+        Ok(())
     }
 
     /// Applies all changes or none. They can be read at once and are durable after the next [`Store::sync`].
     pub fn write(&self, batch: Batch) -> Result<(), StoreError> {
-        self.opened()?.write(batch)
+        self.heed(self.opened()?.write(batch))
     }
 
     /// Makes every earlier write survive a power cut.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.opened()?.sync()
+        self.heed(self.opened()?.sync())
+    }
+
+    fn heed(&self, written: Result<(), StoreError>) -> Result<(), StoreError> {
+        if matches!(written, Err(StoreError::Full(_))) {
+            self.was_full.set(true);
+        }
+        written
     }
 
     /// The value of a key.
