@@ -60,7 +60,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     );
 
     let (store, found) =
-        AgentStore::open(&config.data_dir.join("store"), &config.store, unix_ms() / 1000, fastrand::u32(..))
+        AgentStore::open(&config.memory_dir(), &config.store, unix_ms() / 1000, fastrand::u32(..))
             .map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
     let twin = Twin {
         version: env!("CARGO_PKG_VERSION").into(),

@@ -17,6 +17,9 @@ use crate::capture::{self, Pace, SourceUrl};
 use crate::observe::{Zone, Zones};
 use crate::{detect, gate, mask, observe, polygon, store, track};
 
+/// The store's directory below the data directory.
+const STORE: &str = "store";
+
 /// One agent, as configured.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -170,6 +173,17 @@ impl Config {
         Ok(path.map_or_else(|| Ok(Config::default()), load::<Config>)?.detector)
     }
 
+    /// Where the agent of a file, or of the defaults, remembers events; `data_dir` comes from the command line.
+    pub fn memory_dir_of(path: Option<&Path>, data_dir: Option<PathBuf>) -> Result<PathBuf, Failure> {
+        let config = path.map_or_else(|| Ok(Config::default()), load::<Config>)?;
+        Ok(data_dir.unwrap_or(config.data_dir).join(STORE))
+    }
+
+    /// Where it remembers events.
+    pub fn memory_dir(&self) -> PathBuf {
+        self.data_dir.join(STORE)
+    }
+
     /// The place that is watched.
     pub fn station(&self) -> StationId {
         let of_node = || StationId::new(self.node.as_str()).expect("a node's name is a station's name");
@@ -294,8 +308,8 @@ mod tests {
             (&format!("{CAMERA}[camera.gate]\nthreshold = nan"), "gate.threshold is NaN"),
             (&format!("{CAMERA}[[camera.mask]]\npolygon = [[0.0, 0.0]]"), "a polygon has 1 points"),
             (
-                "[store]\nevents_kept_max = 99000000000\n[[camera]]\nname = \"a\"\nsource = \"/v\"",
-                "store.events_kept_max is",
+                "[store]\nowed_mib = 0\n[[camera]]\nname = \"a\"\nsource = \"/v\"",
+                "store.owed_mib is 0; give it 1 to",
             ),
             ("data_dir = \"\"\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "data_dir is empty"),
         ] {

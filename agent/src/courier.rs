@@ -193,7 +193,8 @@ impl<W: Watcher> Courier<W> {
                 return Some(Input::Facts(facts));
             }
             Effect::DeadLetter { reason, bytes } => {
-                tracing::error!(reason, "an event can never be sent: {}", String::from_utf8_lossy(&bytes));
+                tracing::error!(reason, "an event can never be sent; it is kept as a dead letter");
+                self.recorder.request(Request::DeadLetter { reason: reason.to_owned(), bytes });
             }
             Effect::Reject { reason, detail } => tracing::warn!(reason, "refused: {detail}"),
         }

@@ -82,7 +82,7 @@ impl Watcher for Watch {
         self.cameras.iter_mut().for_each(Watched::measure);
         let mut problems: Vec<String> = self.cameras.iter().filter_map(Watched::problem).collect();
         problems.extend(self.cameras.iter().filter_map(Watched::refusals));
-        problems.extend(recorder.problem());
+        problems.extend(recorder.problems());
         if node.lost() > 0 {
             problems.push(format!("{} events were lost because the disk took none for too long", node.lost()));
         }

@@ -1,13 +1,15 @@
 //! `picket-agent`: reads the command line, and ends with a documented exit code and one sentence.
 
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 use picket_agent::config::{Config, Overrides};
-use picket_agent::{annotate, app, doctor};
-use picket_shared::exit::{Failure, report};
+use picket_agent::{annotate, app, doctor, store};
+use picket_shared::exit::{Exit, Failure, report};
+use picket_shared::store::StoreError;
 use picket_shared::telemetry;
 
 /// Sees people on one device's cameras, remembers the events, and tells the site's coordinator.
@@ -29,6 +31,35 @@ enum Command {
     Detect(Detect),
     /// Check everything an agent needs, and say what to do about what is missing
     Doctor(Doctor),
+    /// Look into the store of an agent that does not run
+    #[command(subcommand)]
+    Store(StoreCommand),
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Read everything, change nothing, and say what is there: one JSON object a boot
+    Verify(Place),
+    /// Write every event: one JSON object a line
+    Export {
+        #[command(flatten)]
+        place: Place,
+        /// Write what could not be sent as it was, in place of the events
+        #[arg(long)]
+        dead_letters: bool,
+    },
+    /// Write the store anew, without the room that forgotten events still take
+    Compact(Place),
+}
+
+#[derive(Args)]
+struct Place {
+    /// The configuration file of the agent
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Where it remembers
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -108,6 +139,44 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let config = Config::read(doctor.config.as_deref(), &doctor.overrides)?;
             return Ok(runtime.block_on(doctor::run(&config)));
         }
+        Command::Store(command) => look_into(command)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn look_into(command: StoreCommand) -> anyhow::Result<()> {
+    let disk = |error: StoreError| Failure::new(Exit::Disk, error.to_string());
+    let dir = |place: Place| Config::memory_dir_of(place.config.as_deref(), place.data_dir);
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = match command {
+        StoreCommand::Verify(place) => {
+            let dir = dir(place)?;
+            let boots = store::verify(&dir).map_err(disk)?;
+            let lines = boots.iter().try_for_each(|boot| {
+                serde_json::to_writer(&mut out, boot)?;
+                writeln!(out)
+            });
+            let missing: u64 = boots.iter().flat_map(|boot| &boot.missing).map(|gap| gap.to - gap.from + 1).sum();
+            if missing > 0 {
+                out.flush()?;
+                let dir = dir.display();
+                let sentence = format!("{missing} events are missing from {dir}; the next start tells them as lost");
+                return Err(Failure::new(Exit::Disk, sentence).into());
+            }
+            lines.and_then(|()| out.flush())
+        }
+        StoreCommand::Export { place, dead_letters } => {
+            store::export(&dir(place)?, dead_letters, &mut out).map_err(disk)?
+        }
+        StoreCommand::Compact(place) => {
+            let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let (before, after) = store::compact(&dir(place)?, now_s).map_err(disk)?;
+            writeln!(out, "{before} bytes before, {after} after").and_then(|()| out.flush())
+        }
+    };
+    match written {
+        // The reader has seen enough (`| head`).
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }

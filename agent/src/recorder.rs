@@ -39,13 +39,29 @@ pub enum Request {
     Acked(Boot, u64),
     /// See [`crate::node::Effect::Send`].
     Send(Send),
+    /// Keep this for a person to see: see [`AgentStore::dead_letter`].
+    DeadLetter {
+        /// Why it could not be sent.
+        reason: String,
+        /// What it was.
+        bytes: Vec<u8>,
+    },
 }
 
 /// The handle on the thread.
 pub struct Recorder {
     requests: Option<SyncSender<Request>>,
     thread: Option<JoinHandle<AgentStore>>,
-    problem: Arc<Mutex<Option<String>>>,
+    problems: Arc<Mutex<Problems>>,
+}
+
+/// What is wrong, in a sentence each.
+#[derive(Debug, Default)]
+struct Problems {
+    /// What the disk refuses now.
+    now: Option<String>,
+    /// What was lost since the store was opened.
+    lasting: Vec<String>,
 }
 
 /// Where batches go.
@@ -66,14 +82,14 @@ impl Recorder {
         answer: impl Fn(Input) + std::marker::Send + 'static,
     ) -> std::io::Result<Recorder> {
         let (requests, received) = sync_channel(REQUESTS_MAX);
-        let problem = Arc::new(Mutex::new(None));
+        let problems = Arc::new(Mutex::new(Problems { now: None, lasting: store.problems().to_vec() }));
         let topic = Topic::Events(outlet.node).render(&outlet.site);
         let mut work = Work {
             store,
             link: outlet.link,
             topic,
             answer: Box::new(answer),
-            problem: Arc::clone(&problem),
+            problems: Arc::clone(&problems),
             waiting: Vec::new(),
             commit_due: Instant::now(),
             failing: false,
@@ -82,7 +98,7 @@ impl Recorder {
             work.run(&received);
             work.store
         })?;
-        Ok(Recorder { requests: Some(requests), thread: Some(thread), problem })
+        Ok(Recorder { requests: Some(requests), thread: Some(thread), problems })
     }
 
     /// Hands a request over. Waits only when the disk has been stuck for longer than its queue lasts.
@@ -92,9 +108,10 @@ impl Recorder {
         let _ = requests.send(request);
     }
 
-    /// What is wrong with the disk, if anything is.
-    pub fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What is wrong with the disk, in a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let said = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        said.now.iter().chain(&said.lasting).cloned().collect()
     }
 
     /// Commits what waits, ends the thread and gives the store back.
@@ -109,7 +126,7 @@ struct Work {
     link: Link,
     topic: String,
     answer: Box<dyn Fn(Input) + std::marker::Send>,
-    problem: Arc<Mutex<Option<String>>>,
+    problems: Arc<Mutex<Problems>>,
     waiting: Vec<NewEvent>,
     commit_due: Instant,
     /// The last call into the store failed: it must be opened again, whether events wait or not.
@@ -132,6 +149,14 @@ impl Work {
                     }
                 }
                 Ok(Request::Send(send)) => self.send(send),
+                Ok(Request::DeadLetter { reason, bytes }) => {
+                    tracing::warn!("{reason}; it is kept: picket-agent store export --dead-letters");
+                    if let Err(error) = self.store.dead_letter(unix_s(), &reason, &bytes) {
+                        // It is for a person to see, and not worth holding up events for.
+                        tracing::error!("it is not kept: {error}");
+                        self.failed(&error);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     if !self.waiting.is_empty() {
@@ -150,11 +175,7 @@ impl Work {
 
     fn commit(&mut self) {
         let opened = if self.failing { self.store.reopen() } else { Ok(()) };
-        let append = |store: &mut AgentStore| match &self.waiting[..] {
-            [] => Ok(Vec::new()),
-            waiting => store.append(unix_s(), waiting),
-        };
-        match opened.and_then(|()| append(&mut self.store)) {
+        match opened.and_then(|()| self.store.append(unix_s(), &self.waiting)) {
             Ok(given_up) => {
                 self.failing = false;
                 self.commit_due = Instant::now() + COMMIT_INTERVAL;
@@ -197,13 +218,16 @@ impl Work {
     }
 
     fn report(&self, problem: Option<String>) {
-        let mut said = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        if *said != problem {
+        let mut said = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.lasting.len() != self.store.problems().len() {
+            said.lasting = self.store.problems().to_vec();
+        }
+        if said.now != problem {
             match &problem {
                 Some(sentence) => tracing::error!("{sentence}"),
                 None => tracing::info!("the disk takes events again"),
             }
-            *said = problem;
+            said.now = problem;
         }
     }
 }

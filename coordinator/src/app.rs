@@ -4,7 +4,6 @@
 //! decided here.
 
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -39,9 +38,9 @@ const COMMITS_MAX: usize = 1;
 /// Runs a coordinator until `shutdown` is done.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let clock = Clock::start();
-    let archive = open_archive(&config.data_dir)?;
-    let boot = archive.begin_boot(clock.now().unix_ms / 1000, fastrand::u32(..)).map_err(disk_failure)?;
-    let recovered = archive.recover().map_err(disk_failure)?;
+    let now_s = clock.now().unix_ms / 1000;
+    let (mut archive, recovered) = Archive::open(&config.data_dir, now_s).map_err(disk_failure)?;
+    let boot = archive.begin_boot(now_s, fastrand::u32(..)).map_err(disk_failure)?;
     tracing::info!(
         "archive {}: {} entries, {} lanes, read in {} ms",
         config.data_dir.display(),
@@ -50,7 +49,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         clock.now().mono_ms
     );
     for problem in &recovered.problems {
-        tracing::error!("{problem}; the disk has lost it: check the disk, and the copies you have of the archive");
+        tracing::error!("{problem}; check the disk, and the copies you have of the archive");
     }
 
     if config.mqtt.embedded {
@@ -76,17 +75,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let page = tokio::spawn(http::serve(listener, pages));
 
     let archive_bytes = archive.size_bytes();
-    let (commits, answers) = spawn_writer(archive, config.data_dir.clone())?;
+    let (commits, answers) = spawn_writer(archive, clock)?;
     let core = Coordinator::new(me, recovered, clock.now());
     let outgoing = Outgoing::default();
     let shell = Shell { config, clock, core, link, outgoing, commits, archive_bytes, effects: Vec::new() };
     let ended = shell.run(events, answers, asked, shutdown).await;
     page.abort();
     ended
-}
-
-fn open_archive(data_dir: &Path) -> Result<Archive, Failure> {
-    Archive::open(data_dir).map_err(disk_failure)
 }
 
 /// A store's error as an end of the program.
@@ -112,33 +107,25 @@ type Written = (Result<(), StoreError>, Option<u64>);
 /// The thread that waits for the disk.
 fn spawn_writer(
     archive: Archive,
-    data_dir: std::path::PathBuf,
+    clock: Clock,
 ) -> anyhow::Result<(SyncSender<Arc<Commit>>, mpsc::Receiver<Written>)> {
     let (commits, orders) = sync_channel(COMMITS_MAX);
     let (results, answers) = mpsc::channel(COMMITS_MAX);
-    let work = move || write(archive, &data_dir, &orders, &results);
+    let work = move || write(archive, clock, &orders, &results);
     std::thread::Builder::new().name("archive".into()).spawn(work).context("no thread for the archive")?;
     Ok((commits, answers))
 }
 
 /// Commits until nobody orders any more. After an error the archive is closed and opened again: sled does not go on by
 /// itself, and what it believes to have written is not to be trusted.
-fn write(archive: Archive, data_dir: &Path, orders: &Receiver<Arc<Commit>>, results: &mpsc::Sender<Written>) {
-    let mut open = Some(archive);
+fn write(mut archive: Archive, clock: Clock, orders: &Receiver<Arc<Commit>>, results: &mpsc::Sender<Written>) {
+    let mut failed = false;
     while let Ok(commit) = orders.recv() {
-        let written = match open.take() {
-            Some(archive) => Ok(archive),
-            None => Archive::open(data_dir),
-        };
-        let written = written.and_then(|archive| {
-            archive.commit(&commit)?;
-            Ok(open.insert(archive).size_bytes())
-        });
-        let answer = match written {
-            Ok(bytes) => (Ok(()), Some(bytes)),
-            Err(error) => (Err(error), None),
-        };
-        if results.blocking_send(answer).is_err() {
+        let opened = if failed { archive.reopen(clock.now().unix_ms / 1000) } else { Ok(()) };
+        let written = opened.and_then(|()| archive.commit(&commit));
+        failed = written.is_err();
+        let bytes = (!failed).then(|| archive.size_bytes());
+        if results.blocking_send((written, bytes)).is_err() {
             return;
         }
     }

@@ -22,7 +22,7 @@ use super::ledger::Ledger;
 use crate::sensor;
 
 /// More than any soak makes: the audit wants to see all of them again.
-const EVENTS_KEPT_MAX: u64 = 10_000_000;
+const KEPT_MIB: u32 = 1024;
 
 /// The command line of an outbox.
 #[derive(Debug, Clone, clap::Args)]
@@ -54,7 +54,7 @@ struct Witness {
 impl Watcher for Witness {
     fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts {
         self.ledger.counts(std::process::id(), node.resent(), node.lost(), memory_bytes("VmHWM:"));
-        let problems = recorder.problem().into_iter().collect();
+        let problems = recorder.problems().into_iter().collect();
         Facts { resident_bytes: memory_bytes("VmRSS:"), problems, ..Facts::default() }
     }
 
@@ -69,7 +69,7 @@ pub async fn run(options: OutboxOptions) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let broker = BrokerUrl::try_from(options.broker).map_err(|sentence| Failure::new(Exit::Config, sentence))?;
     std::fs::create_dir_all(&options.dir).with_context(|| options.dir.display().to_string())?;
-    let config = Config { events_kept_max: EVENTS_KEPT_MAX };
+    let config = Config { confirmed_mib: KEPT_MIB, telemetry_mib: KEPT_MIB, ..Config::default() };
     let opened = AgentStore::open(&options.dir.join("store"), &config, unix_ms() / 1000, fastrand::u32(..));
     let (store, found) = opened.map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
     let (node, boot, pid) = (options.node, found.boot, std::process::id());
