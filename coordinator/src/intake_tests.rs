@@ -205,6 +205,26 @@ fn nothing_is_acknowledged_before_it_is_durable() {
 }
 
 #[test]
+fn the_whole_history_sent_again_doubles_nothing() {
+    const HISTORY: u64 = 5_000;
+    let (mut intake, mut archive) = (Intake::default(), MemoryArchive::default());
+    let all = (1..=HISTORY).step_by(BATCH_EVENTS_MAX).map(|first| {
+        let last = (first + BATCH_EVENTS_MAX as u64 - 1).min(HISTORY);
+        batch(1, first..=last)
+    });
+    for round in 0..3 {
+        for batch in all.clone() {
+            let taken = intake.take(&node(), batch);
+            let acks = commit(&mut intake, &mut archive);
+            assert_eq!(taken.ack.is_some(), round > 0, "what is known is answered at once");
+            assert!(round == 0 || taken.ack == Some(ack(HISTORY, &[])) && acks.is_empty());
+        }
+        assert_eq!((intake.events_archived(), archive.entries.len() as u64), (HISTORY, HISTORY));
+        intake = Intake::new(&archive.recover());
+    }
+}
+
+#[test]
 fn bytes_that_cannot_be_read_are_kept_and_block_nothing() {
     let mut intake = Intake::default();
     let mut archive = MemoryArchive::default();

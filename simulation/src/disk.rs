@@ -47,8 +47,8 @@ impl AgentDisk {
     pub fn open(&mut self, now_s: u64, salt: u32) -> (Boot, Vec<(Boot, Lane)>) {
         let boot = Boot::after(self.boot, now_s, salt);
         self.boot = Some(boot);
-        let lanes = self.ends.iter().map(|(&boot, &end)| (boot, self.lane(boot, end)));
-        (boot, lanes.filter(|(_, lane)| lane.acked < lane.stored).collect())
+        let owed = self.ends.iter().filter(|&(&boot, &end)| self.watermark(boot) < end);
+        (boot, owed.map(|(&boot, &end)| (boot, self.lane(boot, end))).collect())
     }
 
     fn lane(&self, boot: Boot, end: u64) -> Lane {
@@ -134,9 +134,18 @@ impl AgentDisk {
         self.acked_unsynced.insert(boot, upto);
     }
 
-    /// Reads events back.
-    pub fn read(&self, boot: Boot, first: u64, count: u64) -> Vec<Vec<u8>> {
-        (first..first + count).filter_map(|seq| Some(self.durable.get(&(boot, seq))?.1.clone())).collect()
+    /// Reads events back: all of them, or those before the first that was given up a moment ago, of which the node has not
+    /// heard yet.
+    pub fn read(&self, boot: Boot, first: u64, count: u64) -> Result<Vec<Vec<u8>>, String> {
+        let mut events = Vec::new();
+        for seq in first..first + count {
+            match self.durable.get(&(boot, seq)) {
+                Some((_, bytes)) => events.push(bytes.clone()),
+                None if self.given_up.contains_key(&(boot, seq)) => break,
+                None => return Err(format!("{seq} of boot {boot} is to be sent, and was never stored")),
+            }
+        }
+        Ok(events)
     }
 
     /// The process dies: of what was not synced, some part from the front reached the disk all the same. That part is

@@ -48,10 +48,9 @@ fn a_kind_world_repeats_nothing_and_keeps_the_order_of_each_device() {
 }
 
 #[test]
-fn order_is_kept_through_cuts_and_outages_too() {
-    let faults = Faults { cut_every_ms: 3_000, broker_amnesia_every_ms: 9_000, ..Faults::none() };
-    let outcome = run(&Plan { outages: vec![(10_000, 40_000)], ..plan(6, faults) }).unwrap();
-    assert!(outcome.resent > 0 && outcome.boots > 3, "{:?}", (outcome.resent, outcome.boots));
+fn the_order_of_each_device_is_kept_where_all_messages_arrive_whatever_disks_and_clocks_do() {
+    let faults = Faults { duplication: 0.5, disk_failure: 0.3, clock_jump_every_ms: 1_000, ..Faults::none() };
+    assert!(world(6, Faults { owed_max: 20, ..faults }).missed > 0);
 }
 
 #[test]
@@ -106,7 +105,7 @@ fn a_thousand_agents_come_back_without_a_storm() {
     // A broker that restarts in no time, just before the world heals; and one that is away for 40 s.
     let restart = thousand(vec![(59 * SECOND_MS, 59 * SECOND_MS)], Faults::none());
     let away = thousand(vec![(15 * SECOND_MS, 55 * SECOND_MS)], Faults::none());
-    for (name, outcome, attempts_max) in [("restart", restart, 700), ("away", away, 700)] {
+    for (name, outcome, attempts_max) in [("restart", restart, 600), ("away", away, 800)] {
         let Outcome { attempts_per_s_max, healing_ms, resent, events, busy, steps, .. } = outcome;
         println!(
             "{name}: {events} events, at most {attempts_per_s_max} attempts/s, all in the archive {healing_ms} ms after; \
@@ -134,9 +133,10 @@ fn clocks_that_jump_by_an_hour() {
 
 #[test]
 fn agents_that_forget_what_was_acknowledged_send_their_history_and_nothing_doubles() {
-    let faults = Faults { forgets_acks: true, crash: 0.001, broker_amnesia_every_ms: 5_000, ..Faults::none() };
+    let faults = Faults { forgets_acks: true, crash: 0.01, broker_amnesia_every_ms: 5_000, ..Faults::none() };
     let outcome = world(11, faults);
-    assert!(outcome.duplicates > outcome.events as u64, "{} of {}", outcome.duplicates, outcome.events);
+    // The first answer tells them how far the archive is, so it costs a batch of each boot and not the history.
+    assert!(outcome.duplicates > 16 * outcome.crashes / 2, "{} after {}", outcome.duplicates, outcome.crashes);
 }
 
 #[test]
@@ -147,8 +147,9 @@ fn disks_that_have_no_room_and_disks_that_lose_what_they_had_say_so_exactly() {
         let outcome = run(&Plan { outages: outages.clone(), ..plan(seed, full) }).unwrap();
         assert!(outcome.missed > 500, "{}", outcome.missed);
     }
-    let damaged = Faults { damage: 1.0, crash: 0.002, ..Faults::none() };
-    assert!(world(14, damaged).missed > 50);
+    let damaged = Faults { damage: 1.0, crash: 0.01, loss: 0.3, cut_every_ms: 1_000, ..Faults::none() };
+    let missed = world(14, damaged).missed;
+    assert!(missed > 50, "{missed}");
 }
 
 #[test]
