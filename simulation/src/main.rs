@@ -21,7 +21,7 @@ struct Cli {
 enum Command {
     /// A coordinator and three agents on a real video
     Demo(DemoOptions),
-    /// The frame path of one agent against the raw limit of its detector
+    /// What it costs, against the raw limit and against others
     Bench(BenchOptions),
     /// Seeded worlds of agents and a coordinator on failing buses and disks
     Swarm(Swarm),
