@@ -37,8 +37,6 @@ pub(super) fn topic(bytes: &[u8]) -> Verdict {
     match Topic::parse(&site, &text) {
         Ok(topic) if topic.render(&site) == text => Ok(true),
         Ok(topic) => Err(format!("{text:?} was read as {topic:?}, which is another topic")),
-        // What was refused is shown as it came.
-        Err(error) if error.to_string().contains("is not a topic of this site") => Ok(false),
         Err(error) => sentence(&error.to_string()),
     }
 }
@@ -136,7 +134,8 @@ pub(super) fn ppm(bytes: &[u8]) -> Verdict {
                     seen.push((frame.width, frame.height, frame.rgb.first().copied()));
                 }
                 Ok(false) => return Ok((seen, String::new())),
-                Err(error) => return Ok((seen, error.to_string())),
+                // What a refusal shows of the bytes depends on how far they were read.
+                Err(error) => return Ok((seen, error.to_string().split('"').next().unwrap_or_default().to_owned())),
             }
         }
     };

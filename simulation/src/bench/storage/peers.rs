@@ -90,7 +90,8 @@ impl Peer {
                 Some((found.lanes.values().map(LaneRow::events).sum(), found.last))
             }
             Peer::Redb => {
-                let table = Database::open(dir.join("redb"))?.begin_read()?.open_table(EVENTS)?;
+                let database = Database::open(dir.join("redb"))?;
+                let table = database.begin_read()?.open_table(EVENTS)?;
                 Some((table.len()?, table.last()?.map_or(0, |(seq, _)| seq.value())))
             }
             Peer::Sqlite => {
