@@ -242,13 +242,13 @@ pub(super) fn coordinator(tape: &[u8]) -> Verdict {
             7 => site.give(Input::LinkUp)?,
             8 => site.give(Input::LinkDown("the broker is gone".into()))?,
             9 | 10 => site.committed()?,
-            11 => site.failed(who % 2 == 0)?,
+            11 => site.failed(who.is_multiple_of(2))?,
             12 => {
                 site.now.mono_ms += number(bytes, 0).min(1 << 40);
                 site.now.unix_ms = number(bytes, 1).min(1 << 50);
                 site.give(Input::Tick)?;
             }
-            13 => site.restart(who % 2 == 0)?,
+            13 => site.restart(who.is_multiple_of(2))?,
             14 if floods < 2 => {
                 floods += 1;
                 flood(&mut site, who, bytes)?;
@@ -275,7 +275,7 @@ pub(super) fn coordinator(tape: &[u8]) -> Verdict {
 /// More nodes, or more boots of one node, than there may be.
 fn flood(site: &mut Site, who: u8, bytes: &[u8]) -> Result<(), String> {
     for n in 0..NODES_MAX as u64 + 8 {
-        if who % 2 == 0 {
+        if who.is_multiple_of(2) {
             site.give(message(1000 + n, ["status/health", "twin", "m/stats"][usize::from(who) % 3], bytes))?;
         } else {
             let events = vec![ByteBuf::from(encode(&seeds::event()).unwrap())];
@@ -283,7 +283,7 @@ fn flood(site: &mut Site, who: u8, bytes: &[u8]) -> Result<(), String> {
             let batch = EventBatch { boot, base: 1, first: 1, events, gap: None };
             site.give(message(u64::from(who % 8), "events", &encode(&batch).unwrap()))?;
         }
-        if n % 64 == 0 {
+        if n.is_multiple_of(64) {
             site.committed()?;
         }
     }

@@ -116,7 +116,7 @@ fn entry(what: What) -> Vec<u8> {
     encode(&Entry { node, boot: Boot(7), archive_time_ms: 1_700_000_000_000, what }).unwrap()
 }
 
-fn coordinator_tapes() -> [(&'static str, Vec<u8>); 3] {
+fn coordinator_tapes() -> [(&'static str, Vec<u8>); 4] {
     let talk = [
         step(7, 0, b""),
         step(0, 1, &health(UpDown::Up)),
@@ -141,6 +141,16 @@ fn coordinator_tapes() -> [(&'static str, Vec<u8>); 3] {
         step(13, 0, b""),
         step(15, 255, b""),
     ];
+    let again = [
+        step(3, 1, &batch()),
+        step(3, 1, &batch()),
+        step(9, 0, b""),
+        step(3, 1, &batch()),
+        step(9, 0, b""),
+        step(13, 0, b""),
+        step(3, 1, &batch()),
+        step(9, 0, b""),
+    ];
     let flood = [
         step(3, 2, &batch()),
         step(9, 0, b""),
@@ -149,7 +159,7 @@ fn coordinator_tapes() -> [(&'static str, Vec<u8>); 3] {
         step(7, 0, b""),
         step(9, 0, b""),
     ];
-    [("talk", talk.concat()), ("disk", disk.concat()), ("flood", flood.concat())]
+    [("talk", talk.concat()), ("disk", disk.concat()), ("again", again.concat()), ("flood", flood.concat())]
 }
 
 fn node_tape() -> Vec<u8> {
