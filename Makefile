@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test soak lint bench clean prepare-demo prepare-test
+.PHONY: help build demo test lint soak fuzz powercut bench clean prepare-demo prepare-test
 
 CARGO_TARGET_DIR ?= target
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/picket
@@ -40,8 +40,15 @@ lint: prepare-test ## format, clippy, documentation, and the dependencies' licen
 soak: build ## MINUTES (5) of killed brokers, agents and coordinators, beside a naive publisher; then what was lost: nothing
 	"$(SIMULATION)" soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) --report "$(CARGO_TARGET_DIR)/soak.json"
 
-bench: build ## end-to-end speed against the raw limit of the runtime, as JSON under target/
-	"$(SIMULATION)" bench
+bench: build ## the frame path and the store against the raw limit and others, as JSON under target/; PART=frames|storage
+	"$(SIMULATION)" bench $(PART)
+
+fuzz: ## hostile bytes at every door for FUZZ_S seconds (600), from seed SEED (1)
+	PICKET_FUZZ_S=$(or $(FUZZ_S),600) PICKET_FUZZ_SEED=$(or $(SEED),1) \
+		cargo test --release --locked -p picket-tests --test fuzz -- --nocapture
+
+powercut: ## 200 power cuts under the agent's store, 40 under the archive; as root
+	PICKET_POWER_CUTS=200 cargo test --release --locked -p picket-tests --test power_cut -- --nocapture
 
 clean: ## remove what was built; the cache of downloads stays
 	cargo clean

@@ -1,7 +1,8 @@
 //! Bytes on the wire and in the store: one version byte, then one CBOR item with numbered fields.
 //!
 //! Only this file knows serde_cbor. Bytes are capped before they are parsed, nothing is decoded to a dynamic value,
-//! trailing bytes are refused, and every refusal says why. Decoding never panics and never allocates beyond the cap.
+//! trailing bytes are refused, and every refusal says why. Decoding never panics, and never allocates more than a small
+//! multiple of the bytes that came.
 
 use crate::wire::Wire;
 
@@ -65,9 +66,40 @@ pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, CodecError> {
         0 => return Err(CodecError::Malformed("version 0 was never used".into())),
         newer => return Err(CodecError::NewerVersion(newer)),
     }
+    if !lengths_are_true(item) {
+        return Err(CodecError::Malformed("a length goes beyond the end".into()));
+    }
     let message: T = serde_cbor::from_slice(item).map_err(|e| CodecError::Malformed(e.to_string()))?;
     message.check().map_err(CodecError::Refused)?;
     Ok(message)
+}
+
+/// Whether no array, map or string claims more than the bytes behind it can hold. serde reserves room for the claim, up to
+/// 1 MiB, before it reads the first element. Items are walked head by head (RFC 8949, section 3); what is wrong in another
+/// way is for the parser to say.
+fn lengths_are_true(mut rest: &[u8]) -> bool {
+    while let Some((&head, after)) = rest.split_first() {
+        let (kind, short) = (head >> 5, head & 0x1f);
+        let bytes = match short {
+            24..=27 => 1 << (short - 24),
+            _ => 0,
+        };
+        let Some((argument, after)) = after.split_at_checked(bytes) else { return false };
+        let claimed = argument.iter().fold(0u64, |number, &byte| number << 8 | u64::from(byte));
+        // 31 opens an item of no stated length, or closes it.
+        let claimed = if short < 24 { u64::from(short) } else { claimed };
+        let bytes_min = match kind {
+            2..=4 => claimed,
+            5 => claimed.saturating_mul(2),
+            _ => 0,
+        };
+        if bytes_min > after.len() as u64 {
+            return false;
+        }
+        // The bytes of a string are no heads; the elements of an array are.
+        rest = if matches!(kind, 2 | 3) { &after[bytes_min as usize..] } else { after };
+    }
+    true
 }
 
 fn cap(bytes: &[u8], bytes_max: usize) -> Result<(), CodecError> {
@@ -108,6 +140,10 @@ mod tests {
         assert!(matches!(decode::<Ack>(b"\x01garbage"), Err(CodecError::Malformed(_))));
         // An array that claims 2^63 elements must fail without an allocation of that size.
         assert!(decode::<Ack>(b"\x01\x9b\x80\x00\x00\x00\x00\x00\x00\x00").is_err());
+        for liar in [&b"\x9b\x80\0\0\0\0\0\0\0"[..], b"\xa3\0\x07\x01\x03\x02\x99\xff\xff\0", b"\x5a\0\0\0\x02a"] {
+            let expect = CodecError::Malformed("a length goes beyond the end".into());
+            assert_eq!(decode::<Ack>(&[&[VERSION], liar].concat()), Err(expect));
+        }
         // A thousand nested arrays must not exhaust the stack.
         assert!(decode::<Ack>(&[&[VERSION][..], &[0x81; 1000]].concat()).is_err());
     }

@@ -28,7 +28,8 @@ pub enum NameError {
 }
 
 fn check(text: &str, chars_max: usize) -> Result<(), NameError> {
-    let shown = || text.chars().take(NAME_CHARS_MAX).collect::<String>();
+    // What is refused is told to people: without what would break their line.
+    let shown = || text.chars().take(NAME_CHARS_MAX).map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
     if text.is_empty() {
         return Err(NameError::Empty);
     }

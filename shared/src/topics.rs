@@ -32,7 +32,7 @@ pub enum Topic {
 
 /// Why a text is not one of our topics.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a topic of this site")]
+#[error("{0:?} is not a topic of this site")]
 pub struct TopicError(pub String);
 
 impl Topic {

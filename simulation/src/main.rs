@@ -24,7 +24,7 @@ struct Cli {
 enum Command {
     /// A coordinator and three agents on a real video
     Demo(DemoOptions),
-    /// The frame path of one agent against the raw limit of its detector
+    /// What it costs, against the raw limit and against others
     Bench(BenchOptions),
     /// A site of real processes that are killed every few seconds, beside a naive publisher in the same trouble
     Soak(SoakOptions),

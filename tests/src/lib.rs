@@ -3,6 +3,8 @@
 //! Nothing here stands in for a part of the product.
 #![allow(clippy::unwrap_used)]
 
+pub mod power_cut;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};

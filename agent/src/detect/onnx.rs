@@ -186,7 +186,8 @@ impl<'a> Walk<'a> {
             }
         }
         if external {
-            return Err(OnnxError::External(String::from_utf8_lossy(name).chars().take(80).collect()));
+            let shown = |c: char| if c.is_control() { '?' } else { c };
+            return Err(OnnxError::External(String::from_utf8_lossy(name).chars().take(80).map(shown).collect()));
         }
         if half {
             self.halves.insert(name);

@@ -1,4 +1,4 @@
-//! `make bench`: the frame path of one agent on the sample video, against the raw limit of its own detector session.
+//! The frame path of one agent on the sample video, against the raw limit of its own detector session.
 //!
 //! The limit is `session.run` in a tight loop, in the same process and thread, before and after; so the ratio says what
 //! everything around the network costs. Real processes, nothing left out: events are stored and delivered.
@@ -12,9 +12,9 @@ use serde::Serialize;
 use crate::demo::process::{Ended, Supervised};
 use crate::demo::stage::{self, Ports, Stage};
 
-/// The command line of the bench.
+/// The frame path's part of the command line.
 #[derive(Debug, Clone, clap::Args)]
-pub struct BenchOptions {
+pub struct FramesOptions {
     /// Frames of each run
     #[arg(long, default_value_t = 600)]
     pub frames: u64,
@@ -43,7 +43,7 @@ struct Figures {
 }
 
 /// Runs the bench, prints a table and writes the figures.
-pub async fn run(options: BenchOptions) -> anyhow::Result<()> {
+pub async fn run(options: FramesOptions) -> anyhow::Result<()> {
     let video = stage::video(options.video.as_deref())?;
     let mut runs = Vec::new();
     println!(

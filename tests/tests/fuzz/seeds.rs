@@ -1,0 +1,217 @@
+//! Good inputs to begin with, made from the product's own types.
+
+use std::collections::BTreeMap;
+
+use picket_agent::node::Identity;
+use picket_coordinator::archive::{Entry, LaneRow, NodeRow, What};
+use picket_shared::codec::encode;
+use picket_shared::event::{Event, EventKind, Precision};
+use picket_shared::ids::{Boot, CameraId, EventId, NodeId, StationId, ZoneId};
+use picket_shared::status::{CameraStats, DetectorTwin, Health, Stats, Twin, UpDown};
+use picket_shared::wire::{Ack, EventBatch, Gap, GapCause};
+use serde_bytes::ByteBuf;
+
+use super::cores::step;
+
+/// An event with every field.
+pub(super) fn event() -> Event {
+    Event {
+        id: EventId::new("n1-7-1").unwrap(),
+        kind: EventKind::End,
+        station: StationId::new("gate").unwrap(),
+        camera: CameraId::new("front").unwrap(),
+        label: "person".into(),
+        frame_time_ms: 1_700_000_005_250,
+        start_time_ms: 1_700_000_001_000,
+        end_time_ms: Some(1_700_000_005_000),
+        score: 0.625,
+        top_score: 0.9,
+        box_px: [10, 20, 110, 320],
+        current_zones: vec![ZoneId::new("door").unwrap()],
+        entered_zones: vec![ZoneId::new("path").unwrap(), ZoneId::new("door").unwrap()],
+        stationary: true,
+        model: "0123456789ab".into(),
+        precision: Precision::Fp32,
+        covering_for: Some(StationId::new("yard").unwrap()),
+        epoch: 9,
+    }
+}
+
+fn detector() -> DetectorTwin {
+    DetectorTwin {
+        model: "0123456789ab".into(),
+        layout: "centernet".into(),
+        provider: "cpu".into(),
+        precision: Precision::Fp32,
+        threads: 1,
+        runtime: "1.24.4".into(),
+        passed_over: BTreeMap::from([("cuda".into(), "no library".into())]),
+    }
+}
+
+fn twin() -> Twin {
+    let (station, cameras) = (StationId::new("gate").unwrap(), vec![CameraId::new("front").unwrap()]);
+    Twin { version: "0.1.0".into(), arch: "x86_64".into(), station, cameras, detector: detector() }
+}
+
+/// The node of the fuzzed sequences: `n1`, in boot 7.
+pub(super) fn node_identity() -> Identity {
+    Identity { node: NodeId::new("n1").unwrap(), boot: Boot(7), salt: 1, pid: 1, twin: twin() }
+}
+
+fn health(status: UpDown) -> Vec<u8> {
+    let problems = vec!["the disk is full".into()];
+    serde_json::to_vec(&Health { status, pid: 1, time: 1_700_000_000, boot: Boot(7), epoch: 0, problems }).unwrap()
+}
+
+fn stats() -> Vec<u8> {
+    let camera = CameraStats {
+        camera: CameraId::new("front").unwrap(),
+        state: "running".into(),
+        frames: 1,
+        frames_dropped: 0,
+        frames_gated: 0,
+        frames_detected: 1,
+        detections: 1,
+        tracks: 1,
+        persons_now: 1,
+        fps: 9.5,
+        inference_ms: 14.25,
+        restarts: 0,
+        last_error: None,
+    };
+    serde_json::to_vec(&Stats {
+        time: 1_700_000_000,
+        boot: Boot(7),
+        uptime_s: 5,
+        resident_bytes: 90_000_000,
+        events_stored: 4,
+        events_acked: 3,
+        events_pending: 1,
+        events_lost: 0,
+        events_resent: 0,
+        rejected: BTreeMap::from([("topic".into(), 1)]),
+        connects: 1,
+        cameras: vec![camera],
+    })
+    .unwrap()
+}
+
+fn batch() -> Vec<u8> {
+    let events = vec![ByteBuf::from(encode(&event()).unwrap()), ByteBuf::from(vec![1, 2, 3])];
+    encode(&EventBatch { boot: Boot(7), base: 1, first: 1, events, gap: None }).unwrap()
+}
+
+fn gap() -> Vec<u8> {
+    let gap = Gap { from: 3, to: 70, cause: GapCause::TelemetryDropped };
+    encode(&EventBatch { boot: Boot(7), base: 3, first: 3, events: vec![], gap: Some(gap) }).unwrap()
+}
+
+fn ack() -> Vec<u8> {
+    encode(&Ack { boot: Boot(6), watermark: 3, holes: vec![(5, 5), (7, 9)] }).unwrap()
+}
+
+fn entry(what: What) -> Vec<u8> {
+    let node = NodeId::new("gate-3").unwrap();
+    encode(&Entry { node, boot: Boot(7), archive_time_ms: 1_700_000_000_000, what }).unwrap()
+}
+
+fn coordinator_tapes() -> [(&'static str, Vec<u8>); 4] {
+    let talk = [
+        step(7, 0, b""),
+        step(0, 1, &health(UpDown::Up)),
+        step(1, 1, &serde_json::to_vec(&twin()).unwrap()),
+        step(2, 1, &stats()),
+        step(3, 1, &batch()),
+        step(9, 0, b""),
+        step(3, 1, &gap()),
+        step(4, 1, &[7, 1, 3, 0, 0, 2, 2, 2]),
+        step(9, 0, b""),
+        step(12, 0, &[13, 14]),
+        step(0, 1, &health(UpDown::Down)),
+    ];
+    let disk = [
+        step(3, 2, &batch()),
+        step(11, 0, b""),
+        step(4, 2, &[7, 1, 5, 0, 0, 2]),
+        step(13, 1, b""),
+        step(4, 2, &[7, 18, 18, 0, 0, 2, 1, 0]),
+        step(9, 0, b""),
+        step(4, 3, &[9, 2, 2, 255, 18]),
+        step(13, 0, b""),
+        step(15, 255, b""),
+    ];
+    let again = [
+        step(3, 1, &batch()),
+        step(3, 1, &batch()),
+        step(9, 0, b""),
+        step(3, 1, &batch()),
+        step(9, 0, b""),
+        step(13, 0, b""),
+        step(3, 1, &batch()),
+        step(9, 0, b""),
+    ];
+    let flood = [
+        step(3, 2, &batch()),
+        step(9, 0, b""),
+        step(14, 0, &health(UpDown::Up)),
+        step(14, 1, &[3]),
+        step(7, 0, b""),
+        step(9, 0, b""),
+    ];
+    [("talk", talk.concat()), ("disk", disk.concat()), ("again", again.concat()), ("flood", flood.concat())]
+}
+
+fn node_tape() -> Vec<u8> {
+    [
+        step(3, 0, b""),
+        step(0, 0, &ack()),
+        step(5, 0, &[100]),
+        step(6, 0, &[90]),
+        step(1, 1, &[64]),
+        step(1, 2, &[5, 7, 7, 7]),
+        step(7, 0, b""),
+        step(8, 0, &[13, 3]),
+        step(4, 0, b""),
+        step(3, 0, b""),
+        step(9, 0, b"the disk is full"),
+        step(10, 0, b"picket/v1/yard/n1/twin"),
+        step(5, 0, &[12]),
+        step(1, 0, &[4]),
+    ]
+    .concat()
+}
+
+/// Target, name and bytes of each seed.
+pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let shared = |path: &str| std::fs::read(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let bytes = ByteBuf::from(encode(&event()).unwrap());
+    let mut seeds = vec![
+        ("ppm", "two", b"P6\n2 1\n255\nabcdefP6 # with a comment\n1 2\n255\nghijkl".to_vec()),
+        ("onnx", "plain", shared("agent/tests/reference/plain.onnx")),
+        ("onnx", "external", shared("agent/tests/reference/external.onnx")),
+        ("polygon", "square", b"[[0.2,0.2],[0.8,0.2],[0.8,0.8],[0.2,0.8]]".to_vec()),
+        ("agent-config", "demo", shared("firmware-configs/demo/agent.toml")),
+        ("agent-config", "x86", shared("firmware-configs/x86/agent.toml")),
+        ("coordinator-config", "x86", shared("firmware-configs/x86/coordinator.toml")),
+        ("coordinator-config", "embedded", b"site = \"yard\"\n[mqtt]\nembedded = true\nport = 1884\n".to_vec()),
+        ("topic", "ack", b"picket/v1/yard/gate-3/ack".to_vec()),
+        ("topic", "view", b"picket/v1/yard/view/site".to_vec()),
+        ("broker-url", "plain", b"mqtt://broker.lan:1884".to_vec()),
+        ("broker-url", "v6", b"mqtt://[::1]:1883/".to_vec()),
+        ("status", "health", health(UpDown::Up)),
+        ("status", "twin", serde_json::to_vec(&twin()).unwrap()),
+        ("status", "stats", stats()),
+        ("batch", "events", batch()),
+        ("batch", "gap", gap()),
+        ("event", "whole", encode(&event()).unwrap()),
+        ("ack", "holes", ack()),
+        ("entry", "event", entry(What::Event { seq: 1, bytes })),
+        ("entry", "gap", entry(What::Gap { from: 2, to: 5, cause: GapCause::Full })),
+        ("row", "lane", encode(&LaneRow { watermark: 9, ahead: vec![(11, 11), (13, 20)], missed: 2 }).unwrap()),
+        ("row", "node", encode(&NodeRow { retired: Boot(3), events: 9, missed: 1 }).unwrap()),
+        ("node", "life", node_tape()),
+    ];
+    seeds.extend(coordinator_tapes().map(|(name, tape)| ("coordinator", name, tape)));
+    seeds
+}

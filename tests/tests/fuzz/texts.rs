@@ -1,0 +1,162 @@
+//! Texts and files: names, addresses, configurations, status messages, pictures, models.
+
+use std::cell::RefCell;
+use std::io::Read;
+use std::path::PathBuf;
+
+use picket_agent::capture::ppm::{FRAME_BYTES_MAX, Pictures};
+use picket_agent::config::{Config as AgentConfig, Overrides};
+use picket_agent::detect::onnx;
+use picket_agent::frame::Frame;
+use picket_agent::polygon::Polygon;
+use picket_coordinator::config::{Config as CoordinatorConfig, Flags};
+use picket_shared::exit::{Exit, Failure};
+use picket_shared::ids::SiteId;
+use picket_shared::mqtt::BrokerUrl;
+use picket_shared::status::{Health, Stats, Twin};
+use picket_shared::topics::Topic;
+use serde_json::Value;
+
+use super::Verdict;
+
+/// Two frames, because a picture is read in pieces of another size too.
+pub(super) const PPM_HEAP_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX + 256 * 1024;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn sentence(error: &str) -> Verdict {
+    let fine = error.len() > 8 && error.contains(' ') && !error.contains('\n');
+    if fine { Ok(false) } else { Err(format!("a refusal that is not one sentence: {error:?}")) }
+}
+
+pub(super) fn topic(bytes: &[u8]) -> Verdict {
+    let site = SiteId::new("yard").unwrap();
+    let text = text(bytes);
+    match Topic::parse(&site, &text) {
+        Ok(topic) if topic.render(&site) == text => Ok(true),
+        Ok(topic) => Err(format!("{text:?} was read as {topic:?}, which is another topic")),
+        Err(error) => sentence(&error.to_string()),
+    }
+}
+
+pub(super) fn broker_url(bytes: &[u8]) -> Verdict {
+    match BrokerUrl::try_from(text(bytes)) {
+        Ok(url) if BrokerUrl::try_from(url.to_string()).as_ref() == Ok(&url) => Ok(true),
+        Ok(url) => Err(format!("{url:?} is not read back")),
+        Err(error) if error.contains("write it as mqtt://host:1883") => Ok(false),
+        Err(error) => Err(format!("a refusal without a remedy: {error}")),
+    }
+}
+
+/// A file of this thread, in memory where there is such a place.
+fn with_file<T>(bytes: &[u8], call: impl FnOnce(PathBuf) -> T) -> T {
+    thread_local!(static DIR: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) });
+    DIR.with_borrow_mut(|dir| {
+        let make = || tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let path = dir.get_or_insert_with(make).path().join("config.toml");
+        std::fs::write(&path, bytes).unwrap();
+        call(path)
+    })
+}
+
+fn configuration<T>(read: Result<T, Failure>) -> Verdict {
+    match read {
+        Ok(_) => Ok(true),
+        Err(failure) if failure.exit != Exit::Config => Err(format!("the wrong exit code: {failure:?}")),
+        Err(failure) if !failure.sentence.starts_with("configuration ") => Err(format!("no place is named: {failure}")),
+        Err(_) => Ok(false),
+    }
+}
+
+pub(super) fn agent_config(bytes: &[u8]) -> Verdict {
+    with_file(bytes, |path| configuration(AgentConfig::read(Some(&path), &Overrides::default())))
+}
+
+pub(super) fn coordinator_config(bytes: &[u8]) -> Verdict {
+    with_file(bytes, |path| configuration(CoordinatorConfig::read(&Flags { config: Some(path), ..Flags::default() })))
+}
+
+/// Health, twin and statistics, whichever it may be: what was read can be said again and means the same.
+pub(super) fn status(bytes: &[u8]) -> Verdict {
+    fn trip<T: serde::de::DeserializeOwned + serde::Serialize>(bytes: &[u8]) -> Verdict {
+        let Ok(message) = serde_json::from_slice::<T>(bytes) else { return Ok(false) };
+        let said = serde_json::to_vec(&message).map_err(|error| format!("read, and cannot be said: {error}"))?;
+        // A number that is none becomes null; the coordinator refuses it before it is said again.
+        let value = |bytes| serde_json::from_slice::<Value>(bytes).map_err(|error| error.to_string());
+        match serde_json::from_slice::<T>(&said) {
+            Ok(again) if value(&serde_json::to_vec(&again).unwrap())? == value(&said)? => Ok(true),
+            Ok(_) => Err("another message came back".to_owned()),
+            Err(_) if text(&said).contains("null") => Ok(false),
+            Err(error) => Err(format!("said, and cannot be read: {error}")),
+        }
+    }
+    Ok(trip::<Health>(bytes)? | trip::<Twin>(bytes)? | trip::<Stats>(bytes)?)
+}
+
+pub(super) fn polygon(bytes: &[u8]) -> Verdict {
+    let Ok(points) = serde_json::from_slice::<Vec<[f64; 2]>>(bytes) else { return Ok(false) };
+    let polygon = match Polygon::new(points) {
+        Ok(polygon) => polygon,
+        Err(error) => return sentence(&error),
+    };
+    if polygon.edges().count() != polygon.points().len() || polygon.contains([9.0, 9.0]) {
+        return Err(format!("{polygon:?} is no closed polygon in its bounds"));
+    }
+    Ok(true)
+}
+
+/// Gives the bytes in pieces of a fixed size, as a pipe might.
+struct Pieces<'a>(&'a [u8], usize);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let bytes = self.1.min(buffer.len()).min(self.0.len());
+        buffer[..bytes].copy_from_slice(&self.0[..bytes]);
+        self.0 = &self.0[bytes..];
+        Ok(bytes)
+    }
+}
+
+pub(super) fn ppm(bytes: &[u8]) -> Verdict {
+    let read = |piece: usize| {
+        let mut pictures = Pictures::new(Pieces(bytes, piece));
+        let mut frame = Frame { taken_ms: 0, width: 0, height: 0, rgb: Vec::new() };
+        let mut seen = Vec::new();
+        loop {
+            match pictures.read_into(&mut frame) {
+                Ok(true) => {
+                    let pixels = frame.width as usize * frame.height as usize;
+                    if frame.rgb.len() != 3 * pixels || pixels == 0 {
+                        return Err(format!("{}x{} with {} bytes", frame.width, frame.height, frame.rgb.len()));
+                    }
+                    seen.push((frame.width, frame.height, frame.rgb.first().copied()));
+                }
+                Ok(false) => return Ok((seen, String::new())),
+                // What a refusal shows of the bytes depends on how far they were read.
+                Err(error) => return Ok((seen, error.to_string().split('"').next().unwrap_or_default().to_owned())),
+            }
+        }
+    };
+    let (whole, in_pieces) = (read(usize::MAX)?, read(7)?);
+    if whole != in_pieces {
+        return Err(format!("read as {whole:?} at once and as {in_pieces:?} in pieces"));
+    }
+    Ok(whole.1.is_empty() && !whole.0.is_empty())
+}
+
+/// A second graph field with one tensor, "w", whose weights are in another file.
+const EXTERNAL: [u8; 9] = [7 << 3 | 2, 7, 5 << 3 | 2, 5, 8 << 3 | 2, 1, b'w', 14 << 3, 1];
+
+pub(super) fn onnx(bytes: &[u8]) -> Verdict {
+    match onnx::scan(bytes) {
+        Ok(_) => {}
+        Err(error) => return sentence(&error.to_string()),
+    }
+    // Whatever passes, an external tensor behind it must not.
+    match onnx::scan(&[bytes, &EXTERNAL].concat()) {
+        Err(onnx::OnnxError::External(_)) => Ok(true),
+        other => Err(format!("with an external tensor it is {other:?}")),
+    }
+}

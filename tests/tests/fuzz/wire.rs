@@ -1,0 +1,60 @@
+//! Bytes on the wire and in the archive. What is accepted keeps its meaning through another trip; what is refused says
+//! why.
+
+use std::fmt::Debug;
+
+use picket_coordinator::archive::{Entry, LaneRow, NodeRow};
+use picket_shared::codec::{decode, encode};
+use picket_shared::event::Event;
+use picket_shared::wire::{Ack, EventBatch, Wire};
+
+use super::Verdict;
+
+fn message<T: Wire + PartialEq + Debug>(bytes: &[u8]) -> Result<Option<T>, String> {
+    let message = match decode::<T>(bytes) {
+        Ok(message) => message,
+        Err(error) if error.to_string().len() < 12 || error.word().is_empty() => {
+            return Err(format!("a refusal without a sentence: {error}"));
+        }
+        Err(_) => return Ok(None),
+    };
+    let again = encode(&message).map_err(|error| format!("accepted, and cannot be written: {error}"))?;
+    match decode::<T>(&again) {
+        Ok(same) if same == message => Ok(Some(message)),
+        other => Err(format!("{message:?} came back as {other:?}")),
+    }
+}
+
+fn any<T: Wire + PartialEq + Debug>(bytes: &[u8]) -> Verdict {
+    Ok(message::<T>(bytes)?.is_some())
+}
+
+pub(super) fn batch(bytes: &[u8]) -> Verdict {
+    let Some(batch) = message::<EventBatch>(bytes)? else { return Ok(false) };
+    for event in &batch.events {
+        message::<Event>(event)?;
+    }
+    Ok(true)
+}
+
+pub(super) fn event(bytes: &[u8]) -> Verdict {
+    any::<Event>(bytes)
+}
+
+pub(super) fn ack(bytes: &[u8]) -> Verdict {
+    any::<Ack>(bytes)
+}
+
+pub(super) fn entry(bytes: &[u8]) -> Verdict {
+    any::<Entry>(bytes)
+}
+
+/// Both kinds of rows have the same form on the disk, and the key alone tells which it is.
+pub(super) fn row(bytes: &[u8]) -> Verdict {
+    let lane = message::<LaneRow>(bytes)?;
+    if let Some(row) = &lane {
+        // What a coordinator does with a row that it finds.
+        let _ = row.events();
+    }
+    Ok(any::<NodeRow>(bytes)? || lane.is_some())
+}
