@@ -142,6 +142,10 @@ fn the_page_lists_every_field_of_every_json_message() {
         rejected: Default::default(),
         connects: 0,
         cameras: vec![camera.clone()],
+        outbox: Default::default(),
+        events_backlog: 0,
+        events_given_up: Default::default(),
+        events_dead: 0,
     };
     let node = NodeId::new("gate-3").unwrap();
     let node_view = NodeView {
@@ -154,6 +158,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         detector: Some(detector.clone()),
         stats: Some(stats.clone()),
         events_archived: 0,
+        events_missed: 0,
     };
     let health = Health { status: UpDown::Up, pid: 1, time: 0, boot: Boot(1), epoch: 0, problems: vec![] };
     let site = Site {
@@ -210,6 +215,22 @@ fn the_page_states_every_limit() {
     ];
     let expect: Vec<_> = expect.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
     assert_eq!(rows, expect);
+}
+
+#[test]
+fn what_a_cause_is_called_is_the_same_everywhere() {
+    for (number, cause) in GapCause::ALL.into_iter().enumerate() {
+        assert_eq!(serde_json::to_string(&cause).unwrap(), format!("\"{}\"", cause.word()));
+        assert!(PAGE.contains(&format!("{number} `{}`", cause.word())), "{cause:?}");
+    }
+}
+
+#[test]
+fn statistics_of_an_older_agent_are_still_read() {
+    let old = r#"{"time":1,"boot":1,"uptime_s":1,"resident_bytes":1,"events_stored":1,"events_acked":1,"events_pending":0,
+        "events_lost":0,"events_resent":0,"rejected":{},"connects":1,"cameras":[]}"#;
+    let stats: Stats = serde_json::from_str(old).unwrap();
+    assert_eq!((stats.outbox, stats.events_backlog, stats.events_dead), (picket_shared::status::Mode::Live, 0, 0));
 }
 
 /// The rows of the first table below a heading, without back-ticks, heading row left out.

@@ -69,7 +69,7 @@ describe("what is malformed says where and why", () => {
     ["view/site", broken_node({ liveness: "leaving" }), "nodes[0].liveness is not one of up, suspect, down"],
     ["view/site", broken_node({ problems: [7] }), "nodes[0].problems[0] is not text"],
     ["view/site", broken_node({ stats: { cameras: [] } }), "nodes[0].stats.time is missing"],
-    ["view/site", { ...site_view(), nodes: Array(ITEMS_MAX + 1).fill(node("a")) }, `nodes has more than ${ITEMS_MAX}`],
+    ["view/site", { ...site_view(), nodes: Array(ITEMS_MAX + 1).fill(node("a", { detector: null, stats: null })) }, `nodes has more than ${ITEMS_MAX}`],
     ["view/event", without(event("a"), "id"), "id is missing"],
     ["view/event", { ...event("a"), type: "begin" }, "type is not one of new, update, end"],
     ["view/event", { ...event("a"), box: [1, 2, 3] }, "box is not four numbers"],

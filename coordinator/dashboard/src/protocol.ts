@@ -7,7 +7,7 @@
 /** Largest message read, as `PACKET_BYTES_MAX` in `shared/src/limits.rs`. */
 export const MESSAGE_BYTES_MAX = 512 * 1024;
 /** Most items that any list or table in a message may have: `NODES_MAX`, the largest bound of the protocol. */
-export const ITEMS_MAX = 512;
+export const ITEMS_MAX = 1024;
 /** Last second that a browser's `Date` can show. */
 const TIME_S_MAX = 8.64e12;
 
@@ -85,6 +85,7 @@ const box_px: Reader<[number, number, number, number]> = (value, at) => {
 
 const precision = one_of("fp32", "fp16", "int8");
 const liveness = one_of("up", "suspect", "down");
+const outbox_mode = one_of("live", "offline", "catching_up", "full");
 const event_kind = one_of("new", "update", "end");
 
 const health = object({
@@ -128,6 +129,10 @@ const stats = object({
   rejected: table(number),
   connects: number,
   cameras: list(camera_stats),
+  outbox: otherwise(outbox_mode, "live"),
+  events_backlog: otherwise(number, 0),
+  events_given_up: otherwise(table(number), {}),
+  events_dead: otherwise(number, 0),
 });
 
 const node_view = object({
@@ -140,6 +145,7 @@ const node_view = object({
   detector: optional(detector),
   stats: optional(stats),
   events_archived: number,
+  events_missed: otherwise(number, 0),
 });
 
 const site_view = object({
@@ -189,6 +195,7 @@ const config = object({
 });
 
 export type Liveness = Read<typeof liveness>;
+export type OutboxMode = Read<typeof outbox_mode>;
 export type EventKind = Read<typeof event_kind>;
 export type BoxPx = Read<typeof box_px>;
 /** Retained on `coordinator/status/health`; with `status: down` it is the coordinator's will. */

@@ -16,8 +16,10 @@ export const node = (name: string, part: Partial<NodeView> = {}): NodeView => ({
   stats: {
     time: 1100, uptime_s: 100, resident_bytes: 1 << 27, events_stored: 9, events_acked: 8, events_pending: 1, events_lost: 0,
     rejected: { garbage: 1 }, connects: 1, cameras: [camera("north")],
+    outbox: "live", events_backlog: 0, events_given_up: {}, events_dead: 0,
   },
   events_archived: 8,
+  events_missed: 0,
   ...part,
 });
 

@@ -1,7 +1,7 @@
 /// One node: whether it lives, what it sees now, how it does.
 
-import type { CameraStats, Liveness, NodeView } from "../protocol.ts";
-import { count, decimal, duration, iso, mebibytes, small_percent, time_of_day } from "../format.ts";
+import type { CameraStats, Liveness, NodeView, Stats } from "../protocol.ts";
+import { count, decimal, duration, iso, mebibytes, plural, small_percent, time_of_day } from "../format.ts";
 import { cameras_together } from "../state.ts";
 import { Icon } from "./icon.tsx";
 
@@ -47,11 +47,29 @@ export function NodeCard({ node, now_s }: { node: NodeView; now_s: number }) {
           <Figure name="Archived" value={count(node.events_archived)} unit="events" />
         </dl>
       </div>
+      {stats && <p class="node-why" data-testid="node-outbox" data-outbox={stats.outbox}>{outbox_words(stats)}</p>}
       <Problems node={node} />
       <More node={node} />
     </article>
   );
 }
+
+/** What the node's outbox is at. */
+function outbox_words({ outbox, events_backlog }: Stats): string {
+  switch (outbox) {
+    case "live": return "Events are sent as they come.";
+    case "offline": return "Events are kept until there is a connection.";
+    case "catching_up": return `Catching up: ${plural(events_backlog, "older event", "older events")} behind the new ones.`;
+    case "full": return "No room is left for what is owed: older events are given up, and counted.";
+  }
+}
+
+/** What was given up, in words; `GapCause` in `shared/src/wire.rs`. */
+const GIVEN_UP: Record<string, string> = {
+  store_lost: "were lost with a damaged store",
+  telemetry_dropped: "(updates only) were given up for want of room",
+  full: "were given up for want of room",
+};
 
 interface FigureProps {
   name: string;
@@ -70,11 +88,16 @@ function Figure({ name, value, unit, title, loud }: FigureProps) {
   );
 }
 
-function Problems({ node: { problems, stats } }: { node: NodeView }) {
+function Problems({ node: { problems, stats, events_missed } }: { node: NodeView }) {
   const lost = stats?.events_lost ?? 0;
   const said = [
     ...problems,
     ...(lost > 0 ? [`${count(lost)} events could not be stored and are gone; is the disk full?`] : []),
+    ...(events_missed > 0 ? [`${plural(events_missed, "event", "events")} of this node will never come: gaps in the archive.`] : []),
+    ...Object.entries(stats?.events_given_up ?? {})
+      .filter(([, number]) => number > 0)
+      .map(([cause, number]) => `${plural(number, "event", "events")} ${GIVEN_UP[cause] ?? `are gone (${cause})`}.`),
+    ...((stats?.events_dead ?? 0) > 0 ? [`${plural(stats!.events_dead, "event", "events")} could not be sent and went to the dead letters.`] : []),
     ...(stats?.cameras ?? []).filter((camera) => camera.state !== "running" && camera.state !== "ended").map(camera_problem),
   ];
   if (said.length === 0) return null;
