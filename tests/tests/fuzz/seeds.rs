@@ -7,7 +7,7 @@ use picket_coordinator::archive::{Entry, LaneRow, NodeRow, What};
 use picket_shared::codec::encode;
 use picket_shared::event::{Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, NodeId, StationId, ZoneId};
-use picket_shared::status::{CameraStats, DetectorTwin, Health, Stats, Twin, UpDown};
+use picket_shared::status::{CameraStats, DetectorTwin, Health, Mode, Stats, Twin, UpDown};
 use picket_shared::wire::{Ack, EventBatch, Gap, GapCause};
 use serde_bytes::ByteBuf;
 
@@ -93,6 +93,10 @@ fn stats() -> Vec<u8> {
         rejected: BTreeMap::from([("topic".into(), 1)]),
         connects: 1,
         cameras: vec![camera],
+        outbox: Mode::CatchingUp,
+        events_backlog: 1,
+        events_given_up: BTreeMap::from([("full".into(), 2)]),
+        events_dead: 1,
     })
     .unwrap()
 }
