@@ -425,7 +425,11 @@ fn a_person_may_look_without_changing_anything() {
     let files = || {
         let mut files: Vec<_> = std::fs::read_dir(&store).unwrap().map(|file| file.unwrap().path()).collect();
         files.sort();
-        files.into_iter().filter(|path| path.is_file()).map(|path| (std::fs::read(&path).unwrap(), path)).collect::<Vec<_>>()
+        files
+            .into_iter()
+            .filter(|path| path.is_file())
+            .map(|path| (std::fs::read(&path).unwrap(), path))
+            .collect::<Vec<_>>()
     };
     let before = files();
     let boots = verify(&store).unwrap();
