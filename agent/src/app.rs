@@ -59,9 +59,8 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         "detector ready"
     );
 
-    let (store, found) =
-        AgentStore::open(&config.memory_dir(), &config.store, unix_ms() / 1000, fastrand::u32(..))
-            .map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
+    let (store, found) = AgentStore::open(&config.memory_dir(), &config.store, unix_ms() / 1000, fastrand::u32(..))
+        .map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
     let twin = Twin {
         version: env!("CARGO_PKG_VERSION").into(),
         arch: std::env::consts::ARCH.into(),

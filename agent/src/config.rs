@@ -307,10 +307,7 @@ mod tests {
             (&format!("{CAMERA}sauce = 1"), "did you mean \"source\"?"),
             (&format!("{CAMERA}[camera.gate]\nthreshold = nan"), "gate.threshold is NaN"),
             (&format!("{CAMERA}[[camera.mask]]\npolygon = [[0.0, 0.0]]"), "a polygon has 1 points"),
-            (
-                "[store]\nowed_mib = 0\n[[camera]]\nname = \"a\"\nsource = \"/v\"",
-                "store.owed_mib is 0; give it 1 to",
-            ),
+            ("[store]\nowed_mib = 0\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "store.owed_mib is 0; give it 1 to"),
             ("data_dir = \"\"\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "data_dir is empty"),
         ] {
             let failure = read(text).unwrap_err();

@@ -236,3 +236,58 @@ fn unix_s() -> u64 {
     // A clock before 1970 is a clock that was never set.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Config;
+    use picket_shared::event::Class;
+    use picket_shared::mqtt::{self, LinkOptions};
+
+    const WITHIN: Duration = Duration::from_secs(20);
+
+    fn recorder(store: AgentStore) -> (Recorder, std::sync::mpsc::Receiver<Input>) {
+        let (link, _) = mqtt::open(LinkOptions {
+            broker: "mqtt://127.0.0.1:9".to_owned().try_into().unwrap(),
+            client_id: "recorder".into(),
+            will: None,
+            filters: vec![],
+        });
+        let outlet = Outlet { link, site: "site".parse().unwrap(), node: "n1".parse().unwrap() };
+        let (answer, answers) = std::sync::mpsc::channel();
+        (Recorder::start(store, outlet, move |input| drop(answer.send(input))).unwrap(), answers)
+    }
+
+    fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+        let deadline = Instant::now() + WITHIN;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "waited for {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_failed_is_opened_again_though_no_event_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let (mut store, found) = AgentStore::open(&path, &Config::default(), 1, 0).unwrap();
+        let event = |seq| NewEvent { boot: found.boot, seq, class: Class::Confirmed, bytes: vec![1] };
+        store.append(1, &(1..=5).map(event).collect::<Vec<_>>()).unwrap();
+        store.break_down();
+        let (recorder, answers) = recorder(store);
+        recorder.request(Request::Acked(found.boot, 3));
+        wait_for("the problem", || !recorder.problems().is_empty());
+        wait_for("its end", || recorder.problems().is_empty());
+        // It works as before.
+        recorder.request(Request::Acked(found.boot, 4));
+        recorder.request(Request::Store(event(6)));
+        assert!(matches!(answers.recv_timeout(WITHIN), Ok(Input::Stored(boot, 6)) if boot == found.boot));
+        recorder.request(Request::DeadLetter { reason: "too large".into(), bytes: vec![1, 2] });
+        let store = recorder.finish().unwrap();
+        assert_eq!(store.dead_letters().count(), 1);
+        drop(store);
+        let (_, again) = AgentStore::open(&path, &Config::default(), 2, 0).unwrap();
+        let lane = &again.lanes[0].1;
+        assert_eq!((lane.acked, lane.stored, again.problems), (4, 6, vec![]));
+    }
+}

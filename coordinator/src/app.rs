@@ -105,10 +105,7 @@ fn link_options(config: &Config, me: &Identity, now: Now) -> LinkOptions {
 type Written = (Result<(), StoreError>, Option<u64>);
 
 /// The thread that waits for the disk.
-fn spawn_writer(
-    archive: Archive,
-    clock: Clock,
-) -> anyhow::Result<(SyncSender<Arc<Commit>>, mpsc::Receiver<Written>)> {
+fn spawn_writer(archive: Archive, clock: Clock) -> anyhow::Result<(SyncSender<Arc<Commit>>, mpsc::Receiver<Written>)> {
     let (commits, orders) = sync_channel(COMMITS_MAX);
     let (results, answers) = mpsc::channel(COMMITS_MAX);
     let work = move || write(archive, clock, &orders, &results);

@@ -95,7 +95,7 @@ impl Archive {
     /// program starts again, because what was acknowledged would have to be taken back.
     pub fn reopen(&mut self, now_s: u64) -> Result<(), StoreError> {
         self.store.reopen(now_s)?;
-        let last = self.store.last(vec![ENTRY]..vec![ENTRY + 1])?.and_then(|(key, _)| number_of(&key));
+        let last = self.store.last(vec![ENTRY]..vec![ENTRY + 1])?.and_then(|key| number_of(&key));
         if last.unwrap_or(0) < self.last {
             self.store.close();
             return Err(self.store.damaged("it ends earlier than it did before"));

@@ -1,12 +1,17 @@
-//! A disk that fills up under a running agent, and one that is full or read-only from the start. The small disk is a tmpfs,
-//! which only root may mount: without that right the test says aloud that it was skipped.
+//! A disk that fills up or turns read-only under a running agent, and one that is so from the start. The small disk is a
+//! tmpfs, which only root may mount: without that right the test says aloud that it was skipped.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use picket_agent::store::AgentStore;
+use picket_agent::node::NewEvent;
+use picket_agent::store::{AgentStore, Config, Found};
+use picket_shared::event::Class;
+use picket_shared::ids::Boot;
+use picket_shared::store::StoreError;
 use picket_tests::{Running, binary, run_within, sample_video, text, wait_for};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -40,7 +45,15 @@ impl SmallDisk {
     }
 
     fn remount_read_only(&self) {
-        assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(self.path()).status().unwrap().success());
+        self.remount("remount,ro");
+    }
+
+    fn remount(&self, how: &str) {
+        // A file that is being written keeps the disk busy for a moment.
+        wait_for(how, WITHIN, || {
+            let remounted = Command::new("mount").args(["-o", how]).arg(self.path()).output().unwrap();
+            remounted.status.success().then_some(())
+        });
     }
 }
 
@@ -50,11 +63,36 @@ impl Drop for SmallDisk {
     }
 }
 
+fn open(data_dir: &Path) -> Result<(AgentStore, Found), StoreError> {
+    AgentStore::open(&data_dir.join("store"), &Config::default(), 1, 0)
+}
+
+fn event(boot: Boot, seq: u64) -> NewEvent {
+    NewEvent { boot, seq, class: Class::Confirmed, bytes: vec![seq as u8; 400] }
+}
+
 fn agent(data_dir: &Path) -> Command {
     let mut command = Command::new(binary("picket-agent"));
     command.args(["run", "--broker", "mqtt://127.0.0.1:9", "--source"]).arg(sample_video());
     command.arg("--data-dir").arg(data_dir);
     command
+}
+
+/// Every sequence that is stored there, by boot.
+fn sequences(data_dir: &Path) -> BTreeMap<Boot, Vec<u64>> {
+    let store = AgentStore::look(&data_dir.join("store")).unwrap();
+    let mut boots: BTreeMap<Boot, Vec<u64>> = BTreeMap::new();
+    for event in store.events() {
+        let event = event.unwrap();
+        boots.entry(event.boot).or_default().push(event.seq);
+    }
+    boots
+}
+
+fn assert_gap_free(boots: &BTreeMap<Boot, Vec<u64>>) {
+    for seqs in boots.values() {
+        assert_eq!(*seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "nothing is missing and nothing is double");
+    }
 }
 
 #[test]
@@ -76,10 +114,83 @@ fn events_wait_for_a_full_disk_and_none_is_lost() {
 
     let log = std::fs::read_to_string(&log).unwrap();
     assert!(!log.contains("panicked"), "{log}");
-    let store = AgentStore::look(&data_dir.join("store")).unwrap();
-    let sequences: Vec<u64> = store.events().map(|event| event.unwrap().seq).collect();
-    assert!(sequences.len() > 5, "{log}");
-    assert_eq!(sequences, (1..=sequences.len() as u64).collect::<Vec<_>>(), "nothing is missing and nothing is double");
+    let boots = sequences(&data_dir);
+    assert!(boots.values().next().unwrap().len() > 5, "{log}");
+    assert_gap_free(&boots);
+}
+
+#[test]
+fn events_wait_for_a_disk_that_turned_read_only_and_none_is_lost() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let data_dir = disk.path().join("data");
+    let (mut memory, found) = open(&data_dir).unwrap();
+    let first: Vec<NewEvent> = (1..=20).map(|seq| event(found.boot, seq)).collect();
+    memory.append(1, &first).unwrap();
+    // A disk that an error turns read-only does not wait for files to be closed; this one does. The store closes as it
+    // would after the failed write.
+    drop(memory);
+    disk.remount_read_only();
+    assert!(matches!(open(&data_dir), Err(StoreError::Denied(..))));
+    disk.remount("remount,rw");
+    let (mut memory, again) = open(&data_dir).unwrap();
+    assert!(again.problems.is_empty(), "{:?}", again.problems);
+    memory.append(1, &[event(again.boot, 1)]).unwrap();
+    drop(memory);
+    let boots = sequences(&data_dir);
+    assert_eq!(boots.values().map(Vec::len).collect::<Vec<_>>(), [20, 1]);
+    assert_gap_free(&boots);
+}
+
+#[test]
+fn a_store_that_is_there_opens_on_a_full_disk_again_and_again_and_stores_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let data_dir = disk.path().join("data");
+    let owed = {
+        let (mut memory, found) = open(&data_dir).unwrap();
+        for first in (1..=1000).step_by(10) {
+            let some: Vec<NewEvent> = (first..first + 10).map(|seq| event(found.boot, seq)).collect();
+            memory.append(1, &some).unwrap();
+        }
+        found.boot
+    };
+    disk.fill();
+    for round in 1..=5 {
+        let (mut memory, found) = open(&data_dir).unwrap();
+        assert!(found.problems.is_empty(), "{:?}", found.problems);
+        assert_eq!(found.lanes[0].1.acked, (round - 1) * 10);
+        assert_eq!(memory.read(owed, round * 10, 10).unwrap().len(), 10);
+        memory.acked(owed, round * 10).unwrap();
+        let refused = memory.append(1, &[event(found.boot, 1)]);
+        assert!(matches!(refused, Err(StoreError::Full(_))), "round {round}: {refused:?}");
+        memory.reopen().unwrap();
+        if round == 5 {
+            disk.make_room();
+            memory.append(1, &[event(found.boot, 1)]).unwrap();
+            assert!(data_dir.join("store.ballast").exists(), "there is a ballast for the next time");
+        }
+    }
+    let (_, found) = open(&data_dir).unwrap();
+    assert!(found.problems.is_empty(), "{:?}", found.problems);
+    assert_gap_free(&sequences(&data_dir));
+}
+
+#[test]
+fn an_agent_with_a_store_starts_on_a_full_disk() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let data_dir = disk.path().join("data");
+    drop(open(&data_dir).unwrap());
+    disk.fill();
+    let logs = tempfile::tempdir().unwrap();
+    let log = logs.path().join("log");
+    let said = |what: &str| std::fs::read_to_string(&log).unwrap().contains(what).then_some(());
+    let running = Running::start(agent(&data_dir).stderr(std::fs::File::create(&log).unwrap()));
+    wait_for("the disk to be found full", WITHIN, || said("events wait to be stored"));
+    disk.make_room();
+    wait_for("the disk to take events again", WITHIN, || said("the disk takes events again"));
+    drop(running);
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(!log.contains("panicked"), "{log}");
+    assert_gap_free(&sequences(&data_dir));
 }
 
 #[test]

@@ -184,7 +184,13 @@ fn hold(dir: &Path, truth: &Truth, what: &str, sum: &mut Sum) {
     if !silent.is_empty() && what.contains("extent") && !found.problems.is_empty() {
         sum.unbounded += 1;
     } else {
-        assert!(silent.is_empty(), "{what}: {} silent losses, first {:?}; {:?}", silent.len(), silent[0], found.problems);
+        assert!(
+            silent.is_empty(),
+            "{what}: {} silent losses, first {:?}; {:?}",
+            silent.len(),
+            silent[0],
+            found.problems
+        );
         sum.told += u64::from(lost > 0);
         sum.whole += u64::from(lost == 0);
     }

@@ -138,8 +138,14 @@ mod tests {
     #[test]
     fn gaps_that_touch_grow_together_where_the_cause_allows() {
         for (given, expect) in [
-            (&[(3, 3, TelemetryDropped), (5, 5, TelemetryDropped)][..], &[(3, 3, TelemetryDropped), (5, 5, TelemetryDropped)][..]),
-            (&[(3, 3, TelemetryDropped), (5, 5, TelemetryDropped), (4, 4, TelemetryDropped)], &[(3, 5, TelemetryDropped)]),
+            (
+                &[(3, 3, TelemetryDropped), (5, 5, TelemetryDropped)][..],
+                &[(3, 3, TelemetryDropped), (5, 5, TelemetryDropped)][..],
+            ),
+            (
+                &[(3, 3, TelemetryDropped), (5, 5, TelemetryDropped), (4, 4, TelemetryDropped)],
+                &[(3, 5, TelemetryDropped)],
+            ),
             (&[(3, 3, TelemetryDropped), (5, 5, TelemetryDropped), (4, 4, Full)], &[(3, 5, Full)]),
             (&[(3, 3, StoreLost), (4, 4, TelemetryDropped)], &[(3, 3, StoreLost), (4, 4, TelemetryDropped)]),
         ] {
@@ -160,13 +166,9 @@ mod tests {
     #[test]
     fn what_no_gap_explains_is_found() {
         let lane = lane(&[(3, 5, StoreLost), (8, 8, Full)]);
-        for (from, to, expect) in [
-            (1, 10, &[(1, 2), (6, 7), (9, 10)][..]),
-            (3, 5, &[]),
-            (4, 6, &[(6, 6)]),
-            (9, 9, &[(9, 9)]),
-            (6, 5, &[]),
-        ] {
+        for (from, to, expect) in
+            [(1, 10, &[(1, 2), (6, 7), (9, 10)][..]), (3, 5, &[]), (4, 6, &[(6, 6)]), (9, 9, &[(9, 9)]), (6, 5, &[])]
+        {
             assert_eq!(lane.unexplained(from, to), expect, "{from}..={to}");
         }
     }

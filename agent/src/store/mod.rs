@@ -122,7 +122,8 @@ impl AgentStore {
         memory.doubt_extent();
         memory.compact_if_loose()?;
 
-        let last = memory.lanes.keys().next_back().map(|boot| boot.0).into_iter().chain((highest > 0).then_some(highest));
+        let last =
+            memory.lanes.keys().next_back().map(|boot| boot.0).into_iter().chain((highest > 0).then_some(highest));
         let boot = Boot::after(last.max().map(Boot), now_s, salt);
         let lanes = memory.lanes.iter().filter(|(_, lane)| !lane.is_empty());
         let lanes = lanes.map(|(boot, lane)| (*boot, lane.to_outbox())).collect();
@@ -203,7 +204,8 @@ impl AgentStore {
     /// An extent that cannot be read costs nothing while the database is whole, and must be known for the day it is not.
     fn doubt_extent(&mut self) {
         if let Some(problem) = self.extent.problem().filter(|_| !self.lanes.is_empty() && !self.store.upgraded()) {
-            let sentence = format!("{problem}: had the database lost its end just now, nobody would know; it is begun anew");
+            let sentence =
+                format!("{problem}: had the database lost its end just now, nobody would know; it is begun anew");
             tracing::warn!("{sentence}");
             self.problems.push(sentence);
         }
@@ -334,6 +336,12 @@ impl AgentStore {
         Ok(())
     }
 
+    /// Closes the database, as sled closes itself after a failed write.
+    #[cfg(test)]
+    pub(crate) fn break_down(&mut self) {
+        self.store.close();
+    }
+
     fn heed<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         self.broken.set(self.broken.get() || done.is_err());
         done
@@ -372,7 +380,8 @@ impl AgentStore {
         for item in self.store.range(event_key(boot, lane.acked + 1)..=event_key(boot, upto)) {
             over.push(self.victim(item?)?);
         }
-        let told: Vec<u64> = lane.gaps.range(..=upto).filter(|(_, gap)| gap.to <= upto).map(|(from, _)| *from).collect();
+        let told: Vec<u64> =
+            lane.gaps.range(..=upto).filter(|(_, gap)| gap.to <= upto).map(|(from, _)| *from).collect();
         told.iter().for_each(|from| batch.remove(&gap_key(boot, *from)));
         self.store.write(batch)?;
         let lane = self.lanes.get_mut(&boot).expect("it was there");

@@ -12,7 +12,7 @@ const DAY_S: u64 = 24 * 3600;
 const DAYS_MAX: u32 = 3650;
 const MIB_MAX: u32 = 1024 * 1024;
 
-/// What is kept on the device. An event takes about 400 bytes of these limits, and up to three times that of the disk.
+/// What is kept on the device. An event takes about 400 bytes of these limits, and up to five times that of the disk.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {

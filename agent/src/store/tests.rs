@@ -324,7 +324,8 @@ fn the_disk_does_not_grow_with_what_has_gone_through_it() {
     let live: u64 = memory.lanes.values().map(|lane| lane.owed_bytes() + kept_bytes(lane)).sum();
     println!("43 MB through limits of 2 MiB: {live} bytes live, {largest} on the disk at most");
     assert!(live <= 2 << 20);
-    assert!(largest <= 10 * live, "{largest} bytes for {live}");
+    // sled gives room back late: it levels off at four to five times, and at some MiB where there is little.
+    assert!(largest <= 5 * live + COMPACT_BYTES_MIN, "{largest} bytes for {live}");
 }
 
 #[test]
@@ -425,7 +426,11 @@ fn a_person_may_look_without_changing_anything() {
     let files = || {
         let mut files: Vec<_> = std::fs::read_dir(&store).unwrap().map(|file| file.unwrap().path()).collect();
         files.sort();
-        files.into_iter().filter(|path| path.is_file()).map(|path| (std::fs::read(&path).unwrap(), path)).collect::<Vec<_>>()
+        files
+            .into_iter()
+            .filter(|path| path.is_file())
+            .map(|path| (std::fs::read(&path).unwrap(), path))
+            .collect::<Vec<_>>()
     };
     let before = files();
     let boots = verify(&store).unwrap();

@@ -80,7 +80,9 @@ impl Seen {
         if let Some((&first, &last)) = self.here.range(..=from).next_back().filter(|(_, last)| **last + 1 >= from) {
             (from, to) = (first, to.max(last));
         }
-        while let Some((&first, &last)) = self.here.range(from..).next().filter(|(first, _)| **first <= to.saturating_add(1)) {
+        while let Some((&first, &last)) =
+            self.here.range(from..).next().filter(|(first, _)| **first <= to.saturating_add(1))
+        {
             to = to.max(last);
             self.here.remove(&first);
         }

@@ -140,7 +140,8 @@ impl Database {
             let next = || if backwards { items.next_back() } else { items.next() };
             let item = guarded(&self.dir, || next_of(next)).transpose()?;
             let item = item.and_then(|(key, stored)| {
-                let in_order = last.as_ref().is_none_or(|last| (last[..] < key[..]) != backwards && last[..] != key[..]);
+                let in_order =
+                    last.as_ref().is_none_or(|last| (last[..] < key[..]) != backwards && last[..] != key[..]);
                 if !in_order {
                     return Err(StoreError::Damaged(self.dir.clone(), "its keys are out of order".into()));
                 }
