@@ -67,8 +67,8 @@ pub struct Stored {
     pub dir: PathBuf,
 }
 
-/// Opens both sides, of which none may be running, and compares. `heard` is called with each (node, boot, sequence) of the
-/// archive.
+/// Opens both sides, of which none may be running, and compares. `heard` is called once with each (node, boot, sequence)
+/// of the archive.
 pub fn compare(archive: &Path, stores: &[Stored], mut heard: impl FnMut(&NodeId, Boot, u64)) -> anyhow::Result<Audit> {
     let archive = Archive::open_existing(archive).context("the archive")?;
     let mut audit = Audit::default();
@@ -80,8 +80,12 @@ pub fn compare(archive: &Path, stores: &[Stored], mut heard: impl FnMut(&NodeId,
                 if let Ok(event) = codec::decode::<Event>(&bytes) {
                     audit.latencies_ms.push(entry.archive_time_ms.saturating_sub(event.frame_time_ms));
                 }
-                heard(&entry.node, entry.boot, seq);
+                let node = entry.node.clone();
                 let times = arrived.entry((entry.node, entry.boot, seq)).or_default();
+                // A double must not make up for one that is missing.
+                if times.0 == 0 {
+                    heard(&node, entry.boot, seq);
+                }
                 *times = (times.0 + 1, bytes.into_vec());
             }
             What::Unreadable { .. } => audit.foreign += 1,

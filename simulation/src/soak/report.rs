@@ -129,7 +129,8 @@ impl fmt::Display for Report {
         row("publishers", self.agents as u64, Some(|naive| naive.publishers))?;
         row("events stored / said delivered", picket.stored, Some(|naive| naive.said_delivered))?;
         row("of these, archived / received", picket.archived, Some(|naive| naive.received))?;
-        row("lost", picket.lost + picket.witnessed_lost, Some(|naive| naive.lost))?;
+        row("lost", picket.lost, Some(|naive| naive.lost))?;
+        row("seen durable and lost", picket.witnessed_lost, None)?;
         row("twice", picket.doubles, Some(|naive| naive.twice))?;
         row("changed, foreign, gaps", picket.changed + picket.foreign + picket.gaps, None)?;
         row("seen and never stored", picket.not_stored, None)?;
