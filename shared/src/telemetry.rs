@@ -13,7 +13,9 @@ pub fn start() {
         .from_env_lossy()
         // The embedded broker tells every packet at info, and each client that leaves as an error.
         .add_directive("rumqttd=off".parse().expect("a constant directive"))
-        // sled and the runtime say nothing at info that a person could use.
+        // What sled finds wrong comes as an error of the store, which says it once.
+        .add_directive("sled=off".parse().expect("a constant directive"))
+        // The runtime says nothing at info that a person could use.
         .add_directive("ort=warn".parse().expect("a constant directive"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -115,16 +115,15 @@ impl AgentStore {
             age_due: Instant::now(),
             broken: Cell::new(false),
         };
-        let (reaches, slack, highest) = (memory.extent.lanes().clone(), memory.extent.slack(), memory.extent.highest());
+        let (reaches, slack) = (memory.extent.lanes().clone(), memory.extent.slack());
         let seen = memory.enter(&reaches, slack)?;
         memory.life = Life::go_on(seen.lived, now_s);
         memory.take(seen);
         memory.doubt_extent();
         memory.compact_if_loose()?;
 
-        let last =
-            memory.lanes.keys().next_back().map(|boot| boot.0).into_iter().chain((highest > 0).then_some(highest));
-        let boot = Boot::after(last.max().map(Boot), now_s, salt);
+        // The extent names the newest boot too, so it is a lane even where the database lost it.
+        let boot = Boot::after(memory.lanes.keys().next_back().copied(), now_s, salt);
         let lanes = memory.lanes.iter().filter(|(_, lane)| !lane.is_empty());
         let lanes = lanes.map(|(boot, lane)| (*boot, lane.to_outbox())).collect();
         memory.begin(boot)?;

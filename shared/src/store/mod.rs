@@ -164,7 +164,10 @@ impl Store {
             None => return Err(self.damaged("its format number is missing")),
         };
         for format in known..newest {
-            tracing::info!("the store {} goes from format {format} to {}", self.dir.display(), format + 1);
+            // A store that is only being made holds what was saved of another, whose owner says so.
+            if self.ballast.is_some() {
+                tracing::info!("the store {} goes from format {format} to {}", self.dir.display(), format + 1);
+            }
             self.steps[usize::from(format) - 1](self, now_s)?;
             // What the step did is durable before it counts as done.
             self.sync()?;
