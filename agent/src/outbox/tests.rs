@@ -373,7 +373,7 @@ proptest! {
         outbox.stored(NOW, stored);
         outbox.connected();
         let (mut archive, mut gone, mut current, mut now_ms) = (Archive::default(), BTreeSet::new(), NOW, 0);
-        let mut check = |outbox: &Outbox, sent: Option<Send>, gone: &BTreeSet<(Boot, u64)>| {
+        let check = |outbox: &Outbox, sent: Option<Send>, gone: &BTreeSet<(Boot, u64)>| {
             assert!(outbox.lanes.values().map(Cursor::in_flight).sum::<u64>() <= WINDOW_EVENTS_MAX);
             if let Some(send) = sent {
                 assert!((send.first..send.first + send.count).all(|seq| !gone.contains(&(send.boot, seq))), "{send:?}");
