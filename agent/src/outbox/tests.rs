@@ -292,6 +292,17 @@ fn what_the_store_gives_up_becomes_a_gap_whatever_had_become_of_it() {
 }
 
 #[test]
+fn a_reported_hole_is_not_filled_with_what_the_store_has_given_up() {
+    let mut outbox = grown(4, 20);
+    drain(&mut outbox, 0);
+    outbox.ack(0, &ack(4, &[(5, 10)])).unwrap();
+    outbox.lost(NOW, gap(8, 9, GapCause::Full));
+    assert_eq!(drain(&mut outbox, 0), [], "5 to 7 are on their way still, and the rest waits behind the gap");
+    outbox.ack(0, &ack(4, &[(5, 11)])).unwrap();
+    assert_eq!(drain(&mut outbox, 0), [(5, 7)]);
+}
+
+#[test]
 fn the_mode_says_what_holds_events_up() {
     let mut outbox = Outbox::new(SPREAD, NOW, []);
     assert_eq!(outbox.mode(), Mode::Offline);

@@ -98,17 +98,21 @@ impl World {
         } else {
             self.owing.remove(&index);
         }
+        let life = self.agents[index].life;
         for effect in effects {
             if self.rng.f64() < self.faults.crash {
                 return self.crash(Client::Agent(index));
             }
             self.perform(index, effect)?;
+            // It may have died while it answered the effect; what it still wanted died with it.
+            if self.agents[index].life != life {
+                return Ok(());
+            }
         }
         // One alarm at a time: the earliest. A later one is set again when this one rings.
         let agent = &mut self.agents[index];
         if wakeup_ms < agent.alarm_ms {
             agent.alarm_ms = wakeup_ms;
-            let life = agent.life;
             self.at(wakeup_ms, Happening::Wake(Client::Agent(index), life));
         }
         Ok(())
