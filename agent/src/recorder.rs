@@ -206,6 +206,10 @@ impl Work {
             Ok(events) => events.into_iter().map(ByteBuf::from).collect(),
             Err(error) => return self.failed(&error),
         };
+        if events.is_empty() && send.gap.is_none() {
+            // The store has given them up since the core asked; the core hears of it before it asks again.
+            return;
+        }
         let batch = EventBatch { boot: send.boot, base: send.base, first: send.first, events, gap: send.gap };
         let bytes = match codec::encode(&batch) {
             Ok(bytes) => bytes,

@@ -342,7 +342,7 @@ fn gaps(watermark: u64, sequences: impl IntoIterator<Item = u64>) -> Vec<(u64, u
         if seq > next {
             gaps.push((next, seq - 1));
         }
-        next = seq + 1;
+        next = seq.saturating_add(1);
     }
     gaps
 }

@@ -240,9 +240,10 @@ fn said(options: &LinkOptions, up: bool, error: &ConnectionError) -> String {
                 "the broker {broker} answers no more, though the connection stands; it hangs, or the network is cut"
             )
         }
-        ConnectionError::Io(_) | ConnectionError::MqttState(StateError::Io(_) | StateError::ConnectionAborted)
-            if up =>
-        {
+        ConnectionError::Io(_)
+        | ConnectionError::MqttState(
+            StateError::Io(_) | StateError::ConnectionAborted | StateError::Deserialization(rumqttc::Error::Io(_)),
+        ) if up => {
             format!(
                 "the broker {broker} closed the connection; it stopped, or it refuses what {client_id} does, or another \
                  client took that name"

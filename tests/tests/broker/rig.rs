@@ -93,8 +93,12 @@ impl Rig {
 
     /// How often a process said this.
     pub fn said(&self, name: &str, what: &str) -> usize {
-        let log = std::fs::read_to_string(self.site.dir.join(format!("{name}.log"))).unwrap_or_default();
-        log.matches(what).count()
+        self.log(name).matches(what).count()
+    }
+
+    /// All that a process has said.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.site.dir.join(format!("{name}.log"))).unwrap_or_default()
     }
 
     /// Waits until a process has said this once more than `before`.
