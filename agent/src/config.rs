@@ -74,6 +74,9 @@ pub struct Camera {
     /// See [`capture::Config::stall_timeout_s`].
     #[serde(default = "capture::default_stall_timeout_s")]
     pub stall_timeout_s: f64,
+    /// See [`capture::Config::frozen_timeout_s`].
+    #[serde(default = "capture::default_frozen_timeout_s")]
+    pub frozen_timeout_s: f64,
     /// See [`capture::Config::decoder`].
     pub decoder: Option<Vec<String>>,
     /// The motion test.
@@ -204,11 +207,24 @@ impl Config {
 impl Camera {
     /// A camera with everything but its source at its default.
     fn of_source(source: String) -> Camera {
-        let capture::Config { source, pace, start_s, repeat, crop, stall_timeout_s, decoder } =
+        let capture::Config { source, pace, start_s, repeat, crop, stall_timeout_s, frozen_timeout_s, decoder } =
             capture::Config::new(source);
         let name = CameraId::new("main").expect("a constant name");
         let (gate, masks, zones) = Default::default();
-        Camera { name, source, pace, start_s, repeat, crop, stall_timeout_s, decoder, gate, masks, zones }
+        Camera {
+            name,
+            source,
+            pace,
+            start_s,
+            repeat,
+            crop,
+            stall_timeout_s,
+            frozen_timeout_s,
+            decoder,
+            gate,
+            masks,
+            zones,
+        }
     }
 
     /// The capture stage's part.
@@ -220,6 +236,7 @@ impl Camera {
             repeat: self.repeat,
             crop: self.crop,
             stall_timeout_s: self.stall_timeout_s,
+            frozen_timeout_s: self.frozen_timeout_s,
             decoder: self.decoder.clone(),
         }
     }
