@@ -18,19 +18,17 @@ use picket_shared::topics::Topic;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::capture::{self, Mailbox};
-use crate::config::Config;
+use crate::capture::Mailbox;
+use crate::cameras::Cameras;
+use crate::config::{Config, Overrides};
 use crate::detect::Detector;
 use crate::facts::Watch;
-use crate::gate::Gate;
-use crate::mask::Mask;
 use crate::node::{self, Effect, Identity, Input, Node};
-use crate::observe::{self, Observer};
-use crate::pipeline::{Meter, Pipeline, Pulse, Raw, Speed, Stage};
+use crate::pipeline::{Pipeline, Pulse, Raw, Speed};
 use crate::recorder::{Outlet, Recorder, Request};
+use crate::reload::{self, Plan};
 use crate::report::Report;
 use crate::store::AgentStore;
-use crate::track::Tracker;
 
 /// Events between the frame path and the core. The core only hands them on, so this is hardly ever more than one frame's.
 const OBSERVED_MAX: usize = 256;
@@ -48,12 +46,15 @@ pub struct RunOptions {
     pub raw_runs: u32,
     /// How long to wait, after the last frame, for the archive to have everything.
     pub drain_timeout: Duration,
+    /// The configuration's file, to be read again on SIGHUP, and what the command line says over it.
+    pub config: Option<(PathBuf, Overrides)>,
 }
 
 /// Runs an agent until its sources have ended or it is told to stop.
 pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut told_to_stop = Stop::listen()?;
+    let mut told_to_reload = signal(SignalKind::hangup())?;
 
     let detector = Detector::load(&config.detector)?;
     let detector_twin = detector.twin();
@@ -90,23 +91,22 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let answer = move |input| drop(answer.send(input));
     let recorder = Recorder::start(store, outlet, answer).context("the recorder's thread")?;
 
-    let mailbox = Mailbox::new(config.cameras.len());
-    let stages = stages(&config, &identity, &detector_twin)?;
-    let meters: Vec<Arc<Meter>> = stages.iter().map(|stage| Arc::clone(&stage.meter)).collect();
-    let pulse = Arc::new(Pulse::default());
+    let (mailbox, pulse) = (Mailbox::new(0), Arc::new(Pulse::default()));
+    let (changes, changed) = std::sync::mpsc::channel();
     let (raw_runs, raw) = (options.raw_runs, Raw::default());
-    let pipeline = Pipeline { mailbox: mailbox.clone(), detector, stages, started, raw_runs, raw };
-    let FramePath { measured, mut observed, ended: mut frame_path_ended } = run_pipeline(pipeline, Arc::clone(&pulse))?;
+    let pipeline = Pipeline { mailbox: mailbox.clone(), detector, changes: changed, started, raw_runs, raw };
+    let FramePath { measured, begin, mut observed, ended: mut frame_path_ended } =
+        run_pipeline(pipeline, Arc::clone(&pulse))?;
     measured.await.context("the frame path ended by a fault of its own")?;
-    let start = |(index, camera): (usize, &crate::config::Camera)| {
-        capture::start(index, camera.name.clone(), camera.capture(), options.frames_max, mailbox.clone())
-    };
-    let cameras: Vec<capture::Camera> = config.cameras.iter().enumerate().map(start).collect();
 
-    let names = config.cameras.iter().map(|camera| camera.name.clone()).collect();
+    let cameras = Cameras { mailbox, changes, boot: identity.boot, detector: detector_twin, frames_max: options.frames_max };
+    let mut watch = Watch::new(Arc::clone(&pulse));
+    cameras.follow(&config, &Plan { begin: config.cameras.clone(), ..Plan::default() }, &mut watch)?;
+    let _ = begin.send(());
     let mut shell = Shell {
         node: Node::new(now(started), identity, found.lanes),
-        watch: Watch::new(names, meters, cameras, Arc::clone(&pulse)),
+        watch,
+        cameras,
         recorder,
         link,
         config,
@@ -128,6 +128,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         let wakeup = started + Duration::from_millis(shell.node.next_wakeup_ms());
         let input = tokio::select! {
             () = told_to_stop.wait() => break,
+            _ = told_to_reload.recv() => shell.reload(&options),
             event = link_events.recv() => match event {
                 Some(event) => shell.of_link(event),
                 None => anyhow::bail!("the connection's task ended"),
@@ -163,6 +164,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
 struct Shell {
     node: Node,
     watch: Watch,
+    cameras: Cameras,
     recorder: Recorder,
     link: Link,
     config: Config,
@@ -188,6 +190,36 @@ impl Shell {
                     None
                 }
             },
+        }
+    }
+
+    /// Reads the configuration again and follows what it says of cameras. One that is wrong is told and not followed.
+    fn reload(&mut self, options: &RunOptions) -> Option<Input> {
+        let read = match &options.config {
+            Some((path, overrides)) => Config::read(Some(path), overrides),
+            None => Err(Failure::new(Exit::Config, "there is no configuration file to read again; start with --config")),
+        };
+        let followed = read.and_then(|new| {
+            let plan = reload::plan(&self.config, &new);
+            self.cameras.follow(&self.config, &plan, &mut self.watch).map(|()| (new, plan))
+        });
+        match followed {
+            Ok((new, plan)) => {
+                let Plan { end, begin, kept, waiting } = plan;
+                tracing::info!(begun = begin.len(), ended = end.len(), kept, "configuration read again");
+                if !waiting.is_empty() {
+                    tracing::warn!("what changed in {} takes effect at the next start", waiting.join(", "));
+                }
+                self.watch.reloaded(None);
+                self.config.cameras = new.cameras;
+                Some(Input::Cameras(self.config.cameras.iter().map(|camera| camera.name.clone()).collect()))
+            }
+            Err(failure) => {
+                let sentence = format!("the configuration was read again and not taken, the old one stays: {failure}");
+                tracing::error!("{sentence}");
+                self.watch.reloaded(Some(sentence));
+                None
+            }
         }
     }
 
@@ -260,37 +292,12 @@ impl Shell {
     }
 }
 
-fn stages(
-    config: &Config,
-    identity: &Identity,
-    detector: &picket_shared::status::DetectorTwin,
-) -> Result<Vec<Stage>, Failure> {
-    let stage = |(index, camera): (usize, &crate::config::Camera)| {
-        let who = observe::Identity {
-            node: config.node.clone(),
-            boot: identity.boot,
-            station: config.station(),
-            camera: camera.name.clone(),
-            model: detector.model.clone(),
-            precision: detector.precision,
-        };
-        let zones = camera.zones().map_err(|what| Failure::new(Exit::Config, what))?;
-        Ok(Stage {
-            mask: Mask::new(&camera.mask().polygons),
-            gate: Gate::new(camera.gate.clone()),
-            // Cameras share the boot's track numbers, because an event's id is its track's.
-            tracker: Tracker::numbered(config.track.clone(), index as u64 + 1, config.cameras.len() as u64),
-            observer: Observer::new(who, zones, config.observe.clone()),
-            meter: Arc::default(),
-        })
-    };
-    config.cameras.iter().enumerate().map(stage).collect()
-}
-
 /// The frame path's thread, as heard from outside.
 struct FramePath {
     /// The raw limit has been measured: cameras may start.
     measured: oneshot::Receiver<()>,
+    /// The cameras have started: it may look at them.
+    begin: std::sync::mpsc::Sender<()>,
     /// What it has to tell.
     observed: mpsc::Receiver<Event>,
     /// It has ended, with its speed.
@@ -300,14 +307,17 @@ struct FramePath {
 fn run_pipeline(mut pipeline: Pipeline, pulse: Arc<Pulse>) -> anyhow::Result<FramePath> {
     let (tell, observed) = mpsc::channel(OBSERVED_MAX);
     let ((ready, measured), (end, ended)) = (oneshot::channel(), oneshot::channel());
+    let (begin, begun) = std::sync::mpsc::channel();
     let work = move || {
         pipeline.measure_raw_limit();
         let _ = ready.send(());
+        // Before there is a camera, a mailbox looks as if all had ended.
+        let _ = begun.recv();
         let speed = pipeline.run(&pulse, |event| drop(tell.blocking_send(event)));
         let _ = end.send(speed);
     };
     std::thread::Builder::new().name("frame-path".into()).spawn(work).context("the frame path's thread")?;
-    Ok(FramePath { measured, observed, ended })
+    Ok(FramePath { measured, begin, observed, ended })
 }
 
 fn now(started: Instant) -> Now {

@@ -18,7 +18,7 @@ use crate::observe::{Zone, Zones};
 use crate::{detect, gate, mask, observe, polygon, store, track};
 
 /// One agent, as configured.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The site: agents of one site share a coordinator.
@@ -45,7 +45,7 @@ pub struct Config {
 }
 
 /// The broker's part of the configuration.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mqtt {
     /// Where it is.
@@ -53,7 +53,7 @@ pub struct Mqtt {
 }
 
 /// One camera, as configured.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Camera {
     /// Its name.
@@ -91,7 +91,7 @@ pub struct Camera {
 }
 
 /// One privacy zone.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaskZone {
     /// Its corners, in fractions of the picture.
@@ -101,7 +101,8 @@ pub struct MaskZone {
 /// What the command line may say in place of the file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Overrides {
-    /// A video file, rtsp:// or http:// address to watch, in place of the configured cameras
+    /// What to watch in place of the configured cameras: a video file, rtsp://…, http://…, v4l:/dev/video0,
+    /// images:/folder, synthetic:
     #[arg(long)]
     pub source: Option<String>,
     /// This device's name at the site

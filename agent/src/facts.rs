@@ -22,30 +22,47 @@ pub struct Watch {
     cameras: Vec<Watched>,
     pulse: Arc<Pulse>,
     beats: u64,
+    /// Why the configuration was not taken in the last time that it was read again.
+    reload_refused: Option<String>,
 }
 
 struct Watched {
     name: CameraId,
+    slot: usize,
     camera: Camera,
     meter: Arc<Meter>,
     /// At the last heartbeat.
     before: (Instant, Counts),
+    frames_before: u64,
+    fps_in: f32,
     fps: f32,
     inference_ms: f32,
 }
 
 impl Watch {
-    /// A watch over cameras that were just started; the three lists go together.
-    pub fn new(names: Vec<CameraId>, meters: Vec<Arc<Meter>>, cameras: Vec<Camera>, pulse: Arc<Pulse>) -> Self {
-        let cameras = names.into_iter().zip(meters).zip(cameras).map(|((name, meter), camera)| Watched {
-            name,
-            camera,
-            before: (Instant::now(), meter.read()),
-            meter,
-            fps: 0.0,
-            inference_ms: 0.0,
-        });
-        Watch { cameras: cameras.collect(), pulse, beats: 0 }
+    /// A watch over no cameras yet.
+    pub fn new(pulse: Arc<Pulse>) -> Self {
+        Watch { cameras: Vec::new(), pulse, beats: 0, reload_refused: None }
+    }
+
+    /// Watches one camera more: its name, its slot in the mailbox, what its frame path counts, and its source.
+    pub fn add(&mut self, name: CameraId, slot: usize, meter: Arc<Meter>, camera: Camera) {
+        let before = (Instant::now(), meter.read());
+        let (frames_before, fps_in, fps, inference_ms) = (0, 0.0, 0.0, 0.0);
+        self.cameras.push(Watched { name, slot, camera, before, frames_before, meter, fps_in, fps, inference_ms });
+    }
+
+    /// Stops a camera and forgets it; gives its slot.
+    pub fn remove(&mut self, name: &CameraId) -> Option<usize> {
+        let index = self.cameras.iter().position(|watched| watched.name == *name)?;
+        let mut watched = self.cameras.remove(index);
+        watched.camera.stop();
+        Some(watched.slot)
+    }
+
+    /// Remembers how reading the configuration again went: a problem until it goes well.
+    pub fn reloaded(&mut self, refused: Option<String>) {
+        self.reload_refused = refused;
     }
 
     /// Tells systemd that the agent has started. Nothing happens outside systemd.
@@ -62,7 +79,9 @@ impl Watch {
         }
         self.cameras.iter_mut().for_each(Watched::measure);
         let mut problems: Vec<String> = self.cameras.iter().filter_map(Watched::problem).collect();
+        problems.extend(self.cameras.iter().filter_map(Watched::frozen));
         problems.extend(self.cameras.iter().filter_map(Watched::refusals));
+        problems.extend(self.reload_refused.clone());
         problems.extend(recorder.problem());
         if node.lost() > 0 {
             problems.push(format!("{} events were lost because the disk took none for too long", node.lost()));
@@ -93,7 +112,10 @@ impl Watched {
         let now = self.meter.read();
         let frames = (now.frames_detected - before.frames_detected) as f32;
         let per_frame = |took: Duration| if frames > 0.0 { took.as_secs_f32() * 1000.0 / frames } else { 0.0 };
-        self.fps = frames / then.elapsed().as_secs_f32().max(1e-3);
+        let arrived = self.camera.snapshot().frames;
+        let per_second = |count: f32| count / then.elapsed().as_secs_f32().max(1e-3);
+        (self.fps_in, self.fps) = (per_second((arrived - self.frames_before) as f32), per_second(frames));
+        self.frames_before = arrived;
         self.inference_ms = per_frame(now.inference - before.inference);
         self.before = (Instant::now(), now);
     }
@@ -102,6 +124,11 @@ impl Watched {
         let snapshot = self.camera.snapshot();
         let said = |error: Option<String>| error.unwrap_or_else(|| format!("camera {} gives no frames", self.name));
         matches!(snapshot.state, State::Stalled | State::Retrying | State::Failed).then(|| said(snapshot.last_error))
+    }
+
+    fn frozen(&self) -> Option<String> {
+        let seconds = self.camera.frozen()?.as_secs();
+        Some(format!("camera {} has given the same picture for {seconds} s; look at it, and restart it", self.name))
     }
 
     fn refusals(&self) -> Option<String> {
@@ -126,6 +153,11 @@ impl Watched {
             inference_ms: self.inference_ms,
             restarts: snapshot.restarts,
             last_error: snapshot.last_error,
+            fps_in: self.fps_in,
+            format: snapshot.format,
+            frames_bad: snapshot.frames_bad,
+            frames_frozen: snapshot.frames_frozen,
+            retry_in_s: snapshot.retry_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs_f32()),
         }
     }
 }

@@ -20,6 +20,8 @@ pub mod node;
 pub mod recorder;
 
 pub mod config;
+pub mod reload;
+pub mod cameras;
 pub mod app;
 pub mod facts;
 pub mod report;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::event::{Class, Event};
-use picket_shared::ids::{Boot, NodeId};
+use picket_shared::ids::{Boot, CameraId, NodeId};
 use picket_shared::limits::HEARTBEAT_MS;
 use picket_shared::status::{CameraStats, Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
@@ -35,6 +35,8 @@ pub enum Input {
     LinkDown,
     /// A message for this node.
     Message(Topic, Vec<u8>),
+    /// Other cameras are watched from now on.
+    Cameras(Vec<CameraId>),
     /// A batch could not be handed to the client.
     SendRefused(Send),
     /// The answer to [`Effect::Heartbeat`].
@@ -158,8 +160,11 @@ impl Node {
                 self.connects += 1;
                 self.outbox.connected(now.mono_ms);
                 self.say_health(now, UpDown::Up, out);
-                let twin = to_json(&self.identity.twin);
-                out.push(Effect::Publish(Topic::Twin(self.identity.node.clone()), twin));
+                self.say_twin(out);
+            }
+            Input::Cameras(cameras) => {
+                self.identity.twin.cameras = cameras;
+                self.say_twin(out);
             }
             Input::LinkDown => {
                 self.online = false;
@@ -262,6 +267,13 @@ impl Node {
         }
     }
 
+    fn say_twin(&self, out: &mut Vec<Effect>) {
+        if self.online {
+            let twin = to_json(&self.identity.twin);
+            out.push(Effect::Publish(Topic::Twin(self.identity.node.clone()), twin));
+        }
+    }
+
     fn say_stats(&mut self, now: Now, facts: Facts, out: &mut Vec<Effect>) {
         if facts.problems != self.problems {
             self.problems = facts.problems;
@@ -308,7 +320,7 @@ fn to_json(message: &impl serde::Serialize) -> Vec<u8> {
 mod tests {
     use super::*;
     use picket_shared::event::{EventKind, Precision};
-    use picket_shared::ids::{CameraId, EventId, StationId};
+    use picket_shared::ids::{EventId, StationId};
     use picket_shared::status::DetectorTwin;
 
     const BOOT: Boot = Boot(7);
@@ -412,6 +424,19 @@ mod tests {
             assert!(matches!(out[..], [Effect::Reject { reason: r, .. }] if r == reason), "{reason}: {out:?}");
             assert_eq!(node.rejected[reason], 1);
         }
+    }
+
+    #[test]
+    fn the_twin_is_said_again_when_other_cameras_are_watched() {
+        let mut node = node();
+        let cameras = |name: &str| Input::Cameras(vec![CameraId::new(name).unwrap()]);
+        assert_eq!(step(&mut node, 0, cameras("a")), [], "nobody hears it");
+        let twin = |out: Vec<Effect>| match out.last() {
+            Some(Effect::Publish(Topic::Twin(_), payload)) => serde_json::from_slice::<Twin>(payload).unwrap(),
+            _ => panic!("{out:?}"),
+        };
+        assert_eq!(twin(step(&mut node, 1, Input::LinkUp)).cameras[0].as_str(), "a");
+        assert_eq!(twin(step(&mut node, 2, cameras("b"))).cameras[0].as_str(), "b");
     }
 
     #[test]

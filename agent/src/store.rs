@@ -19,7 +19,7 @@ const BOOT: u8 = b'b';
 const EVENT: u8 = b'e';
 
 /// What is kept on the device.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Events kept after the archive has them. Too high fills the disk (about 1 KiB each); too low leaves nothing to look

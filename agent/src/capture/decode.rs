@@ -105,10 +105,12 @@ fn cannot_start(outlet: &Outlet, invocation: &Invocation, error: &io::Error) -> 
     }
 }
 
-/// Secrets go first: in a complaint that was cut they could not be recognised.
+/// Secrets go first: in a complaint that was cut they could not be recognised. ffmpeg calls a stream by where it read its
+/// name, and a person wants the name.
 fn tell(outlet: &Outlet, what: &str, complaints: &[String]) -> String {
     let source = &outlet.config.source;
-    let complaints: Vec<String> = complaints.iter().map(|line| source.redact(line)).collect();
+    let named = complaints.iter().map(|line| line.replace("pipe:0:", &format!("{source}:")));
+    let complaints: Vec<String> = named.map(|line| source.redact(&line)).collect();
     explain(&source.redact(what), &complaints)
 }
 

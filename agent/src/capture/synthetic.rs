@@ -121,7 +121,7 @@ impl Figure {
         let sway = 0.22 * self.stride;
         // Legs, then arms, body, and the head on top.
         for side in [-1.0, 1.0] {
-            let foot = at(0.5 + side * sway, 0.96);
+            let foot = at(0.5 + side * sway, 0.94);
             limb(frame, at(0.5 + side * 0.08, 0.5), foot, wide * 0.13, self.trousers);
             limb(frame, foot, (foot.0 + wide * 0.08, foot.1 + tall * 0.01), wide * 0.1, shoe);
             limb(frame, at(0.5 + side * 0.3, 0.22), at(0.5 + side * (0.34 - sway.abs()), 0.5), wide * 0.09, dark);
@@ -129,7 +129,7 @@ impl Figure {
         limb(frame, at(0.5, 0.24), at(0.5, 0.47), wide * 0.28, self.shirt);
         limb(frame, at(0.5, 0.1), at(0.5, 0.15), wide * 0.12, self.skin);
         limb(frame, at(0.5, 0.07), at(0.5, 0.08), wide * 0.19, self.skin);
-        limb(frame, at(0.5, 0.045), at(0.5, 0.05), wide * 0.19, [40, 30, 25]);
+        limb(frame, at(0.5, 0.066), at(0.5, 0.068), wide * 0.19, [40, 30, 25]);
         limb(frame, at(0.5, 0.1), at(0.5, 0.11), wide * 0.17, self.skin);
     }
 }
