@@ -18,8 +18,8 @@ use picket_shared::topics::Topic;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::capture::Mailbox;
 use crate::cameras::Cameras;
+use crate::capture::Mailbox;
 use crate::config::{Config, Overrides};
 use crate::detect::Detector;
 use crate::facts::Watch;
@@ -99,7 +99,8 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         run_pipeline(pipeline, Arc::clone(&pulse))?;
     measured.await.context("the frame path ended by a fault of its own")?;
 
-    let cameras = Cameras { mailbox, changes, boot: identity.boot, detector: detector_twin, frames_max: options.frames_max };
+    let cameras =
+        Cameras { mailbox, changes, boot: identity.boot, detector: detector_twin, frames_max: options.frames_max };
     let mut watch = Watch::new(Arc::clone(&pulse));
     cameras.follow(&config, &Plan { begin: config.cameras.clone(), ..Plan::default() }, &mut watch)?;
     let _ = begin.send(());
@@ -197,7 +198,9 @@ impl Shell {
     fn reload(&mut self, options: &RunOptions) -> Option<Input> {
         let read = match &options.config {
             Some((path, overrides)) => Config::read(Some(path), overrides),
-            None => Err(Failure::new(Exit::Config, "there is no configuration file to read again; start with --config")),
+            None => {
+                Err(Failure::new(Exit::Config, "there is no configuration file to read again; start with --config"))
+            }
         };
         let followed = read.and_then(|new| {
             let plan = reload::plan(&self.config, &new);

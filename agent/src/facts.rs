@@ -169,3 +169,52 @@ pub fn memory_bytes(line: &str) -> u64 {
     let kib = value.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use picket_shared::ids::Boot;
+    use picket_shared::limits::{NAME_CHARS_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
+    use picket_shared::status::Stats;
+
+    #[test]
+    fn the_statistics_of_as_many_cameras_as_there_may_be_fit_in_a_message() {
+        let most = u64::MAX;
+        let camera = CameraStats {
+            camera: CameraId::new("c".repeat(NAME_CHARS_MAX)).unwrap(),
+            state: "retrying".into(),
+            frames: most,
+            frames_dropped: most,
+            frames_gated: most,
+            frames_detected: most,
+            detections: most,
+            tracks: most,
+            persons_now: u32::MAX,
+            fps: 1234.568,
+            inference_ms: 1234.568,
+            restarts: most,
+            last_error: Some("e".repeat(280)),
+            fps_in: 1234.568,
+            format: Some("f".repeat(64)),
+            frames_bad: most,
+            frames_frozen: most,
+            retry_in_s: Some(12.34567),
+        };
+        let stats = Stats {
+            time: most,
+            boot: Boot(most),
+            uptime_s: most,
+            resident_bytes: most,
+            events_stored: most,
+            events_acked: most,
+            events_pending: most,
+            events_lost: most,
+            events_resent: most,
+            rejected: [("newer_version".to_owned(), most)].into(),
+            connects: most,
+            cameras: vec![camera; SOURCES_MAX],
+        };
+        let bytes = serde_json::to_vec(&stats).unwrap().len();
+        assert!(bytes <= STATUS_BYTES_MAX, "{bytes}");
+    }
+}

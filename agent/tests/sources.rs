@@ -106,7 +106,8 @@ fn fake_v4l2() -> &'static Path {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("fake_v4l2.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/v4l2.c");
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).arg("-ldl").output();
+        let built =
+            Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).arg("-ldl").output();
         let built = built.expect("Rust cannot link without cc, so it is there");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         (dir, path)

@@ -38,7 +38,9 @@ enum Word {
 /// One stream, from opening the camera to its end.
 pub(super) fn run(outlet: &mut Outlet, which: &str, wish: &Wish, worker: &mut Worker) -> Result<(), End> {
     if !worker.has_let_go() {
-        return Err(End::Stalled("its driver hangs and does not let it go; unplug it, or restart this program".to_owned()));
+        return Err(End::Stalled(
+            "its driver hangs and does not let it go; unplug it, or restart this program".to_owned(),
+        ));
     }
     let (tell, heard) = sync_channel(1);
     let job = Job { which: which.to_owned(), wish: *wish, index: outlet.index, mailbox: outlet.mailbox.clone(), tell };

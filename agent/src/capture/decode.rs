@@ -5,12 +5,12 @@
 use std::io;
 use std::path::Path;
 
+use super::Config;
 use super::explain::explain;
 use super::outlet::{End, Outlet, now_ms};
 use super::ppm::{Pictures, PpmError};
 use super::process::{Cut, Decoder, Ended, Invocation};
 use super::source::Source;
-use super::Config;
 
 /// One decoder, from its start to its end. `begun_anew`: what repeats is played from its beginning.
 pub(super) fn run(outlet: &mut Outlet, source: &Source, begun_anew: bool) -> Result<(), End> {
@@ -84,7 +84,9 @@ fn judge(outlet: &Outlet, halt: Option<Halt>, ended: Ended) -> Result<(), End> {
             format!("the decoder wrote {error}; it must write PPM pictures and nothing else to its standard output"),
             &[],
         ),
-        None if !ended.status.success() => broken(format!("the decoder ended with {}", ended.status), &ended.complaints),
+        None if !ended.status.success() => {
+            broken(format!("the decoder ended with {}", ended.status), &ended.complaints)
+        }
         // At its log level ffmpeg says nothing of a sound video; what other decoders say may mean nothing.
         None if ours && !ended.complaints.is_empty() => broken("the video has errors".to_owned(), &ended.complaints),
         None => Ok(()),

@@ -73,7 +73,10 @@ impl Sequence {
     fn parse(folder: &Path, text: &str) -> Result<Sequence, String> {
         let value = |key: &str| {
             let pairs = text.lines().filter_map(|line| line.split_once('='));
-            pairs.map(|(name, value)| (name.trim(), value.trim())).find(|(name, _)| *name == key).map(|(_, value)| value)
+            pairs
+                .map(|(name, value)| (name.trim(), value.trim()))
+                .find(|(name, _)| *name == key)
+                .map(|(_, value)| value)
         };
         let images = value("imDir").unwrap_or("img1");
         if Path::new(images).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
@@ -99,7 +102,9 @@ fn pictures(folder: &Path) -> Result<Vec<PathBuf>, String> {
         entries.flatten().map(|entry| entry.path()).filter(is_picture).take(PICTURES_MAX + 1).collect();
     match paths.len() {
         0 => return Err(format!("{shown} holds no .jpg, .jpeg or .png file; name the folder that does")),
-        count if count > PICTURES_MAX => return Err(format!("{shown} holds more than {PICTURES_MAX} pictures; split it")),
+        count if count > PICTURES_MAX => {
+            return Err(format!("{shown} holds more than {PICTURES_MAX} pictures; split it"));
+        }
         _ => paths.sort(),
     }
     Ok(paths)

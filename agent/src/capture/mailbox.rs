@@ -126,7 +126,8 @@ impl Mailbox {
     pub fn put(&self, camera: usize, frame: Frame, pace: Pace) -> bool {
         let mut slots = self.lock();
         if pace == Pace::Max {
-            let full = |slots: &mut Slots| slots.cameras.get(&camera).is_some_and(|slot| !slot.is_empty() && !slot.ended);
+            let full =
+                |slots: &mut Slots| slots.cameras.get(&camera).is_some_and(|slot| !slot.is_empty() && !slot.ended);
             slots = self.shared.freed.wait_while(slots, full).unwrap_or_else(PoisonError::into_inner);
         }
         let Some(slot) = slots.cameras.get_mut(&camera).filter(|slot| !slot.ended) else { return false };

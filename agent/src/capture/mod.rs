@@ -19,6 +19,7 @@ pub mod source;
 pub mod synthetic;
 
 mod frozen;
+#[cfg_attr(not(any(feature = "v4l", feature = "camera")), allow(dead_code, reason = "there is no camera to ask"))]
 mod negotiate;
 mod pixels;
 
@@ -109,6 +110,11 @@ impl Config {
         }
     }
 
+    /// Whether a decoder child plays it.
+    pub fn needs_decoder(&self) -> bool {
+        matches!(self.source.kind(), Ok(Source::File(_) | Source::Stream(_)))
+    }
+
     /// Refuses what makes no sense, in a sentence. Whether the source is there is found out when it starts.
     pub fn check(&self) -> Result<(), String> {
         let source = self.source.kind()?;
@@ -138,9 +144,8 @@ impl Config {
         if self.start_s > 0.0 && !matches!(source, Source::File(_)) {
             return Err(format!("start_s is for files, and the source {} is none", self.source));
         }
-        let decoded = matches!(source, Source::File(_) | Source::Stream(_));
         match &self.decoder {
-            Some(_) if !decoded => {
+            Some(_) if !self.needs_decoder() => {
                 Err(format!("decoder is for files and streams, and the source {} needs none", self.source))
             }
             Some(words) if words.first().is_none_or(String::is_empty) => {

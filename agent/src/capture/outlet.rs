@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use picket_shared::exit::Exit;
 use picket_shared::ids::CameraId;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use super::frozen::Frozen;
 use super::mailbox::Mailbox;
@@ -17,7 +17,9 @@ use super::{Config, Snapshot, State};
 use crate::frame::Frame;
 
 /// Longest error that is told: a sentence must fit on a line of a log, and sixteen of them in one status message.
-const ERROR_CHARS_MAX: usize = 320;
+const ERROR_CHARS_MAX: usize = 280;
+/// Longest form that is told: a camera's own name may be in it.
+const FORMAT_CHARS_MAX: usize = 64;
 
 /// What a source's thread tells those who hold its [`super::Camera`].
 #[derive(Default)]
@@ -133,6 +135,7 @@ impl Outlet {
 
     /// Tells in what form the frames come.
     pub(super) fn chosen(&self, format: String) {
+        let format = format.chars().take(FORMAT_CHARS_MAX).collect::<String>();
         let mut status = self.board.lock();
         if status.snapshot.format.as_ref() != Some(&format) {
             tracing::info!(camera = %self.name, "frames come as {format}");
@@ -161,9 +164,10 @@ impl Outlet {
     }
 
     /// Whether the order to stop has come.
+    #[cfg(any(feature = "v4l", feature = "camera"))]
     pub(super) fn stopped(&self) -> bool {
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut [PollFd::new(&self.stop, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
+        let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut [PollFd::new(&self.stop, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
     }
 }
 

@@ -289,6 +289,36 @@ mod tests {
         }
     }
 
+    /// The processor's time of this thread, in milliseconds.
+    fn busy_ms() -> f64 {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6
+    }
+
+    #[test]
+    #[ignore = "a measurement: run it alone, with --ignored --nocapture"]
+    fn what_a_picture_of_1280x720_costs() {
+        const RUNS: u32 = 300;
+        let (width, height) = (1280u32, 720u32);
+        let noisy: Vec<u8> = (0..width * height * 3).map(|i| (i % 251 / 3 + i / 1280 % 97) as u8).collect();
+        let mut photo = Vec::new();
+        let encoder = JpegEncoder::new_with_quality(&mut photo, 85);
+        image::ImageEncoder::write_image(encoder, &noisy, width, height, image::ExtendedColorType::Rgb8).unwrap();
+        for (layout, bytes) in
+            [(Layout::Nv12, &noisy), (Layout::Yuyv, &noisy), (Layout::Grey, &noisy), (Layout::Mjpeg, &photo)]
+        {
+            let mut frame = empty();
+            to_rgb(&shape(layout, width, height), bytes, &mut frame).unwrap();
+            let place = frame.rgb.as_ptr();
+            let before = busy_ms();
+            for _ in 0..RUNS {
+                to_rgb(&shape(layout, width, height), std::hint::black_box(bytes), &mut frame).unwrap();
+            }
+            println!("{layout:?}: {:.2} ms of the processor a picture", (busy_ms() - before) / f64::from(RUNS));
+            assert_eq!(frame.rgb.as_ptr(), place, "the buffer is used again");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused_without_a_panic(

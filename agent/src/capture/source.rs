@@ -18,7 +18,8 @@ const SOURCE_BYTES_MAX: usize = 4096;
 /// Frames a second that may be asked for.
 const FPS: std::ops::RangeInclusive<f64> = 0.1..=240.0;
 /// What there is, for whoever wrote something else.
-const KINDS: &str = "file:/path, rtsp://…, http://…, https://…, v4l:/dev/video0, camera:0, images:/folder and synthetic:";
+const KINDS: &str =
+    "file:/path, rtsp://…, http://…, https://…, v4l:/dev/video0, camera:0, images:/folder and synthetic:";
 
 /// A source's URL, as configured. Shown and logged, it never tells a user name, a password or a query.
 #[derive(Clone, PartialEq, Eq, serde::Deserialize)]
@@ -94,9 +95,7 @@ impl SourceUrl {
             ("camera", None) => Ask::of(rest).and_then(Ask::camera).map_err(wrong),
             ("images", None) => Ask::of(rest).and_then(Ask::images).map_err(wrong),
             ("synthetic", None) => Ask::of(rest).and_then(Ask::synthetic).map_err(wrong),
-            _ => {
-                Err(format!("the source \"{self}\" begins with \"{scheme}:\", which is not known; there are {KINDS}"))
-            }
+            _ => Err(format!("the source \"{self}\" begins with \"{scheme}:\", which is not known; there are {KINDS}")),
         }
     }
 
@@ -178,9 +177,11 @@ impl<'a> Ask<'a> {
 
     fn camera(self) -> Result<Source, String> {
         if !cfg!(feature = "camera") {
-            return Err("this program was built without the feature camera; build it with that, or use v4l:/dev/video0 \
+            return Err(
+                "this program was built without the feature camera; build it with that, or use v4l:/dev/video0 \
                         for a camera on Linux"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if self.name.is_empty() {
             return Err("name a camera by its number or a part of its name, as in camera:0".to_owned());

@@ -4,7 +4,6 @@
 //! around it obeys. What is finite ends or fails for good, what is live is tried again for ever. Sentences that leave here
 //! have been made free of secrets.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use picket_shared::exit::Exit;
@@ -128,7 +127,7 @@ impl Supervisor {
             #[cfg(feature = "camera")]
             Source::Camera(which, wish) => guarded(|| super::camera::run(outlet, which, wish, &mut self.worker)),
             #[cfg(not(all(feature = "v4l", feature = "camera")))]
-            other => Err(End::NoDecoder(format!("this build cannot play {other:?}"))),
+            _ => unreachable!("what this build cannot play was refused with its configuration"),
         };
         ran.err().unwrap_or(End::Clean)
     }
@@ -154,7 +153,7 @@ impl Supervisor {
 /// that ends the run and not the source.
 #[cfg(any(feature = "v4l", feature = "camera"))]
 fn guarded(run: impl FnOnce() -> Result<(), End>) -> Result<(), End> {
-    catch_unwind(AssertUnwindSafe(run))
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
         .unwrap_or_else(|_| Err(End::Broken("the camera's library gave up on its driver; check the cable".to_owned())))
 }
 

@@ -137,7 +137,8 @@ impl Figure {
 /// Fills every pixel that is within `radius` of the line from `a` to `b`.
 fn limb(frame: &mut Frame, a: (f32, f32), b: (f32, f32), radius: f32, colour: [u8; 3]) {
     let (width, height) = (frame.width as usize, frame.height as usize);
-    let inside = |low: f32, high: f32, most: usize| (low.floor().max(0.0) as usize)..(high.ceil().max(0.0) as usize).min(most);
+    let inside =
+        |low: f32, high: f32, most: usize| (low.floor().max(0.0) as usize)..(high.ceil().max(0.0) as usize).min(most);
     let (dx, dy) = (b.0 - a.0, b.1 - a.1);
     let length2 = (dx * dx + dy * dy).max(1e-6);
     for y in inside(a.1.min(b.1) - radius, a.1.max(b.1) + radius + 1.0, height) {

@@ -208,7 +208,9 @@ fn layout(fourcc: FourCC) -> Option<Layout> {
 /// A system error as a sentence with its remedy.
 fn reason(error: &io::Error) -> String {
     let remedy = match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOENT | Errno::NXIO) => "there is no such device; check the cable, and its name with: ls /dev/video*",
+        Some(Errno::NOENT | Errno::NXIO) => {
+            "there is no such device; check the cable, and its name with: ls /dev/video*"
+        }
         Some(Errno::NODEV) => "the device is gone; check the cable",
         Some(Errno::ACCESS | Errno::PERM) => {
             "it may not be opened; put this program's user into the group video: usermod -aG video USER"

@@ -19,13 +19,16 @@ const LINES_MAX: usize = 600;
 type Owns = fn(path: &str) -> bool;
 
 /// A crate, and the only files that may name it.
-const OWNERS: [(&str, Owns); 6] = [
+const OWNERS: [(&str, Owns); 9] = [
     ("rumqttc", |path| path == "shared/src/mqtt.rs"),
     ("sled", |path| path.ends_with("/store.rs")),
     ("ort", |path| path == "agent/src/detect/session.rs"),
     ("serde_cbor", |path| path == "shared/src/codec.rs"),
     ("ring", |path| path == "shared/src/crypto.rs"),
     ("rumqttd", |path| path == "coordinator/src/broker.rs"),
+    ("v4l", |path| path == "agent/src/capture/v4l.rs"),
+    ("nokhwa", |path| path == "agent/src/capture/camera.rs"),
+    ("zune_jpeg", |path| path == "agent/src/capture/pixels.rs"),
 ];
 
 /// The two sides speak through `shared` alone, and `shared` knows neither.
@@ -37,7 +40,11 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 12] = [
+const CORES: [&str; 17] = [
+    "agent/src/capture/frozen",
+    "agent/src/capture/negotiate",
+    "agent/src/capture/pixels",
+    "agent/src/capture/ppm",
     "agent/src/frame",
     "agent/src/gate",
     "agent/src/mask",
@@ -45,6 +52,7 @@ const CORES: [&str; 12] = [
     "agent/src/observe",
     "agent/src/outbox",
     "agent/src/polygon",
+    "agent/src/reload",
     "agent/src/track",
     "coordinator/src/coordinator",
     "coordinator/src/intake",
