@@ -173,6 +173,7 @@ pub fn memory_bytes(line: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::{ERROR_CHARS_MAX, FORMAT_CHARS_MAX};
     use picket_shared::ids::Boot;
     use picket_shared::limits::{NAME_CHARS_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
     use picket_shared::status::Stats;
@@ -193,9 +194,9 @@ mod tests {
             fps: 1234.568,
             inference_ms: 1234.568,
             restarts: most,
-            last_error: Some("e".repeat(280)),
+            last_error: Some("e".repeat(ERROR_CHARS_MAX)),
             fps_in: 1234.568,
-            format: Some("f".repeat(64)),
+            format: Some("f".repeat(FORMAT_CHARS_MAX)),
             frames_bad: most,
             frames_frozen: most,
             retry_in_s: Some(12.34567),

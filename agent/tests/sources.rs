@@ -149,9 +149,10 @@ impl Device {
         std::fs::remove_file(self.0.path().join("device")).unwrap();
     }
 
-    fn stall(&self, stalls: bool) {
-        let path = self.0.path().join("stall");
-        if stalls { std::fs::write(path, "").unwrap() } else { std::fs::remove_file(path).unwrap() }
+    /// `stall`: no frame comes. `sulk`: the stream cannot be stopped.
+    fn ails(&self, ailment: &str, does: bool) {
+        let path = self.0.path().join(ailment);
+        if does { std::fs::write(path, "").unwrap() } else { std::fs::remove_file(path).unwrap() }
     }
 }
 
@@ -212,9 +213,9 @@ fn a_camera_that_is_unplugged_stalls_or_changes_is_opened_again() {
     player.until(&["state: Retrying", "there is no such device; check the cable, and its name with: ls /dev/video*"]);
     device.plug_in("YUYV 64 48 30");
     player.until(&["state: Running"]);
-    device.stall(true);
+    device.ails("stall", true);
     player.until(&["state: Stalled", "no picture came within 0.4 s; check the camera and its cable"]);
-    device.stall(false);
+    device.ails("stall", false);
     player.until(&["state: Running"]);
     device.unplug();
     player.until(&["state: Retrying"]);
@@ -225,6 +226,21 @@ fn a_camera_that_is_unplugged_stalls_or_changes_is_opened_again() {
     device.plug_in("NV12 32 24 30");
     player.until(&["frame 32x24"]);
     player.until(&["state: Running", "NV12 32x24"]);
+}
+
+/// The v4l crate panics where a stream cannot be stopped.
+#[cfg(feature = "v4l")]
+#[test]
+fn a_driver_at_which_the_library_gives_up_is_tried_again() {
+    let device = Device::plugged_in("YUYV 64 48 30");
+    let mut player = Player::start("source = \"v4l:/dev/video0\"\nstall_timeout_s = 0.3", device.0.path());
+    player.until(&["frame "]);
+    device.ails("sulk", true);
+    device.ails("stall", true);
+    player.until(&["state: Retrying", "the camera's library gave up on its driver"]);
+    device.ails("sulk", false);
+    device.ails("stall", false);
+    player.until(&["state: Running"]);
 }
 
 #[cfg(feature = "v4l")]
@@ -314,9 +330,9 @@ fn nokhwa_captures_each_layout_and_comes_back_after_a_stall() {
         let line = player.until(&["frame "]);
         assert!(is_red(&line, "64x48"), "{offers}: {line}");
         player.until(&["state: Running", format]);
-        device.stall(true);
+        device.ails("stall", true);
         player.until(&["state: Stalled", "no picture came within 0.5 s"]);
-        device.stall(false);
+        device.ails("stall", false);
         player.until(&["state: Running"]);
         device.unplug();
         player.until(&["state: Retrying"]);

@@ -37,6 +37,9 @@ mod supervise;
 pub use mailbox::{Mailbox, NoFrame, Pace};
 pub use source::SourceUrl;
 
+#[cfg(test)]
+pub(crate) use outlet::{ERROR_CHARS_MAX, FORMAT_CHARS_MAX};
+
 use frozen::Frozen;
 use outlet::{Board, Outlet};
 use ppm::SIDE_PX_MAX;

@@ -17,9 +17,9 @@ use super::{Config, Snapshot, State};
 use crate::frame::Frame;
 
 /// Longest error that is told: a sentence must fit on a line of a log, and sixteen of them in one status message.
-const ERROR_CHARS_MAX: usize = 280;
+pub(crate) const ERROR_CHARS_MAX: usize = 280;
 /// Longest form that is told: a camera's own name may be in it.
-const FORMAT_CHARS_MAX: usize = 64;
+pub(crate) const FORMAT_CHARS_MAX: usize = 64;
 
 /// What a source's thread tells those who hold its [`super::Camera`].
 #[derive(Default)]

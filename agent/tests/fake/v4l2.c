@@ -4,6 +4,7 @@
  *   device          what it offers, a line each: FOURCC WIDTH HEIGHT RATE. Without this file there is no device; taken away
  *                   while it is used, every call says that it is gone.
  *   stall           while this file is there, no frame comes.
+ *   sulk            while this file is there, the stream cannot be stopped, as with some drivers after an unplug.
  *   FOURCC-WxH.N    the bytes of frame N; after the last comes the first again.
  * The buffers are a memfd's, so that mmap is the kernel's own. Queueing is as strict as the kernel's: a buffer that is
  * queued cannot be queued again. */
@@ -231,7 +232,9 @@ static int answer(struct camera *c, unsigned long request, void *arg) {
         return 0;
     }
     case VIDIOC_STREAMON: c->streaming = 1; c->due = now() + 1.0 / c->rate; return 0;
-    case VIDIOC_STREAMOFF: c->streaming = c->queued = 0; return 0;
+    case VIDIOC_STREAMOFF:
+        if (there("sulk")) return fail(EIO);
+        c->streaming = c->queued = 0; return 0;
     case VIDIOC_DQBUF: {
         struct v4l2_buffer *b = arg;
         if (!c->streaming) return fail(EINVAL);
@@ -318,7 +321,8 @@ long syscall(long n, ...) {
 }
 
 int poll(struct pollfd *fds, nfds_t count, int timeout) {
-    struct camera *c = count == 1 ? camera(fds[0].fd) : NULL;
+    int fd = count == 1 ? fds->fd : 0;
+    struct camera *c = camera(fd);
     if (!c) {
         static int (*next)(struct pollfd *, nfds_t, int);
         if (!next) next = (int (*)(struct pollfd *, nfds_t, int))dlsym(RTLD_NEXT, "poll");
