@@ -23,10 +23,13 @@ test: lint ## every check and every test
 	if [ -e coordinator/dashboard/package.json ]; then npm test --prefix coordinator/dashboard; fi
 	cargo build --release --locked --workspace --bins
 	cargo test --release --locked --workspace
+	cargo test --release --locked -p picket-agent --features camera --test sources nokhwa
 
 lint: prepare-test ## format, clippy, documentation, and the dependencies' licences and sources
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo clippy --release --locked -p picket-agent --all-targets --features camera -- -D warnings
+	cargo check --release --locked -p picket-agent --no-default-features
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps --quiet
 	if command -v shellcheck >/dev/null; then shellcheck .ci/run simulation/prepare/prepare.sh; fi
 	cargo fetch --locked --quiet

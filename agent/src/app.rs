@@ -15,19 +15,16 @@ use picket_shared::status::Twin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::capture::{self, Mailbox};
-use crate::config::Config;
+use crate::cameras::Cameras;
+use crate::capture::Mailbox;
+use crate::config::{Config, Overrides};
 use crate::courier::{Courier, Finished, Route, unix_ms};
 use crate::detect::Detector;
 use crate::facts::Watch;
-use crate::gate::Gate;
-use crate::mask::Mask;
 use crate::node::Identity;
-use crate::observe::{self, Observer};
-use crate::pipeline::{Meter, Pipeline, Pulse, Raw, Speed, Stage};
+use crate::pipeline::{Pipeline, Pulse, Raw, Speed};
 use crate::report::Report;
 use crate::store::AgentStore;
-use crate::track::Tracker;
 
 /// Events between the frame path and the core. The core only hands them on, so this is hardly ever more than one frame's.
 const OBSERVED_MAX: usize = 256;
@@ -43,12 +40,15 @@ pub struct RunOptions {
     pub raw_runs: u32,
     /// How long to wait, after the last frame, for the archive to have everything.
     pub drain_timeout: Duration,
+    /// The configuration's file, to be read again on SIGHUP, and what the command line says over it.
+    pub config: Option<(PathBuf, Overrides)>,
 }
 
 /// Runs an agent until its sources have ended or it is told to stop.
-pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
+pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut told_to_stop = Stop::listen()?;
+    let mut told_to_reload = signal(SignalKind::hangup())?;
 
     let detector = Detector::load(&config.detector)?;
     let detector_twin = detector.twin();
@@ -73,21 +73,18 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let owed: u64 = found.lanes.iter().map(|(_, lane)| lane.stored - lane.acked).sum();
     tracing::info!(boot = found.boot.0, owed, "store open");
 
-    let mailbox = Mailbox::new(config.cameras.len());
-    let stages = stages(&config, &identity, &detector_twin)?;
-    let meters: Vec<Arc<Meter>> = stages.iter().map(|stage| Arc::clone(&stage.meter)).collect();
-    let pulse = Arc::new(Pulse::default());
+    let (mailbox, pulse) = (Mailbox::new(0), Arc::new(Pulse::default()));
+    let (changes, changed) = std::sync::mpsc::channel();
     let (raw_runs, raw) = (options.raw_runs, Raw::default());
-    let pipeline = Pipeline { mailbox: mailbox.clone(), detector, stages, started, raw_runs, raw };
-    let FramePath { measured, mut observed, ended: mut frame_path_ended } = run_pipeline(pipeline, Arc::clone(&pulse))?;
+    let pipeline = Pipeline { mailbox: mailbox.clone(), detector, changes: changed, started, raw_runs, raw };
+    let FramePath { measured, begin, mut observed, ended: mut frame_path_ended } =
+        run_pipeline(pipeline, Arc::clone(&pulse))?;
     measured.await.context("the frame path ended by a fault of its own")?;
-    let start = |(index, camera): (usize, &crate::config::Camera)| {
-        capture::start(index, camera.name.clone(), camera.capture(), options.frames_max, mailbox.clone())
-    };
-    let cameras: Vec<capture::Camera> = config.cameras.iter().enumerate().map(start).collect();
 
-    let names = config.cameras.iter().map(|camera| camera.name.clone()).collect();
-    let watch = Watch::new(names, meters, cameras, Arc::clone(&pulse));
+    let cameras = Cameras { mailbox, changes, boot, detector: detector_twin, frames_max: options.frames_max };
+    let mut watch = Watch::new(Arc::clone(&pulse));
+    cameras.begin(&config, &mut watch)?;
+    let _ = begin.send(());
     let route = Route { site: config.site.clone(), broker: config.mqtt.broker.clone() };
     let mut courier = Courier::start(started, route, identity, (store, found), watch)?;
     courier.watcher.ready();
@@ -104,6 +101,11 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         }
         tokio::select! {
             () = told_to_stop.wait() => break,
+            _ = told_to_reload.recv() => {
+                if let Some(names) = cameras.reload(&mut config, options.config.as_ref(), &mut courier.watcher) {
+                    courier.watching(names);
+                }
+            }
             turned = courier.turn() => turned?,
             Some(event) = observed.recv() => courier.observed(event),
             ended = &mut frame_path_ended, if speed.is_none() => {
@@ -143,37 +145,12 @@ fn conclude(options: &RunOptions, report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn stages(
-    config: &Config,
-    identity: &Identity,
-    detector: &picket_shared::status::DetectorTwin,
-) -> Result<Vec<Stage>, Failure> {
-    let stage = |(index, camera): (usize, &crate::config::Camera)| {
-        let who = observe::Identity {
-            node: config.node.clone(),
-            boot: identity.boot,
-            station: config.station(),
-            camera: camera.name.clone(),
-            model: detector.model.clone(),
-            precision: detector.precision,
-        };
-        let zones = camera.zones().map_err(|what| Failure::new(Exit::Config, what))?;
-        Ok(Stage {
-            mask: Mask::new(&camera.mask().polygons),
-            gate: Gate::new(camera.gate.clone()),
-            // Cameras share the boot's track numbers, because an event's id is its track's.
-            tracker: Tracker::numbered(config.track.clone(), index as u64 + 1, config.cameras.len() as u64),
-            observer: Observer::new(who, zones, config.observe.clone()),
-            meter: Arc::default(),
-        })
-    };
-    config.cameras.iter().enumerate().map(stage).collect()
-}
-
 /// The frame path's thread, as heard from outside.
 struct FramePath {
     /// The raw limit has been measured: cameras may start.
     measured: oneshot::Receiver<()>,
+    /// The cameras have started: it may look at them.
+    begin: std::sync::mpsc::Sender<()>,
     /// What it has to tell.
     observed: mpsc::Receiver<Event>,
     /// It has ended, with its speed.
@@ -183,14 +160,17 @@ struct FramePath {
 fn run_pipeline(mut pipeline: Pipeline, pulse: Arc<Pulse>) -> anyhow::Result<FramePath> {
     let (tell, observed) = mpsc::channel(OBSERVED_MAX);
     let ((ready, measured), (end, ended)) = (oneshot::channel(), oneshot::channel());
+    let (begin, begun) = std::sync::mpsc::channel();
     let work = move || {
         pipeline.measure_raw_limit();
         let _ = ready.send(());
+        // Before there is a camera, a mailbox looks as if all had ended.
+        let _ = begun.recv();
         let speed = pipeline.run(&pulse, |event| drop(tell.blocking_send(event)));
         let _ = end.send(speed);
     };
     std::thread::Builder::new().name("frame-path".into()).spawn(work).context("the frame path's thread")?;
-    Ok(FramePath { measured, observed, ended })
+    Ok(FramePath { measured, begin, observed, ended })
 }
 
 /// SIGTERM and SIGINT.

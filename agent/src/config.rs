@@ -21,7 +21,7 @@ use crate::{detect, gate, mask, observe, polygon, store, track};
 const STORE: &str = "store";
 
 /// One agent, as configured.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The site: agents of one site share a coordinator.
@@ -48,7 +48,7 @@ pub struct Config {
 }
 
 /// The broker's part of the configuration.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mqtt {
     /// Where it is.
@@ -56,7 +56,7 @@ pub struct Mqtt {
 }
 
 /// One camera, as configured.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Camera {
     /// Its name.
@@ -77,6 +77,9 @@ pub struct Camera {
     /// See [`capture::Config::stall_timeout_s`].
     #[serde(default = "capture::default_stall_timeout_s")]
     pub stall_timeout_s: f64,
+    /// See [`capture::Config::frozen_timeout_s`].
+    #[serde(default = "capture::default_frozen_timeout_s")]
+    pub frozen_timeout_s: f64,
     /// See [`capture::Config::decoder`].
     pub decoder: Option<Vec<String>>,
     /// The motion test.
@@ -91,7 +94,7 @@ pub struct Camera {
 }
 
 /// One privacy zone.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaskZone {
     /// Its corners, in fractions of the picture.
@@ -101,7 +104,8 @@ pub struct MaskZone {
 /// What the command line may say in place of the file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Overrides {
-    /// A video file, rtsp:// or http:// address to watch, in place of the configured cameras
+    /// What to watch in place of the configured cameras: a video file, rtsp://…, http://…, v4l:/dev/video0,
+    /// images:/folder, synthetic:
     #[arg(long)]
     pub source: Option<String>,
     /// This device's name at the site
@@ -218,11 +222,24 @@ impl Config {
 impl Camera {
     /// A camera with everything but its source at its default.
     fn of_source(source: String) -> Camera {
-        let capture::Config { source, pace, start_s, repeat, crop, stall_timeout_s, decoder } =
+        let capture::Config { source, pace, start_s, repeat, crop, stall_timeout_s, frozen_timeout_s, decoder } =
             capture::Config::new(source);
         let name = CameraId::new("main").expect("a constant name");
         let (gate, masks, zones) = Default::default();
-        Camera { name, source, pace, start_s, repeat, crop, stall_timeout_s, decoder, gate, masks, zones }
+        Camera {
+            name,
+            source,
+            pace,
+            start_s,
+            repeat,
+            crop,
+            stall_timeout_s,
+            frozen_timeout_s,
+            decoder,
+            gate,
+            masks,
+            zones,
+        }
     }
 
     /// The capture stage's part.
@@ -234,6 +251,7 @@ impl Camera {
             repeat: self.repeat,
             crop: self.crop,
             stall_timeout_s: self.stall_timeout_s,
+            frozen_timeout_s: self.frozen_timeout_s,
             decoder: self.decoder.clone(),
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use picket_shared::clock::Now;
 use picket_shared::event::Event;
-use picket_shared::ids::{Boot, SiteId};
+use picket_shared::ids::{Boot, CameraId, SiteId};
 use picket_shared::limits::{ACK_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError};
 use picket_shared::topics::Topic;
@@ -131,6 +131,11 @@ impl<W: Watcher> Courier<W> {
     /// Gives the core an event to keep and to tell.
     pub fn observed(&mut self, event: Event) {
         self.step(Input::Observed(Box::new(event)));
+    }
+
+    /// Tells the core that other cameras are watched from now on.
+    pub fn watching(&mut self, cameras: Vec<CameraId>) {
+        self.step(Input::Cameras(cameras));
     }
 
     fn of_link(&mut self, event: LinkEvent) -> Option<Input> {

@@ -49,7 +49,9 @@ pub async fn run(config: &Config) -> ExitCode {
     for camera in &config.cameras {
         show(&format!("camera {}", camera.name), check_camera(camera));
     }
-    show("decoder", check_decoder(config));
+    if config.cameras.iter().any(|camera| camera.capture().needs_decoder()) {
+        show("decoder", check_decoder(config));
+    }
     let (runtime, model) = check_detector(config);
     show("onnxruntime", runtime);
     show("model", model);
@@ -71,7 +73,11 @@ fn check_camera(camera: &Camera) -> Finding {
     let began = Instant::now();
     let source = capture::start(0, camera.name.clone(), one_frame, Some(1), mailbox.clone());
     match mailbox.take(FIRST_FRAME) {
-        Ok((_, frame)) => Fine(format!("{}x{} after {} ms", frame.width, frame.height, began.elapsed().as_millis())),
+        Ok((_, frame)) => {
+            let took_ms = began.elapsed().as_millis();
+            let form = source.snapshot().format.map_or(String::new(), |format| format!(" ({format})"));
+            Fine(format!("{}x{}{form} after {took_ms} ms", frame.width, frame.height))
+        }
         Err(_) => Broken(match (source.failure(), source.snapshot().last_error) {
             (Some(failure), _) => failure.sentence,
             (None, Some(error)) => error,

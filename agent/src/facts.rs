@@ -23,30 +23,47 @@ pub struct Watch {
     cameras: Vec<Watched>,
     pulse: Arc<Pulse>,
     beats: u64,
+    /// Why the configuration was not taken in the last time that it was read again.
+    reload_refused: Option<String>,
 }
 
 struct Watched {
     name: CameraId,
+    slot: usize,
     camera: Camera,
     meter: Arc<Meter>,
     /// At the last heartbeat.
     before: (Instant, Counts),
+    frames_before: u64,
+    fps_in: f32,
     fps: f32,
     inference_ms: f32,
 }
 
 impl Watch {
-    /// A watch over cameras that were just started; the three lists go together.
-    pub fn new(names: Vec<CameraId>, meters: Vec<Arc<Meter>>, cameras: Vec<Camera>, pulse: Arc<Pulse>) -> Self {
-        let cameras = names.into_iter().zip(meters).zip(cameras).map(|((name, meter), camera)| Watched {
-            name,
-            camera,
-            before: (Instant::now(), meter.read()),
-            meter,
-            fps: 0.0,
-            inference_ms: 0.0,
-        });
-        Watch { cameras: cameras.collect(), pulse, beats: 0 }
+    /// A watch over no cameras yet.
+    pub fn new(pulse: Arc<Pulse>) -> Self {
+        Watch { cameras: Vec::new(), pulse, beats: 0, reload_refused: None }
+    }
+
+    /// Watches one camera more: its name, its slot in the mailbox, what its frame path counts, and its source.
+    pub fn add(&mut self, name: CameraId, slot: usize, meter: Arc<Meter>, camera: Camera) {
+        let before = (Instant::now(), meter.read());
+        let (frames_before, fps_in, fps, inference_ms) = (0, 0.0, 0.0, 0.0);
+        self.cameras.push(Watched { name, slot, camera, before, frames_before, meter, fps_in, fps, inference_ms });
+    }
+
+    /// Stops a camera and forgets it; gives its slot.
+    pub fn remove(&mut self, name: &CameraId) -> Option<usize> {
+        let index = self.cameras.iter().position(|watched| watched.name == *name)?;
+        let mut watched = self.cameras.remove(index);
+        watched.camera.stop();
+        Some(watched.slot)
+    }
+
+    /// Remembers how reading the configuration again went: a problem until it goes well.
+    pub fn reloaded(&mut self, refused: Option<String>) {
+        self.reload_refused = refused;
     }
 
     /// Tells systemd that the agent has started. Nothing happens outside systemd.
@@ -81,7 +98,9 @@ impl Watcher for Watch {
         }
         self.cameras.iter_mut().for_each(Watched::measure);
         let mut problems: Vec<String> = self.cameras.iter().filter_map(Watched::problem).collect();
+        problems.extend(self.cameras.iter().filter_map(Watched::frozen));
         problems.extend(self.cameras.iter().filter_map(Watched::refusals));
+        problems.extend(self.reload_refused.clone());
         problems.extend(recorder.problems());
         if node.lost() > 0 {
             problems.push(format!("{} events were lost because the disk took none for too long", node.lost()));
@@ -96,7 +115,10 @@ impl Watched {
         let now = self.meter.read();
         let frames = (now.frames_detected - before.frames_detected) as f32;
         let per_frame = |took: Duration| if frames > 0.0 { took.as_secs_f32() * 1000.0 / frames } else { 0.0 };
-        self.fps = frames / then.elapsed().as_secs_f32().max(1e-3);
+        let arrived = self.camera.snapshot().frames;
+        let per_second = |count: f32| count / then.elapsed().as_secs_f32().max(1e-3);
+        (self.fps_in, self.fps) = (per_second((arrived - self.frames_before) as f32), per_second(frames));
+        self.frames_before = arrived;
         self.inference_ms = per_frame(now.inference - before.inference);
         self.before = (Instant::now(), now);
     }
@@ -105,6 +127,11 @@ impl Watched {
         let snapshot = self.camera.snapshot();
         let said = |error: Option<String>| error.unwrap_or_else(|| format!("camera {} gives no frames", self.name));
         matches!(snapshot.state, State::Stalled | State::Retrying | State::Failed).then(|| said(snapshot.last_error))
+    }
+
+    fn frozen(&self) -> Option<String> {
+        let seconds = self.camera.frozen()?.as_secs();
+        Some(format!("camera {} has given the same picture for {seconds} s; look at it, and restart it", self.name))
     }
 
     fn refusals(&self) -> Option<String> {
@@ -129,6 +156,11 @@ impl Watched {
             inference_ms: self.inference_ms,
             restarts: snapshot.restarts,
             last_error: snapshot.last_error,
+            fps_in: self.fps_in,
+            format: snapshot.format,
+            frames_bad: snapshot.frames_bad,
+            frames_frozen: snapshot.frames_frozen,
+            retry_in_s: snapshot.retry_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs_f32()),
         }
     }
 }
@@ -139,4 +171,59 @@ pub fn memory_bytes(line: &str) -> u64 {
     let value = status.lines().find_map(|text| text.strip_prefix(line));
     let kib = value.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::{ERROR_CHARS_MAX, FORMAT_CHARS_MAX};
+    use picket_shared::ids::Boot;
+    use picket_shared::limits::{NAME_CHARS_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
+    use picket_shared::status::{Mode, Stats};
+    use picket_shared::wire::GapCause;
+
+    #[test]
+    fn the_statistics_of_as_many_cameras_as_there_may_be_fit_in_a_message() {
+        let most = u64::MAX;
+        let camera = CameraStats {
+            camera: CameraId::new("c".repeat(NAME_CHARS_MAX)).unwrap(),
+            state: "retrying".into(),
+            frames: most,
+            frames_dropped: most,
+            frames_gated: most,
+            frames_detected: most,
+            detections: most,
+            tracks: most,
+            persons_now: u32::MAX,
+            fps: 1234.568,
+            inference_ms: 1234.568,
+            restarts: most,
+            last_error: Some("e".repeat(ERROR_CHARS_MAX)),
+            fps_in: 1234.568,
+            format: Some("f".repeat(FORMAT_CHARS_MAX)),
+            frames_bad: most,
+            frames_frozen: most,
+            retry_in_s: Some(12.34567),
+        };
+        let stats = Stats {
+            time: most,
+            boot: Boot(most),
+            uptime_s: most,
+            resident_bytes: most,
+            events_stored: most,
+            events_acked: most,
+            events_pending: most,
+            events_lost: most,
+            events_resent: most,
+            rejected: [("newer_version".to_owned(), most)].into(),
+            connects: most,
+            cameras: vec![camera; SOURCES_MAX],
+            outbox: Mode::CatchingUp,
+            events_backlog: most,
+            events_given_up: GapCause::ALL.map(|cause| (cause.word().to_owned(), most)).into(),
+            events_dead: most,
+        };
+        let bytes = serde_json::to_vec(&stats).unwrap().len();
+        assert!(bytes <= STATUS_BYTES_MAX, "{bytes}");
+    }
 }

@@ -17,7 +17,7 @@ const CELLS: usize = COLUMNS * ROWS;
 const SAMPLES: usize = 4;
 
 /// When the gate opens.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Off lets every frame through: nothing is missed and nothing is saved.

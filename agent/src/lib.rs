@@ -21,6 +21,8 @@ pub mod recorder;
 pub mod courier;
 
 pub mod config;
+pub mod reload;
+pub mod cameras;
 pub mod app;
 pub mod facts;
 pub mod report;

@@ -128,6 +128,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                 report: run.report,
                 raw_runs: run.raw_runs,
                 drain_timeout: Duration::from_secs(run.drain_timeout_s),
+                config: run.config.map(|path| (path, run.overrides)),
             };
             runtime.block_on(app::run(config, options))?;
         }

@@ -3,7 +3,9 @@
 //! One thread runs one inference session for all streams; cameras take turns. It drops nothing: a frame that it takes is
 //! either gated (counted) or detected. It reads no clock but the frames' own, and stores and sends nothing.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,14 @@ pub struct Stage {
     pub observer: Observer,
     /// What has been counted.
     pub meter: Arc<Meter>,
+}
+
+/// A camera that comes or goes while the frame path runs. It comes before its first frame, and goes after its last.
+pub enum Change {
+    /// This slot's frames go through this stage from now on.
+    Add(usize, Box<Stage>),
+    /// No more frames of this slot: its open events end.
+    Remove(usize),
 }
 
 /// Counters of one camera's frame path, read by others while it runs.
@@ -102,8 +112,8 @@ pub struct Pipeline {
     pub mailbox: Mailbox,
     /// The detector, shared by all cameras.
     pub detector: Detector,
-    /// The stages, by the camera's index in the mailbox.
-    pub stages: Vec<Stage>,
+    /// Cameras that come and go, the first ones too.
+    pub changes: Receiver<Change>,
     /// The process's start, for [`Speed::first_detection_ms`].
     pub started: Instant,
     /// Raw runs to measure before the first frame and after the last; 0 measures nothing.
@@ -124,17 +134,23 @@ impl Pipeline {
         let (mut detections, mut events) = (Vec::new(), Vec::new());
         let mut speed = Speed::default();
         let mut clock: Option<(Instant, Instant)> = None;
-        let mut last_taken_ms = vec![0; self.stages.len()];
+        let mut stages = Stages::default();
         while !pulse.stop.load(Ordering::Relaxed) {
             pulse.beats.fetch_add(1, Ordering::Relaxed);
-            let (camera, mut frame) = match self.mailbox.take(IDLE) {
+            let taken = self.mailbox.take(IDLE);
+            // After the frame was taken: its camera came before it did.
+            stages.follow(&self.changes, &self.mailbox, &mut events);
+            events.drain(..).for_each(&mut tell);
+            let (camera, mut frame) = match taken {
                 Ok(taken) => taken,
                 Err(NoFrame::TimedOut) => continue,
                 Err(NoFrame::Ended) => break,
             };
+            // What a camera that has gone left behind.
+            let Some((stage, last_taken_ms)) = stages.0.get_mut(&camera) else { continue };
             let (began, _) = *clock.get_or_insert_with(|| (Instant::now(), Instant::now()));
-            last_taken_ms[camera] = frame.taken_ms;
-            self.stages[camera].pass(&mut self.detector, &mut frame, &mut detections, &mut events);
+            *last_taken_ms = frame.taken_ms;
+            stage.pass(&mut self.detector, &mut frame, &mut detections, &mut events);
             events.drain(..).for_each(&mut tell);
             if speed.first_detection_ms == 0.0 {
                 let since_start = self.started.elapsed().saturating_sub(self.raw.took);
@@ -144,10 +160,7 @@ impl Pipeline {
             speed.frames += 1;
             clock = Some((began, Instant::now()));
         }
-        for (stage, taken_ms) in self.stages.iter_mut().zip(last_taken_ms) {
-            stage.observer.finish(taken_ms, &mut events);
-            stage.meter.add(|counts| counts.persons_now = 0);
-        }
+        stages.finish(&mut events);
         events.drain(..).for_each(&mut tell);
         if self.raw_runs > 0 && speed.frames > 0 {
             self.measure_raw_limit();
@@ -157,7 +170,38 @@ impl Pipeline {
     }
 }
 
+/// The stages by their slots, each with the time of its last frame.
+#[derive(Default)]
+struct Stages(BTreeMap<usize, (Box<Stage>, u64)>);
+
+impl Stages {
+    /// Takes in who came and who went since the last time.
+    fn follow(&mut self, changes: &Receiver<Change>, mailbox: &Mailbox, events: &mut Vec<Event>) {
+        for change in changes.try_iter() {
+            match change {
+                Change::Add(camera, stage) => drop(self.0.insert(camera, (stage, 0))),
+                Change::Remove(camera) => {
+                    mailbox.close(camera);
+                    if let Some((mut stage, last_taken_ms)) = self.0.remove(&camera) {
+                        stage.finish(last_taken_ms, events);
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, events: &mut Vec<Event>) {
+        self.0.values_mut().for_each(|(stage, last_taken_ms)| stage.finish(*last_taken_ms, events));
+    }
+}
+
 impl Stage {
+    /// Ends what is open: there will be no more frames.
+    fn finish(&mut self, last_taken_ms: u64, events: &mut Vec<Event>) {
+        self.observer.finish(last_taken_ms, events);
+        self.meter.add(|counts| counts.persons_now = 0);
+    }
+
     fn pass(
         &mut self,
         detector: &mut Detector,

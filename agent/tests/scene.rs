@@ -3,11 +3,12 @@
 // A test may unwrap; clippy's own exception knows only functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
 
-use picket_agent::frame::{Area, Detection};
+use picket_agent::frame::{Area, Detection, Frame};
+use picket_agent::gate::{self, Gate, Verdict};
 use picket_agent::observe::{self, Identity, Observer, Zone, Zones};
 use picket_agent::polygon::Polygon;
 use picket_agent::track::{self, Tracker};
-use picket_shared::event::{Event, Precision};
+use picket_shared::event::{Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, NodeId, StationId, ZoneId};
 
 const SIZE: (u32, u32) = (640, 480);
@@ -120,6 +121,43 @@ fn the_scene_is_told_in_these_events() {
         "9500 end n-1-1 0.00 east/west+east seen until 7900",
     ];
     assert_eq!(events.iter().map(shown).collect::<Vec<_>>(), expect);
+}
+
+#[test]
+fn a_clock_that_jumps_breaks_no_event() {
+    const DAY_MS: i64 = 86_400_000;
+    for (name, jump_ms) in
+        [("a day on", DAY_MS), ("a day back", -DAY_MS), ("a second back", -1_000), ("to 1970", -1_700_000_000_000)]
+    {
+        let mut tracker = Tracker::new(track::Config::default());
+        let mut observer = observer();
+        let mut gate = Gate::new(gate::Config::default());
+        let mut events = Vec::new();
+        let mut passed = 0;
+        for number in 0..FRAMES {
+            let jump = if (20..40).contains(&number) { jump_ms } else { 0 };
+            let now_ms = (1_700_000_000_000 + (number as u64 * FRAME_MS) as i64 + jump) as u64;
+            let frame =
+                Frame { taken_ms: now_ms, width: 64, height: 48, rgb: vec![(number * 7 % 200) as u8; 64 * 48 * 3] };
+            passed += usize::from(gate.decide(now_ms, &frame, tracker.alive()) != Verdict::Skip);
+            observer.step(now_ms, SIZE, tracker.step(now_ms, &detections(number)), &mut events);
+        }
+        observer.finish(1_700_000_000_000 + FRAMES as u64 * FRAME_MS, &mut events);
+        assert!(passed >= FRAMES / 2, "{name}: the gate let {passed} frames through");
+        let mut open = std::collections::BTreeSet::new();
+        for event in &events {
+            let id = event.id.to_string();
+            match event.kind {
+                EventKind::New => assert!(open.insert(id), "{name}: twice new"),
+                EventKind::Update => assert!(open.contains(&id), "{name}: an update of none"),
+                EventKind::End => {
+                    assert!(open.remove(&id), "{name}: an end of none");
+                    assert!(event.end_time_ms.unwrap() >= event.start_time_ms, "{name}: {}", shown(event));
+                }
+            }
+        }
+        assert!(open.is_empty() && events.len() >= 4, "{name}: {} events, {open:?} open", events.len());
+    }
 }
 
 /// An event in a few words: when, what, whose, score, zones now and ever, and for an end when it was last seen.

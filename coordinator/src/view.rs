@@ -138,6 +138,11 @@ mod tests {
             inference_ms: 15.0,
             restarts: 0,
             last_error: Some("e".repeat(error_chars)),
+            fps_in: 10.0,
+            format: None,
+            frames_bad: 0,
+            frames_frozen: 0,
+            retry_in_s: None,
         };
         let stats = Stats {
             time: 1,

@@ -157,4 +157,19 @@ pub struct CameraStats {
     pub restarts: u64,
     /// The last error, if there was one.
     pub last_error: Option<String>,
+    /// Frames that arrived a second, over the last heartbeat.
+    #[serde(default)]
+    pub fps_in: f32,
+    /// In what form frames come, as the camera or the decoder says it.
+    #[serde(default)]
+    pub format: Option<String>,
+    /// Frames that came damaged or cut off, and were passed over.
+    #[serde(default)]
+    pub frames_bad: u64,
+    /// Frames that were the same, byte for byte, as the one before.
+    #[serde(default)]
+    pub frames_frozen: u64,
+    /// Seconds until the source is started again, while it waits for that.
+    #[serde(default)]
+    pub retry_in_s: Option<f32>,
 }

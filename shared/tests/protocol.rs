@@ -128,6 +128,11 @@ fn the_page_lists_every_field_of_every_json_message() {
         inference_ms: 0.0,
         restarts: 0,
         last_error: None,
+        fps_in: 0.0,
+        format: None,
+        frames_bad: 0,
+        frames_frozen: 0,
+        retry_in_s: None,
     };
     let stats = Stats {
         time: 0,

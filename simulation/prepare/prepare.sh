@@ -79,6 +79,8 @@ packages() {
     have ffmpeg || missing+=(ffmpeg)
     # Without recommended packages gcc comes without the C library's headers.
     { have cc && [ -e /usr/include/stdio.h ]; } || missing+=(gcc libc6-dev)
+    # The v4l crate makes its bindings from the kernel's headers while it is built.
+    compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ] || missing+=(libclang-dev)
     if pip_is_needed && ! find_pip; then missing+=(python3-pip); fi
     if [ "$target" = test ]; then
         have mosquitto || missing+=(mosquitto)
@@ -88,6 +90,10 @@ packages() {
         compgen -G '/usr/share/fonts/*/*' >/dev/null || missing+=(fonts-dejavu-core)
         have systemd-analyze || missing+=(systemd)
         have pkill || missing+=(procps)
+        # A real RTSP server for the agent, and the program that plays it on a Jetson.
+        /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
+            missing+=(python3-gi gir1.2-gst-rtsp-server-1.0)
+        have gst-launch-1.0 || missing+=(gstreamer1.0-tools)
     fi
     local lists=there
     if [ ! -e "$sample" ] && ! apt-cache show opencv-doc >/dev/null 2>&1; then lists=missing; fi

@@ -1,9 +1,11 @@
 //! The one place of backpressure: holds, of each camera, the newest frame that nobody has taken yet.
 //!
+//! Slots come and go with their cameras; a slot's number is never used again.
 //! A source that cannot wait replaces an untaken frame, and the loss is counted; a source that can wait does. After this
 //! file no frame is dropped. Frames are moved, never copied, and their buffers go round: taker, spare, source. Nothing
 //! here knows where frames come from, and no lock is held while pixels are touched.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,10 +48,25 @@ struct Shared {
     freed: Condvar,
 }
 
+#[derive(Default)]
 struct Slots {
-    cameras: Vec<Slot>,
+    cameras: BTreeMap<usize, Slot>,
+    /// Slots opened so far, and so the number of the next one.
+    opened: usize,
     /// Where the next search for a frame begins, so that no camera starves another.
     next: usize,
+}
+
+impl Slots {
+    /// The next camera that has a frame, in turn.
+    fn ready(&self) -> Option<usize> {
+        let in_turn = self.cameras.range(self.next..).chain(self.cameras.range(..self.next));
+        in_turn.filter(|(_, slot)| !slot.is_empty()).map(|(&camera, _)| camera).next()
+    }
+
+    fn all_ended(&self) -> bool {
+        self.cameras.values().all(|slot| slot.ended)
+    }
 }
 
 #[derive(Default)]
@@ -75,8 +92,33 @@ impl Slot {
 impl Mailbox {
     /// A mailbox for the cameras `0..cameras`. None has ended yet, even before its source starts.
     pub fn new(cameras: usize) -> Self {
-        let slots = Slots { cameras: (0..cameras).map(|_| Slot::default()).collect(), next: 0 };
-        Self { shared: Arc::new(Shared { slots: Mutex::new(slots), arrived: Condvar::new(), freed: Condvar::new() }) }
+        let slots = Mutex::new(Slots::default());
+        let mailbox = Self { shared: Arc::new(Shared { slots, arrived: Condvar::new(), freed: Condvar::new() }) };
+        for _ in 0..cameras {
+            mailbox.open();
+        }
+        mailbox
+    }
+
+    /// A slot for one camera more; gives its number.
+    pub fn open(&self) -> usize {
+        let mut slots = self.lock();
+        let camera = slots.opened;
+        slots.opened += 1;
+        slots.cameras.insert(camera, Slot::default());
+        camera
+    }
+
+    /// Slots opened so far: the number of the next one.
+    pub fn opened(&self) -> usize {
+        self.lock().opened
+    }
+
+    /// Takes a slot away, with what is in it. A source that still puts frames is told that it was ended.
+    pub fn close(&self, camera: usize) {
+        self.lock().cameras.remove(&camera);
+        self.shared.arrived.notify_all();
+        self.shared.freed.notify_all();
     }
 
     /// Offers a frame. At [`Pace::Max`] this waits until the last one was taken. False when the camera was ended, before
@@ -84,13 +126,11 @@ impl Mailbox {
     pub fn put(&self, camera: usize, frame: Frame, pace: Pace) -> bool {
         let mut slots = self.lock();
         if pace == Pace::Max {
-            let full = |slots: &mut Slots| slots.cameras[camera].newest.is_some() && !slots.cameras[camera].ended;
+            let full =
+                |slots: &mut Slots| slots.cameras.get(&camera).is_some_and(|slot| !slot.is_empty() && !slot.ended);
             slots = self.shared.freed.wait_while(slots, full).unwrap_or_else(PoisonError::into_inner);
         }
-        let slot = &mut slots.cameras[camera];
-        if slot.ended {
-            return false;
-        }
+        let Some(slot) = slots.cameras.get_mut(&camera).filter(|slot| !slot.ended) else { return false };
         if let Some(older) = slot.newest.replace(frame) {
             slot.dropped += 1;
             slot.keep_spare(older);
@@ -101,42 +141,47 @@ impl Mailbox {
 
     /// The next frame and its camera's index, cameras in turn. Waits up to `timeout` for one.
     pub fn take(&self, timeout: Duration) -> Result<(usize, Frame), NoFrame> {
-        let idle =
-            |slots: &mut Slots| slots.cameras.iter().any(|s| !s.ended) && slots.cameras.iter().all(Slot::is_empty);
+        let idle = |slots: &mut Slots| !slots.all_ended() && slots.ready().is_none();
         let waited = self.shared.arrived.wait_timeout_while(self.lock(), timeout, idle);
         let (mut slots, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let (count, first) = (slots.cameras.len(), slots.next);
-        for camera in (0..count).map(|step| (first + step) % count) {
-            if let Some(frame) = slots.cameras[camera].newest.take() {
-                slots.next = (camera + 1) % count;
+        let ready = slots.ready();
+        let frame = ready.and_then(|camera| Some((camera, slots.cameras.get_mut(&camera)?.newest.take()?)));
+        match frame {
+            Some((camera, frame)) => {
+                slots.next = camera + 1;
                 self.shared.freed.notify_all();
-                return Ok((camera, frame));
+                Ok((camera, frame))
             }
+            None if slots.all_ended() => Err(NoFrame::Ended),
+            None => Err(NoFrame::TimedOut),
         }
-        if slots.cameras.iter().all(|slot| slot.ended) { Err(NoFrame::Ended) } else { Err(NoFrame::TimedOut) }
     }
 
     /// Gives a taken frame's buffer back, so that the source need not allocate another.
     pub fn recycle(&self, camera: usize, frame: Frame) {
-        self.lock().cameras[camera].keep_spare(frame);
+        if let Some(slot) = self.lock().cameras.get_mut(&camera) {
+            slot.keep_spare(frame);
+        }
     }
 
     /// A buffer for the next frame: a recycled one with its old content, or an empty one.
     pub fn buffer(&self, camera: usize) -> Frame {
-        let spare = self.lock().cameras[camera].spare.pop();
+        let spare = self.lock().cameras.get_mut(&camera).and_then(|slot| slot.spare.pop());
         spare.unwrap_or(Frame { taken_ms: 0, width: 0, height: 0, rgb: Vec::new() })
     }
 
     /// This camera delivers no more: a `put` that waits gives up. An untaken frame can still be taken.
     pub fn end(&self, camera: usize) {
-        self.lock().cameras[camera].ended = true;
+        if let Some(slot) = self.lock().cameras.get_mut(&camera) {
+            slot.ended = true;
+        }
         self.shared.arrived.notify_all();
         self.shared.freed.notify_all();
     }
 
     /// Frames of this camera that a newer one replaced.
     pub fn dropped(&self, camera: usize) -> u64 {
-        self.lock().cameras[camera].dropped
+        self.lock().cameras.get(&camera).map_or(0, |slot| slot.dropped)
     }
 
     /// Nothing that is done under the lock can leave the slots half changed, so a poisoned lock is still good.
@@ -236,9 +281,33 @@ mod tests {
     }
 
     #[test]
+    fn slots_come_and_go_while_others_are_served() {
+        let mailbox = Mailbox::new(1);
+        let added = mailbox.open();
+        assert_eq!(added, 1);
+        assert!(mailbox.put(0, frame(1), Pace::Realtime) && mailbox.put(added, frame(2), Pace::Max));
+        let source = mailbox.clone();
+        let waiting = thread::spawn(move || source.put(1, frame(3), Pace::Max));
+        mailbox.close(added);
+        assert!(!waiting.join().unwrap(), "the source is told");
+        assert_eq!(taken(&mailbox), Ok((0, 1)), "and what it left is gone");
+        assert_eq!(taken(&mailbox), Err(NoFrame::TimedOut));
+        assert!(!mailbox.put(added, frame(4), Pace::Realtime));
+        mailbox.recycle(added, frame(4));
+        mailbox.end(added);
+        assert_eq!((mailbox.dropped(added), mailbox.buffer(added).rgb.len()), (0, 0));
+        assert_eq!(mailbox.open(), 2, "a number is never used again");
+        assert!(mailbox.put(2, frame(5), Pace::Realtime));
+        mailbox.close(0);
+        assert_eq!(taken(&mailbox), Ok((2, 5)));
+        mailbox.end(2);
+        assert_eq!(taken(&mailbox), Err(NoFrame::Ended), "one that was closed is not waited for");
+    }
+
+    #[test]
     fn spare_buffers_are_bounded() {
         let mailbox = Mailbox::new(1);
         (0..100).for_each(|number| mailbox.recycle(0, frame(number)));
-        assert_eq!(mailbox.lock().cameras[0].spare.len(), SPARE_FRAMES_MAX);
+        assert_eq!(mailbox.lock().cameras[&0].spare.len(), SPARE_FRAMES_MAX);
     }
 }

@@ -1,11 +1,13 @@
 //! Capture: where frames come from, and how the newest one of each camera reaches the pipeline.
 //!
 //! [`start`] runs one source on a thread of its own and gives a [`Camera`] to watch and stop it; frames come out of the
-//! [`Mailbox`]. Videos of all kinds are decoded by a child process. Nothing here looks at pixels.
+//! [`Mailbox`]. Files and network streams are decoded by a child process; cameras of this machine are read by `v4l` or
+//! `camera`, folders of pictures by `images`, and `synthetic` draws. `supervise` keeps each of them going, and `outlet`
+//! is what each is given. Nothing here knows what is in a picture.
 
-use std::cell::Cell;
 use std::io::{self, PipeWriter};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::CameraId;
@@ -14,28 +16,51 @@ use serde::Deserialize;
 pub mod mailbox;
 pub mod ppm;
 pub mod source;
+pub mod synthetic;
 
+mod frozen;
+#[cfg_attr(not(any(feature = "v4l", feature = "camera")), allow(dead_code, reason = "there is no camera to ask"))]
+mod negotiate;
+mod pixels;
+
+mod outlet;
+mod decode;
 mod explain;
 mod process;
+mod images;
+#[cfg(feature = "v4l")]
+mod v4l;
+#[cfg(feature = "camera")]
+mod camera;
 mod supervise;
 
 pub use mailbox::{Mailbox, NoFrame, Pace};
 pub use source::SourceUrl;
 
+#[cfg(test)]
+pub(crate) use outlet::{ERROR_CHARS_MAX, FORMAT_CHARS_MAX};
+
+use frozen::Frozen;
+use outlet::{Board, Outlet};
 use ppm::SIDE_PX_MAX;
 use source::Source;
-use supervise::{Board, Supervisor};
+use supervise::Supervisor;
 
 /// Latest start within a video: a week.
 const START_S_MAX: f64 = 7.0 * 86_400.0;
 /// Bounds of the stall time-out. A shorter one would kill a decoder that is about to start.
 const STALL_TIMEOUT_S: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
 
+/// Bounds of the time after which the same picture is a problem: up to a day.
+const FROZEN_TIMEOUT_S: std::ops::RangeInclusive<f64> = 0.0..=86_400.0;
+
 /// One source, as configured.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `file:/path` or a plain path, `rtsp://…`, `http://…`, `https://…`.
+    /// `file:/path` or a plain path, `rtsp://…`, `http://…`, `https://…`, `v4l:/dev/video0`, `camera:0` or `camera:name`,
+    /// `images:/folder`, `synthetic:?people=3`. The last four take what is wanted of them behind a question mark:
+    /// `size=1280x720`, `fps=15`, `format=YUYV`.
     pub source: SourceUrl,
     /// What happens while frames come faster than they are taken. A live stream at `max` falls behind.
     #[serde(default)]
@@ -53,14 +78,24 @@ pub struct Config {
     /// slow to begin; too high leaves a dead one unnoticed.
     #[serde(default = "default_stall_timeout_s")]
     pub stall_timeout_s: f64,
+    /// How long a live camera may give the same picture, byte for byte, before that is a problem; 0 never is. Too low
+    /// complains of a picture without a sensor's noise; too high leaves a camera that hangs unnoticed.
+    #[serde(default = "default_frozen_timeout_s")]
+    pub frozen_timeout_s: f64,
     /// Another decoder's command line, in place of ffmpeg's. It writes binary PPM pictures, and nothing else, to its
-    /// standard output; `{url}` stands for the URL, or for a file's path. Pacing, start and crop are then its own affair.
+    /// standard output. `{url}` stands for the URL, or for a file's path; every user of the machine can see it there,
+    /// with its password, while the environment variable `PICKET_URL`, which holds the same, can be read by this
+    /// program's user alone. Pacing, start and crop are then its own affair.
     #[serde(default)]
     pub decoder: Option<Vec<String>>,
 }
 
 pub(crate) fn default_stall_timeout_s() -> f64 {
     10.0
+}
+
+pub(crate) fn default_frozen_timeout_s() -> f64 {
+    60.0
 }
 
 impl Config {
@@ -73,8 +108,14 @@ impl Config {
             repeat: false,
             crop: None,
             stall_timeout_s: default_stall_timeout_s(),
+            frozen_timeout_s: default_frozen_timeout_s(),
             decoder: None,
         }
+    }
+
+    /// Whether a decoder child plays it.
+    pub fn needs_decoder(&self) -> bool {
+        matches!(self.source.kind(), Ok(Source::File(_) | Source::Stream(_)))
     }
 
     /// Refuses what makes no sense, in a sentence. Whether the source is there is found out when it starts.
@@ -87,6 +128,10 @@ impl Config {
             let (least, most) = (STALL_TIMEOUT_S.start(), STALL_TIMEOUT_S.end());
             return Err(format!("stall_timeout_s is {} and must be {least} to {most}", self.stall_timeout_s));
         }
+        if !FROZEN_TIMEOUT_S.contains(&self.frozen_timeout_s) {
+            let most = FROZEN_TIMEOUT_S.end();
+            return Err(format!("frozen_timeout_s is {} and must be 0 to {most}", self.frozen_timeout_s));
+        }
         let within = |from: u32, size: u32| size > 0 && from.checked_add(size).is_some_and(|end| end <= SIDE_PX_MAX);
         if let Some([x, y, width, height]) = self.crop
             && !(within(x, width) && within(y, height))
@@ -96,10 +141,16 @@ impl Config {
                  {SIDE_PX_MAX} pixels"
             ));
         }
-        if matches!(source, Source::Stream(_)) && (self.start_s > 0.0 || self.repeat) {
-            return Err(format!("start_s and repeat are for files, and the source {} is a stream", self.source));
+        if !source.is_finite() && self.repeat {
+            return Err(format!("repeat is for files and folders, and the source {} does not end", self.source));
+        }
+        if self.start_s > 0.0 && !matches!(source, Source::File(_)) {
+            return Err(format!("start_s is for files, and the source {} is none", self.source));
         }
         match &self.decoder {
+            Some(_) if !self.needs_decoder() => {
+                Err(format!("decoder is for files and streams, and the source {} needs none", self.source))
+            }
             Some(words) if words.first().is_none_or(String::is_empty) => {
                 Err("decoder is empty; give a command line as a list of words, or leave it out for ffmpeg".to_owned())
             }
@@ -165,11 +216,23 @@ pub struct Snapshot {
     pub errors: u64,
     /// What was wrong the last time, with its remedy and without secrets.
     pub last_error: Option<String>,
+    /// Frames that came and are no pictures: cut off, damaged, too large. They were passed over.
+    pub frames_bad: u64,
+    /// Frames that are the same, byte for byte, as the one before.
+    pub frames_frozen: u64,
+    /// For how long the picture has been the same.
+    pub frozen_ms: u64,
+    /// In what form frames come: the camera's own words, or the decoder's size.
+    pub format: Option<String>,
+    /// When it is started again, while it waits for that.
+    pub retry_at: Option<Instant>,
 }
 
 /// A source at work. Dropping it stops it.
 pub struct Camera {
     index: usize,
+    /// After this the same picture is a problem.
+    frozen_timeout: Option<Duration>,
     mailbox: Mailbox,
     board: Board,
     /// Closing it tells the thread to stop, whatever it waits for.
@@ -181,8 +244,11 @@ pub struct Camera {
 /// that is given. Whatever goes wrong is told by the [`Camera`].
 pub fn start(camera_index: usize, name: CameraId, config: Config, frames_max: Option<u64>, mailbox: Mailbox) -> Camera {
     let board = Board::default();
+    let frozen_s = Some(config.frozen_timeout_s).filter(|seconds| *seconds > 0.0);
+    let frozen_timeout = frozen_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let (mailbox_, board_) = (mailbox.clone(), board.clone());
     let mut camera =
-        Camera { index: camera_index, mailbox: mailbox.clone(), board: board.clone(), stop: None, thread: None };
+        Camera { index: camera_index, frozen_timeout, mailbox: mailbox_, board: board_, stop: None, thread: None };
     let spawned = spawn(camera_index, name.clone(), config, frames_max, mailbox, board.clone());
     match spawned {
         Ok((stop, thread)) => (camera.stop, camera.thread) = (Some(stop), Some(thread)),
@@ -207,16 +273,15 @@ fn spawn(
     config.check().map_err(wrong)?;
     let source = config.source.kind().map_err(wrong)?;
     let (stopped, stop) = io::pipe().map_err(system)?;
+    let frozen = source.is_live().then(Frozen::default);
+    let started = Instant::now();
+    let outlet = Outlet { index, name, config, frames_max, mailbox, board, stop: stopped, frozen, started };
     let supervisor = Supervisor {
-        index,
-        name,
-        config,
+        outlet,
         source,
-        frames_max,
-        mailbox,
-        board,
-        stop: stopped,
-        begun_anew: Cell::new(false),
+        begun_anew: false,
+        #[cfg(feature = "camera")]
+        worker: camera::Worker::default(),
     };
     let builder = thread::Builder::new().name(format!("capture-{index}"));
     Ok((stop, builder.spawn(move || supervisor.run()).map_err(system)?))
@@ -228,6 +293,12 @@ impl Camera {
         let mut snapshot = self.board.lock().snapshot.clone();
         snapshot.frames_dropped = self.mailbox.dropped(self.index);
         snapshot
+    }
+
+    /// Whether it has given the same picture for too long, and for how long.
+    pub fn frozen(&self) -> Option<Duration> {
+        let same = Duration::from_millis(self.board.lock().snapshot.frozen_ms);
+        self.frozen_timeout.filter(|timeout| same >= *timeout).map(|_| same)
     }
 
     /// Why it failed for good, if it did.

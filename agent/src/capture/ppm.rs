@@ -110,7 +110,7 @@ impl<R: Read> Pictures<R> {
 }
 
 /// Bytes of a picture; `None` where it is empty or too large.
-fn frame_bytes(width: u32, height: u32) -> Option<usize> {
+pub(super) fn frame_bytes(width: u32, height: u32) -> Option<usize> {
     let sides = 1..=SIDE_PX_MAX;
     let bytes = width as usize * height as usize * 3;
     (sides.contains(&width) && sides.contains(&height) && bytes <= FRAME_BYTES_MAX).then_some(bytes)

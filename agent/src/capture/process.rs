@@ -6,7 +6,7 @@
 //! to start another one is not decided here.
 
 use std::collections::VecDeque;
-use std::io::{self, PipeReader, Read};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
@@ -32,46 +32,70 @@ const EXIT_GRACE: Duration = Duration::from_secs(1);
 /// How often it is asked in that time; a process that closed its output is gone within a millisecond or two.
 const EXIT_POLL: Duration = Duration::from_millis(2);
 
-/// The words of the decoder's command line, the program first.
-pub(super) fn command_line(config: &Config, source: &Source) -> Vec<String> {
-    let url = match source {
-        Source::File(path) => path.to_string_lossy().into_owned(),
-        Source::Stream(_) => config.source.secret().to_owned(),
-    };
-    match &config.decoder {
-        Some(words) => words.iter().map(|word| word.replace("{url}", &url)).collect(),
-        None => ffmpeg(config, source, url),
+/// What ffmpeg may open to play a stream; the list it reads from its standard input counts as one thing more.
+const PROTOCOLS: &str = "pipe,fd,rtsp,rtp,udp,tcp,http,https,httpproxy,tls,crypto,data";
+
+/// How a decoder is called. Its words can be seen by every user of the machine, so that a stream's URL, which may hold a
+/// password, is not among ffmpeg's: it goes through the standard input. A decoder of the user's own finds it in the
+/// environment too, which only its own user and root can read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Invocation {
+    /// The program, and its arguments.
+    pub(super) words: Vec<String>,
+    /// What it reads from its standard input.
+    input: String,
+    /// The source, for the environment variable [`URL_VARIABLE`].
+    url: String,
+}
+
+/// Where a decoder of the user's own finds the source's URL, or a file's path.
+const URL_VARIABLE: &str = "PICKET_URL";
+
+impl Invocation {
+    /// How to play this source.
+    pub(super) fn of(config: &Config, source: &Source) -> Invocation {
+        let url = match source {
+            Source::File(path) => path.to_string_lossy().into_owned(),
+            _ => config.source.secret().to_owned(),
+        };
+        match &config.decoder {
+            Some(words) => {
+                let words = words.iter().map(|word| word.replace("{url}", &url)).collect();
+                Invocation { words, input: String::new(), url }
+            }
+            None => ffmpeg(config, source, &url),
+        }
     }
 }
 
-fn ffmpeg(config: &Config, source: &Source, url: String) -> Vec<String> {
+fn ffmpeg(config: &Config, source: &Source, url: &str) -> Invocation {
     // One decoding thread leaves the other cores to inference; it still decodes many times faster than we detect.
     let mut words: Vec<String> =
         "ffmpeg -nostdin -hide_banner -loglevel repeat+error -threads 1".split(' ').map(String::from).collect();
+    let mut input = String::new();
     let mut add = |more: &[&str]| words.extend(more.iter().map(|word| String::from(*word)));
-    match source {
-        Source::File(_) => {
-            if config.pace == Pace::Realtime {
-                add(&["-re"]);
-            }
-            if config.start_s > 0.0 {
-                add(&["-ss", &config.start_s.to_string()]);
-            }
-            // Only from the beginning: after a start further on, ffmpeg's clock is wrong by it once the file begins anew,
-            // and pictures come in a burst until it has caught up.
-            if config.repeat && config.start_s == 0.0 {
-                add(&["-stream_loop", "-1"]);
-            }
-            // With the protocol's name in front no file name is taken for an option or another protocol.
-            add(&["-i", &format!("file:{url}")]);
+    if let Source::Stream(scheme) = source {
+        // A playlist of one entry, as ffmpeg's concat demuxer reads it: https://ffmpeg.org/ffmpeg-formats.html#concat-1
+        input = format!("ffconcat version 1.0\nfile '{}'\n", url.replace('\'', r"'\''"));
+        if *scheme == "rtsp" {
+            // Over UDP a lost packet is a smeared picture, and firewalls drop it.
+            input.push_str("option rtsp_transport tcp\n");
         }
-        Source::Stream(scheme) => {
-            if *scheme == "rtsp" {
-                // Over UDP a lost packet is a smeared picture, and firewalls drop it.
-                add(&["-rtsp_transport", "tcp"]);
-            }
-            add(&["-i", &url]);
+        add(&["-protocol_whitelist", PROTOCOLS, "-f", "concat", "-safe", "0", "-i", "pipe:0"]);
+    } else {
+        if config.pace == Pace::Realtime {
+            add(&["-re"]);
         }
+        if config.start_s > 0.0 {
+            add(&["-ss", &config.start_s.to_string()]);
+        }
+        // Only from the beginning: after a start further on, ffmpeg's clock is wrong by it once the file begins anew,
+        // and pictures come in a burst until it has caught up.
+        if config.repeat && config.start_s == 0.0 {
+            add(&["-stream_loop", "-1"]);
+        }
+        // With the protocol's name in front no file name is taken for an option or another protocol.
+        add(&["-i", &format!("file:{url}")]);
     }
     // Without passthrough ffmpeg repeats and drops frames to keep a constant rate.
     add(&["-an", "-fps_mode", "passthrough"]);
@@ -79,7 +103,7 @@ fn ffmpeg(config: &Config, source: &Source, url: String) -> Vec<String> {
         add(&["-vf", &format!("crop={width}:{height}:{x}:{y}:exact=1")]);
     }
     add(&["-f", "image2pipe", "-c:v", "ppm", "pipe:1"]);
-    words
+    Invocation { words, input, url: String::new() }
 }
 
 /// Why reading was given up before the decoder's output ended.
@@ -114,16 +138,22 @@ pub(super) struct Ended {
 }
 
 impl<'a> Decoder<'a> {
-    /// Starts a command line; the first picture is due at `deadline`.
-    pub(super) fn start(words: &[String], stop: &'a PipeReader, deadline: Instant) -> io::Result<Self> {
-        let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut child = Command::new(program)
+    /// Starts it; the first picture is due at `deadline`.
+    pub(super) fn start(invocation: &Invocation, stop: &'a PipeReader, deadline: Instant) -> io::Result<Self> {
+        let (program, arguments) = invocation.words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut command = Command::new(program);
+        if !invocation.url.is_empty() {
+            command.env(URL_VARIABLE, &invocation.url);
+        }
+        let mut child = command
             .args(arguments)
-            .stdin(Stdio::null())
+            .stdin(if invocation.input.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()?;
+        // Far less than a pipe holds, so it does not wait for a reader; one that is gone says so by its exit.
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(invocation.input.as_bytes()));
         let stdout = child.stdout.take().expect("standard output is piped");
         let stderr = child.stderr.take();
         // Only a matter of speed, and refused when a user has many large pipes already.
@@ -286,16 +316,31 @@ mod tests {
                 Config { repeat: true, ..plain("/v.avi") },
                 format!("{head} -re -stream_loop -1 -i file:/v.avi -an -fps_mode passthrough {tail}"),
             ),
-            (
-                plain("rtsp://u:p@camera/1"),
-                format!("{head} -rtsp_transport tcp -i rtsp://u:p@camera/1 -an -fps_mode passthrough {tail}"),
-            ),
-            (plain("http://camera/1"), format!("{head} -i http://camera/1 -an -fps_mode passthrough {tail}")),
             (Config { decoder: Some(words), ..plain("file:/v.avi") }, "play /v.avi --at=/v.avi".to_owned()),
         ] {
             let source = config.source.kind().unwrap();
-            assert_eq!(command_line(&config, &source).join(" "), expect);
+            let invocation = Invocation::of(&config, &source);
+            assert_eq!((invocation.words.join(" "), invocation.input.as_str()), (expect, ""));
         }
+    }
+
+    #[test]
+    fn a_streams_url_is_read_from_the_input_and_not_seen_among_the_words() {
+        let words = "-protocol_whitelist {P} -f concat -safe 0 -i pipe:0 -an -fps_mode passthrough -f image2pipe";
+        for (url, expect) in [
+            ("rtsp://u:it's@camera/1", "file 'rtsp://u:it'\\''s@camera/1'\noption rtsp_transport tcp\n"),
+            ("http://camera/1?token=x", "file 'http://camera/1?token=x'\n"),
+        ] {
+            let config = Config::new(url);
+            let Invocation { words: got, input, url } = Invocation::of(&config, &config.source.kind().unwrap());
+            assert_eq!(input, format!("ffconcat version 1.0\n{expect}"));
+            let got = got.join(" ");
+            assert!(got.contains(&words.replace("{P}", PROTOCOLS)), "{got}");
+            assert!(!got.contains("camera") && url.is_empty(), "{got}");
+        }
+        let own = Config { decoder: Some(vec!["play".into()]), ..Config::new("rtsp://u:p@camera/1") };
+        let invocation = Invocation::of(&own, &own.source.kind().unwrap());
+        assert_eq!((invocation.words, invocation.url.as_str()), (vec!["play".to_owned()], "rtsp://u:p@camera/1"));
     }
 
     #[test]

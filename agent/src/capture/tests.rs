@@ -414,7 +414,7 @@ fn a_wrong_configuration_is_refused_in_a_sentence() {
     let good = || Config::new("/v.avi");
     assert_eq!(good().check(), Ok(()));
     for (config, expect) in [
-        (Config::new("v4l:/dev/video0"), "\"v4l:\", which is not known; there are file:/path"),
+        (Config::new("dvb:/dev/dvb0"), "\"dvb:\", which is not known; there are file:/path"),
         (Config { start_s: -1.0, ..good() }, "start_s is -1"),
         (Config { start_s: f64::NAN, ..good() }, "start_s is NaN"),
         (Config { start_s: 1e300, ..good() }, "must be 0 to 604800"),
@@ -424,7 +424,10 @@ fn a_wrong_configuration_is_refused_in_a_sentence() {
         (Config { crop: Some([0, u32::MAX, 10, 10]), ..good() }, "not empty, within 8192 pixels"),
         (Config { decoder: Some(vec![]), ..good() }, "decoder is empty"),
         (Config { decoder: Some(vec!["x".into()]), start_s: 1.0, ..good() }, "write them into its command line"),
-        (Config { repeat: true, ..Config::new("rtsp://u:secret@h/") }, "the source rtsp://***@h/ is a stream"),
+        (Config { repeat: true, ..Config::new("rtsp://u:secret@h/") }, "the source rtsp://***@h/ does not end"),
+        (Config { start_s: 1.0, ..Config::new("images:/p") }, "start_s is for files"),
+        (Config { frozen_timeout_s: -1.0, ..good() }, "frozen_timeout_s is -1"),
+        (Config { decoder: Some(vec!["x".into()]), ..Config::new("synthetic:") }, "needs none"),
     ] {
         let sentence = config.check().unwrap_err();
         assert!(sentence.contains(expect), "{sentence:?} should say {expect:?}");

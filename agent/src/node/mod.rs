@@ -10,7 +10,7 @@ use picket_shared::backoff::scatter;
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::event::{Class, Event};
-use picket_shared::ids::{Boot, NodeId};
+use picket_shared::ids::{Boot, CameraId, NodeId};
 use picket_shared::limits::{DEAD_LETTER_BYTES_MAX, HEARTBEAT_MS, STATUS_BYTES_MAX};
 use picket_shared::status::{CameraStats, Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
@@ -43,6 +43,8 @@ pub enum Input {
     LinkDown,
     /// A message for this node.
     Message(Topic, Vec<u8>),
+    /// Other cameras are watched from now on.
+    Cameras(Vec<CameraId>),
     /// A batch could not be handed to the client.
     SendRefused(Send),
     /// The answer to [`Effect::Heartbeat`].
@@ -200,8 +202,11 @@ impl Node {
                     self.begin_boot(now);
                 }
                 self.say_health(now, UpDown::Up, out);
-                let twin = to_json(&self.identity.twin);
-                out.push(Effect::Publish(Topic::Twin(self.identity.node.clone()), twin));
+                self.say_twin(out);
+            }
+            Input::Cameras(cameras) => {
+                self.identity.twin.cameras = cameras;
+                self.say_twin(out);
             }
             Input::LinkDown => {
                 self.online = false;
@@ -351,6 +356,13 @@ impl Node {
                 problems: self.problems.iter().cloned().chain(self.namesake.problem(&self.identity.node)).collect(),
             };
             out.push(Effect::Publish(Topic::Health(self.identity.node.clone()), to_json(&health)));
+        }
+    }
+
+    fn say_twin(&self, out: &mut Vec<Effect>) {
+        if self.online {
+            let twin = to_json(&self.identity.twin);
+            out.push(Effect::Publish(Topic::Twin(self.identity.node.clone()), twin));
         }
     }
 

@@ -129,6 +129,19 @@ fn bad_messages_are_counted_by_reason_and_change_nothing() {
 }
 
 #[test]
+fn the_twin_is_said_again_when_other_cameras_are_watched() {
+    let mut node = node();
+    let cameras = |name: &str| Input::Cameras(vec![CameraId::new(name).unwrap()]);
+    assert_eq!(step(&mut node, 0, cameras("a")), [], "nobody hears it");
+    let twin = |out: Vec<Effect>| match out.last() {
+        Some(Effect::Publish(Topic::Twin(_), payload)) => serde_json::from_slice::<Twin>(payload).unwrap(),
+        _ => panic!("{out:?}"),
+    };
+    assert_eq!(twin(step(&mut node, 1, Input::LinkUp)).cameras[0].as_str(), "a");
+    assert_eq!(twin(step(&mut node, 2, cameras("b"))).cameras[0].as_str(), "b");
+}
+
+#[test]
 fn heartbeats_come_on_time_and_health_when_a_problem_is_new() {
     let mut node = node();
     step(&mut node, 0, Input::LinkUp);

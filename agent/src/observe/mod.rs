@@ -25,7 +25,7 @@ const TOP_SCORE_STEP: f32 = 0.1;
 const SCORE_ROUNDING: f32 = 1e-4;
 
 /// When something is worth telling.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The score that a track must once reach to become an event. Too high misses people; too low tells of clutter.

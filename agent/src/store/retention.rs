@@ -13,7 +13,7 @@ const DAYS_MAX: u32 = 3650;
 const MIB_MAX: u32 = 1024 * 1024;
 
 /// What is kept on the device. An event takes about 400 bytes of these limits, and up to five times that of the disk.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Days that a `new` or `end` stays after the archive has it; 0 forgets it at once. Too long keeps what data protection

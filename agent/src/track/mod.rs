@@ -24,7 +24,7 @@ const COORDINATE_PX_MAX: f32 = 131_072.0;
 const GAP_MS_MAX: u64 = 10_000;
 
 /// How detections become tracks.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Score from which a detection is matched first, and alone can find a lost track again. Too high breaks tracks of

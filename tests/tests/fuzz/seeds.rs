@@ -79,6 +79,11 @@ fn stats() -> Vec<u8> {
         inference_ms: 14.25,
         restarts: 0,
         last_error: None,
+        fps_in: 5.0,
+        format: Some("1280x720 MJPG, 30/s".to_owned()),
+        frames_bad: 1,
+        frames_frozen: 0,
+        retry_in_s: Some(1.5),
     };
     serde_json::to_vec(&Stats {
         time: 1_700_000_000,

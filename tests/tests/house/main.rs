@@ -21,7 +21,7 @@ type Owns = fn(path: &str) -> bool;
 /// A crate, and the only files that may name it.
 /// Three have another reader: the writer that the power cut test expects to lose events, because it has sled without what
 /// our store adds; the peers that the storage bench compares; and the naive publisher that the soak compares.
-const OWNERS: [(&str, Owns); 8] = [
+const OWNERS: [(&str, Owns); 11] = [
     ("rumqttc", |path| ["shared/src/mqtt.rs", "simulation/src/soak/naive.rs"].contains(&path)),
     ("sled", |path| {
         let compared = ["tests/src/bin/power-cut-writer.rs", "simulation/src/bench/storage/peers.rs"];
@@ -33,6 +33,9 @@ const OWNERS: [(&str, Owns); 8] = [
     ("serde_cbor", |path| path == "shared/src/codec.rs"),
     ("ring", |path| path == "shared/src/crypto.rs"),
     ("rumqttd", |path| path == "coordinator/src/broker.rs"),
+    ("v4l", |path| path == "agent/src/capture/v4l.rs"),
+    ("nokhwa", |path| path == "agent/src/capture/camera.rs"),
+    ("zune_jpeg", |path| path == "agent/src/capture/pixels.rs"),
 ];
 
 /// The two sides speak through `shared` alone, and `shared` knows neither.
@@ -44,7 +47,11 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 14] = [
+const CORES: [&str; 19] = [
+    "agent/src/capture/frozen",
+    "agent/src/capture/negotiate",
+    "agent/src/capture/pixels",
+    "agent/src/capture/ppm",
     "agent/src/frame",
     "agent/src/gate",
     "agent/src/mask",
@@ -52,6 +59,7 @@ const CORES: [&str; 14] = [
     "agent/src/observe",
     "agent/src/outbox",
     "agent/src/polygon",
+    "agent/src/reload",
     "agent/src/track",
     "coordinator/src/coordinator",
     "coordinator/src/intake",

@@ -1,0 +1,177 @@
+//! What every kind of source is given: where its frames go, what it tells of itself, and when it must stop.
+//!
+//! All counting of frames happens here, once for every kind. Nothing here starts anything or decides what follows an end.
+
+use std::io::PipeReader;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use picket_shared::exit::Exit;
+use picket_shared::ids::CameraId;
+use rustix::event::{PollFd, PollFlags};
+
+use super::frozen::Frozen;
+use super::mailbox::Mailbox;
+use super::process::wait;
+use super::{Config, Snapshot, State};
+use crate::frame::Frame;
+
+/// Longest error that is told: a sentence must fit on a line of a log, and sixteen of them in one status message.
+pub(crate) const ERROR_CHARS_MAX: usize = 280;
+/// Longest form that is told: a camera's own name may be in it.
+pub(crate) const FORMAT_CHARS_MAX: usize = 64;
+
+/// What a source's thread tells those who hold its [`super::Camera`].
+#[derive(Default)]
+pub(super) struct Status {
+    pub(super) snapshot: Snapshot,
+    /// Exit code and sentence of a source that failed for good.
+    pub(super) failure: Option<(Exit, String)>,
+}
+
+/// Shared between the thread and its handle.
+#[derive(Clone, Default)]
+pub(super) struct Board(Arc<Mutex<Status>>);
+
+impl Board {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn fail(&self, exit: Exit, sentence: String) {
+        tracing::error!("{sentence}");
+        let mut status = self.lock();
+        status.snapshot.state = State::Failed;
+        status.snapshot.wrong(&sentence);
+        status.failure = Some((exit, sentence));
+    }
+}
+
+impl Snapshot {
+    /// Counts an error and keeps it.
+    pub(super) fn wrong(&mut self, sentence: &str) {
+        self.errors += 1;
+        self.last_error = Some(sentence.chars().take(ERROR_CHARS_MAX).collect());
+    }
+}
+
+/// How one run of a source came to its end. Reasons are sentences, each with its remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    /// The agent stops.
+    Stopped,
+    /// As many frames as were asked for have come.
+    Enough,
+    /// The video ended, as far as one can see.
+    Clean,
+    /// The decoder, the camera or the video is broken.
+    Broken(String),
+    /// Nothing came for too long.
+    Stalled(String),
+    /// The decoder cannot be started here, now or later.
+    NoDecoder(String),
+}
+
+/// One source's way out.
+pub(super) struct Outlet {
+    pub(super) index: usize,
+    pub(super) name: CameraId,
+    pub(super) config: Config,
+    pub(super) frames_max: Option<u64>,
+    pub(super) mailbox: Mailbox,
+    pub(super) board: Board,
+    /// Hangs up when the source is to stop.
+    pub(super) stop: PipeReader,
+    /// Absent where the same picture again is no news: files, folders, drawn scenes.
+    pub(super) frozen: Option<Frozen>,
+    /// What [`Frozen`] counts from.
+    pub(super) started: Instant,
+}
+
+impl Outlet {
+    /// A buffer for the next frame.
+    pub(super) fn buffer(&self) -> Frame {
+        self.mailbox.buffer(self.index)
+    }
+
+    /// Hands a frame over, and says when there is a reason to end. At [`super::Pace::Max`] this waits for its taker.
+    pub(super) fn deliver(&mut self, frame: Frame) -> Result<(), End> {
+        let frames = self.count(&frame);
+        if !self.mailbox.put(self.index, frame, self.config.pace) {
+            return Err(End::Stopped);
+        }
+        if self.is_enough(frames) { Err(End::Enough) } else { Ok(()) }
+    }
+
+    /// Whether as many frames have come as were asked for.
+    pub(super) fn is_enough(&self, frames: u64) -> bool {
+        self.frames_max.is_some_and(|frames_max| frames >= frames_max)
+    }
+
+    /// Counts one more frame, and gives how many there are.
+    fn count(&mut self, frame: &Frame) -> u64 {
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        let same_ms = self.frozen.as_mut().and_then(|frozen| frozen.look(now_ms, frame));
+        let mut status = self.board.lock();
+        let snapshot = &mut status.snapshot;
+        snapshot.state = State::Running;
+        snapshot.frames += 1;
+        snapshot.frames_frozen += u64::from(same_ms.is_some());
+        snapshot.frozen_ms = same_ms.unwrap_or(0);
+        snapshot.frames
+    }
+
+    /// Counts a frame that came and is no picture.
+    pub(super) fn refuse(&self, reason: &dyn std::fmt::Display) {
+        let mut status = self.board.lock();
+        let snapshot = &mut status.snapshot;
+        snapshot.frames_bad += 1;
+        // A camera that gives nothing else must not flood the log.
+        if snapshot.frames_bad.is_power_of_two() {
+            tracing::warn!(camera = %self.name, "{} bad frames so far; the last was {reason}", snapshot.frames_bad);
+        }
+        snapshot.wrong(&format!("a frame was passed over: {reason}"));
+    }
+
+    /// Tells in what form the frames come.
+    pub(super) fn chosen(&self, format: String) {
+        let format = format.chars().take(FORMAT_CHARS_MAX).collect::<String>();
+        let mut status = self.board.lock();
+        if status.snapshot.format.as_ref() != Some(&format) {
+            tracing::info!(camera = %self.name, "frames come as {format}");
+            status.snapshot.format = Some(format);
+        }
+    }
+
+    /// Frames that have come in all runs together.
+    pub(super) fn frames(&self) -> u64 {
+        self.board.lock().snapshot.frames
+    }
+
+    /// When the next picture is due.
+    pub(super) fn due(&self) -> Instant {
+        Instant::now() + Duration::from_secs_f64(self.config.stall_timeout_s)
+    }
+
+    /// What is wrong when it did not come by then.
+    pub(super) fn stalled(&self) -> String {
+        format!("no picture came within {} s", self.config.stall_timeout_s)
+    }
+
+    /// Sleeps, but not beyond the order to stop. True if that came.
+    pub(super) fn stopped_within(&self, time: Duration) -> bool {
+        wait(&mut [PollFd::new(&self.stop, PollFlags::IN)], Instant::now() + time).unwrap_or(true)
+    }
+
+    /// Whether the order to stop has come.
+    #[cfg(any(feature = "v4l", feature = "camera"))]
+    pub(super) fn stopped(&self) -> bool {
+        let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut [PollFd::new(&self.stop, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// A picture's time, in milliseconds since 1970. Clocks that jump are the tracker's affair; nothing here waits by it.
+pub(super) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
