@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use picket_agent::config::{Config, Overrides};
-use picket_agent::{annotate, app, doctor};
+use picket_agent::{annotate, app, doctor, model_command};
 use picket_shared::exit::{Failure, report};
 use picket_shared::telemetry;
 
@@ -29,6 +29,9 @@ enum Command {
     Detect(Detect),
     /// Check everything an agent needs, and say what to do about what is missing
     Doctor(Doctor),
+    /// Look into a model, compare two, or make a smaller one
+    #[command(subcommand)]
+    Model(model_command::Command),
 }
 
 #[derive(Args)]
@@ -104,6 +107,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let detector = Config::detector(detect.config.as_deref())?;
             annotate::detect_files(&detect.files, &detect.out, &detector, detect.json)?;
         }
+        Command::Model(command) => model_command::run(command)?,
         Command::Doctor(doctor) => {
             let config = Config::read(doctor.config.as_deref(), &doctor.overrides)?;
             return Ok(runtime.block_on(doctor::run(&config)));

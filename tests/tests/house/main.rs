@@ -37,7 +37,12 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 12] = [
+const CORES: [&str; 17] = [
+    "agent/src/detect/agreement",
+    "agent/src/detect/layout",
+    "agent/src/detect/nms",
+    "agent/src/detect/onnx",
+    "agent/src/detect/provider",
     "agent/src/frame",
     "agent/src/gate",
     "agent/src/mask",
