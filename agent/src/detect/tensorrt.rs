@@ -324,7 +324,9 @@ mod tests {
     #[test]
     fn a_long_build_is_told_until_it_ends() {
         let (said, heard) = mpsc::channel();
-        let progress = Progress::every(Duration::from_millis(1), move |gone| drop(said.send(gone)));
+        let progress = Progress::every(Duration::from_millis(1), move |gone| {
+            let _ = said.send(gone);
+        });
         assert!(heard.recv().is_ok() && heard.recv().is_ok(), "it is told again and again");
         drop(progress);
         // The thread has ended, and its end of the channel with it.

@@ -12,7 +12,7 @@ use picket_agent::detect::{Config, Detector};
 use picket_shared::event::Precision;
 use picket_shared::exit::Exit;
 
-use crate::onnx::{Data, fields, message, node, number, text};
+use crate::onnx::{fields, message, node, number, text};
 
 fn here(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -64,7 +64,6 @@ fn eight_bits(stretch: f32) -> Vec<u8> {
         _ => whole.to_vec(),
     });
     let bytes = parts.collect::<Vec<_>>().concat();
-    let _ = Data::I64(vec![]);
     assert!(quantised > 80, "{quantised} convolutions were found");
     bytes
 }

@@ -223,8 +223,8 @@ fn anchored_and_queried() -> Vec<Case> {
         .gives("dets", &[1, 10, 4], rows(10, 4, 0.0, &[(3, &centred)]))
         .gives("labels", &[1, 10, 3], rows(10, 3, -10.0, &[(3, &[0.0, 0.0, 9f32.ln()])]));
     let eight = "{0: 'a', 1: 'b', 2: 'c', 3: 'person', 4: 'd', 5: 'e', 6: 'f', 7: 'g'}";
-    let flat = rows(10, 12, 0.0, &[(3, &[0.5, 0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.9])]);
-    let flat = Model::of_picture(64, 64).says("names", eight).gives("output0", &[1, 10, 12], flat);
+    let flat = rows(100, 12, 0.0, &[(3, &[0.5, 0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.9])]);
+    let flat = Model::of_picture(64, 64).says("names", eight).gives("output0", &[1, 100, 12], flat);
     let centernet = Model::default()
         .input("image", Kind::U8, &[1, 64, 64, 3])
         .gives("boxes", &[1, 2, 4], rows(2, 4, 0.0, &[(0, &[0.375, 0.375, 0.625, 0.625])]))
@@ -283,12 +283,12 @@ fn mean_of_first_channel() -> Model {
 fn the_picture_reaches_the_model_in_the_colors_and_numbers_of_its_family_or_as_configured() {
     let dir = tempfile::tempdir().unwrap();
     let config = saved(dir.path(), &mean_of_first_channel());
-    let (mean, std) = (Some([54.0, 0.0, 0.0]), Some([500.0, 1.0, 1.0]));
+    let (mean, std) = (Some([54.0, 0.0, 0.0]), Some([250.0, 1.0, 1.0]));
     let none = InputOverride::default;
     for (input, score) in [
         (none(), 204.0 / 255.0),
         (InputOverride { colors: Some(Colors::Bgr), ..none() }, 102.0 / 255.0),
-        (InputOverride { mean, std, ..none() }, (204.0 - 54.0) / 500.0),
+        (InputOverride { mean, std, ..none() }, (204.0 - 54.0) / 250.0),
     ] {
         let mut found = Vec::new();
         let mut detector = load(&Config { input: input.clone(), ..config.clone() });
@@ -324,7 +324,7 @@ fn what_does_not_fit_is_refused_at_load_and_inspect_says_the_same() {
     let grid = |columns: usize| {
         Model::of_picture(64, 64).gives("output0", &[1, 84, columns as i64], rows(84, columns, 0.0, &[]))
     };
-    let coco = Model::of_picture(64, 64).gives("output0", &[1, 84, 84], rows(84, 84, 0.0, &[]));
+    let coco = Model::of_picture(96, 96).gives("output0", &[1, 84, 189], rows(84, 189, 0.0, &[]));
     let with_labels = |config: Config| Config { labels: Some(labels.clone()), ..config };
     type Change<'a> = &'a dyn Fn(Config) -> Config;
     let as_is: Change = &|config| config;
@@ -351,6 +351,7 @@ fn what_does_not_fit_is_refused_at_load_and_inspect_says_the_same() {
             tiny,
             "is not a tiny-yolov2 model: inputs images f32 [1,3,64,64]; outputs output0 f32 [1,84,84]; such a one has",
         ),
+        (grid(84), labelled, "has 2 names for its classes, and can be read as yolov8 with 80 classes or as"),
         (coco, sized, "and input.size says 32"),
         (open, as_is, "leaves the size of its picture open (input images)"),
         (grid(6).says("task", "pose"), as_is, "is made for the task \"pose\""),
@@ -380,7 +381,7 @@ fn ten_thousand_candidates_and_numbers_that_cannot_be_are_bounded_and_counted() 
         let data = rows(cells, 6, 0.0, &given);
         Model::of_picture(width, width).says("names", "{0: 'person'}").gives("output", &[1, cells as i64, 6], data)
     };
-    let fine: &[f32] = &[64.0, 64.0, 32.0, 32.0, 0.9, 0.9];
+    let fine: &[f32] = &[320.0, 320.0, 32.0, 32.0, 0.9, 0.9];
     for (width, row, found_count, rejected, cut) in [
         (640, fine, 1, false, true),
         (160, &[f32::NAN, 64.0, 32.0, 32.0, 0.9, 0.9], 0, true, false),

@@ -2,7 +2,7 @@
 
 /// A tensor's elements.
 #[derive(Clone)]
-pub enum Data {
+pub(crate) enum Data {
     F32(Vec<f32>),
     I64(Vec<i64>),
 }
@@ -25,7 +25,7 @@ impl Data {
 
 /// An input's elements.
 #[derive(Clone, Copy)]
-pub enum Kind {
+pub(crate) enum Kind {
     F32 = 1,
     U8 = 2,
     I64 = 7,
@@ -33,35 +33,35 @@ pub enum Kind {
 
 /// A model in the making.
 #[derive(Default, Clone)]
-pub struct Model {
+pub(crate) struct Model {
     graph: Vec<u8>,
     metadata: Vec<u8>,
 }
 
 impl Model {
     /// With one picture of 32-bit numbers, channel by channel, named `images`.
-    pub fn of_picture(width: i64, height: i64) -> Model {
+    pub(crate) fn of_picture(width: i64, height: i64) -> Model {
         Model::default().input("images", Kind::F32, &[1, 3, height, width])
     }
 
-    pub fn input(mut self, name: &str, kind: Kind, shape: &[i64]) -> Model {
+    pub(crate) fn input(mut self, name: &str, kind: Kind, shape: &[i64]) -> Model {
         self.graph.extend(message(11, &[&port(name, kind as u64, shape)]));
         self
     }
 
     /// An output that is always the same.
-    pub fn gives(self, name: &str, shape: &[i64], data: Data) -> Model {
+    pub(crate) fn gives(self, name: &str, shape: &[i64], data: Data) -> Model {
         let value = format!("{name}_value");
         let kind = data.kind();
         self.constant(&value, shape, data).node("Identity", &[&value], name, &[]).output(name, kind, shape)
     }
 
-    pub fn output(mut self, name: &str, kind: u64, shape: &[i64]) -> Model {
+    pub(crate) fn output(mut self, name: &str, kind: u64, shape: &[i64]) -> Model {
         self.graph.extend(message(12, &[&port(name, kind, shape)]));
         self
     }
 
-    pub fn constant(mut self, name: &str, shape: &[i64], data: Data) -> Model {
+    pub(crate) fn constant(mut self, name: &str, shape: &[i64], data: Data) -> Model {
         let sides: Vec<u8> = shape.iter().flat_map(|side| number(1, *side as u64)).collect();
         let tensor = [sides, number(2, data.kind()), text(8, name), message(9, &[&data.raw()])].concat();
         self.graph.extend(message(5, &[&tensor]));
@@ -69,24 +69,24 @@ impl Model {
     }
 
     /// A node with whole-numbered attributes.
-    pub fn node(mut self, kind: &str, inputs: &[&str], output: &str, attributes: &[(&str, i64)]) -> Model {
+    pub(crate) fn node(mut self, kind: &str, inputs: &[&str], output: &str, attributes: &[(&str, i64)]) -> Model {
         self.graph.extend(message(1, &[&node(kind, inputs, output, attributes)]));
         self
     }
 
-    pub fn says(mut self, key: &str, value: &str) -> Model {
+    pub(crate) fn says(mut self, key: &str, value: &str) -> Model {
         self.metadata.extend(message(14, &[&text(1, key), &text(2, value)]));
         self
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let opset = message(8, &[&number(2, 17)]);
         [number(1, 8), message(7, &[&self.graph, &text(2, "test")]), opset, self.metadata.clone()].concat()
     }
 }
 
 /// One node's message.
-pub fn node(kind: &str, inputs: &[&str], output: &str, attributes: &[(&str, i64)]) -> Vec<u8> {
+pub(crate) fn node(kind: &str, inputs: &[&str], output: &str, attributes: &[(&str, i64)]) -> Vec<u8> {
     let inputs: Vec<u8> = inputs.iter().flat_map(|name| text(1, name)).collect();
     let attributes = attributes.iter();
     let attributes =
@@ -111,22 +111,22 @@ fn varint(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-pub fn number(field: u64, value: u64) -> Vec<u8> {
+pub(crate) fn number(field: u64, value: u64) -> Vec<u8> {
     [varint(field << 3), varint(value)].concat()
 }
 
-pub fn message(field: u64, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn message(field: u64, parts: &[&[u8]]) -> Vec<u8> {
     let body = parts.concat();
     [varint((field << 3) | 2), varint(body.len() as u64), body].concat()
 }
 
-pub fn text(field: u64, value: &str) -> Vec<u8> {
+pub(crate) fn text(field: u64, value: &str) -> Vec<u8> {
     message(field, &[value.as_bytes()])
 }
 
 /// The fields of a message that holds only strings, bytes, messages and whole numbers: number, whole field, and what it
 /// holds (empty for a whole number).
-pub fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8], &[u8])> {
+pub(crate) fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8], &[u8])> {
     fn take(bytes: &mut &[u8]) -> u64 {
         let mut value = 0;
         for at in 0.. {

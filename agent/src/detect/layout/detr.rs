@@ -13,6 +13,8 @@ pub(super) const KNOWN: &str = "outputs labels i64 [1,N], boxes f32 [1,N,4] and 
 
 /// Queries of a transformer: 100 to 900 in the published ones.
 const QUERIES_MAX: i64 = 1000;
+/// Fewer rows than this, or rows longer than there are rows, are something else with three dimensions.
+const FLAT_QUERIES_MIN: i64 = 100;
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,7 +66,12 @@ fn flat(signature: &Signature, input: &Input) -> Option<Reading> {
     let size = (input.width, input.height);
     let is_cells = |side: i64| grid::is_yolo(size, side) || side % 3 == 0 && grid::is_yolo(size, side / 3);
     // Rows of six and seven are those of end-to-end models; a class count of 2 or 3 must be said.
-    if queries > QUERIES_MAX || columns <= 7 || is_cells(queries) || is_cells(columns) {
+    if !(FLAT_QUERIES_MIN..=QUERIES_MAX).contains(&queries)
+        || columns >= queries
+        || columns <= 7
+        || is_cells(queries)
+        || is_cells(columns)
+    {
         return None;
     }
     let (classes, queries) = (fits(columns - 4)?, fits(queries)?);

@@ -195,7 +195,7 @@ impl Layout {
         narrow(&mut readings, |reading| names.is_none() && reading.numbering.is_well_known());
         let reading = match readings.len() {
             1 => readings.swap_remove(0),
-            _ => return Err(ambiguous(&readings)),
+            _ => return Err(ambiguous(&readings, names.as_ref())),
         };
         let person = classes::person(reading.numbering, names.as_ref(), said.person_class)?;
         let input = input.scaled(reading.scaling, &said.input);
@@ -300,13 +300,14 @@ fn unknown(signature: &Signature, said: Option<Family>) -> String {
     }
 }
 
-fn ambiguous(readings: &[Reading]) -> String {
+fn ambiguous(readings: &[Reading], names: Option<&Names>) -> String {
+    let named = names.map_or(String::new(), |names| format!("has {} names for its classes, and ", names.count()));
     let ways: Vec<_> = readings.iter().map(|reading| format!("{} with {}", reading.name, reading.numbering)).collect();
-    let words: Vec<_> = readings.iter().map(|reading| format!("layout = \"{}\"", reading.family)).collect();
-    let same = readings.iter().all(|reading| reading.family == readings[0].family);
-    let remedy =
-        if same { "give `labels`".to_owned() } else { format!("give `labels`, or set {}", words.join(" or ")) };
-    format!("can be read as {}; {remedy}", ways.join(" or as "))
+    let mut words: Vec<_> = readings.iter().map(|reading| format!("layout = \"{}\"", reading.family)).collect();
+    words.dedup();
+    let labels = if names.is_some() { "give the labels that belong to it" } else { "give `labels`" };
+    let set = if words.len() > 1 { format!(", or set {}", words.join(" or ")) } else { String::new() };
+    format!("{named}can be read as {}; {labels}{set}", ways.join(" or as "))
 }
 
 impl fmt::Display for Numbering {

@@ -155,9 +155,9 @@ fn every_form_is_recognised_for_what_it_is() {
     let mut turned = centernet_top();
     turned.outputs.reverse();
     turned.metadata.insert("classes".into(), "person".into());
-    let none = Override::default();
-    assert_eq!(Layout::recognise(&turned, &none), Layout::recognise(&centernet_top(), &none), "whatever the order");
-    assert_eq!(Layout::recognise(&turned, &none).unwrap().head(), Some(128));
+    let [turned, straight] = [turned, centernet_top()].map(|s| Layout::recognise(&s, &Override::default()).unwrap());
+    assert_eq!(turned.outputs(), straight.outputs(), "whatever the order");
+    assert_eq!((turned.head(), straight.head()), (Some(128), Some(128)));
 }
 
 /// Pairs that are alike in shape, where only the class count tells: what this family's model also looks like.
@@ -193,7 +193,6 @@ fn every_recogniser_refuses_the_shapes_of_its_neighbours() {
 
 #[test]
 fn a_doubt_is_settled_by_names_then_by_a_well_known_count_and_else_refused() {
-    let grid = |columns| single(64, &[1, 84, columns]);
     let say = |family| Override { family: Some(family), person_class: Some(0), ..Override::default() };
     let six = single(64, &[1, 84, 6]);
     for (signature, said, expect) in [
@@ -207,7 +206,10 @@ fn a_doubt_is_settled_by_names_then_by_a_well_known_count_and_else_refused() {
         (six.clone(), named("person\ncar"), Ok("yolov8-transposed")),
         (six.clone(), say(Family::Yolox), Ok("yolox")),
         (six.clone(), say(Family::Yolov8), Ok("yolov8-transposed")),
-        (grid(85), Override::default(), Ok("yolox")),
+        (single(96, &[1, 189, 85]), Override::default(), Ok("yolox")),
+        (single(96, &[1, 189, 84]), Override::default(), Ok("yolov8-transposed")),
+        // A toy whose two sides are both counts of cells, and both readings have COCO's classes.
+        (single(64, &[1, 84, 85]), Override::default(), Err("as yolov8 with 80 classes or as yolox with 80 classes")),
         // 80 classes of NanoDet are 107 of YOLOX.
         (single(320, &[1, 2100, 112]), Override::default(), Ok("nanodet")),
         (single(320, &[1, 2100, 112]), say(Family::Yolox), Ok("yolox")),
