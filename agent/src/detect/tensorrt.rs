@@ -1,7 +1,7 @@
 //! What TensorRT is asked for, and where it keeps what it builds.
 //!
 //! An engine fits one model on one GPU under one driver and one pair of libraries: [`Key`] names all of them, so that
-//! an upgrade builds a new engine and never loads a foreign one. Building takes minutes; [`Progress`] says so while it
+//! an upgrade builds a new engine and never loads a foreign one. Building takes minutes; `Progress` says so while it
 //! goes on. Nothing here knows the runtime.
 
 use std::path::{Path, PathBuf};

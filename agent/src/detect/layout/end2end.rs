@@ -75,7 +75,7 @@ impl End2end {
     pub(super) fn decode(&self, output: Numbers, person: usize, sink: &mut Sink) {
         let Order { columns, corners, score, class, .. } = self.order;
         let numbers = output.floats();
-        if numbers.len() != output.len() || numbers.len() % columns != 0 {
+        if numbers.len() != output.len() || !numbers.len().is_multiple_of(columns) {
             return sink.missing(1, 0);
         }
         for row in numbers.chunks_exact(columns).take(ROWS_MAX as usize) {

@@ -21,7 +21,8 @@ const YOLO: [&[u32]; 3] = [&[8, 16, 32], &[8, 16, 32, 64], &[4, 8, 16, 32]];
 
 /// Whether so many cells are those of a YOLO over this picture, whose sides are whole numbers of every stride.
 pub(super) fn is_yolo(size: (u32, u32), cells: i64) -> bool {
-    let whole = |strides: &[u32]| strides.iter().all(|stride| size.0 % stride == 0 && size.1 % stride == 0);
+    let whole =
+        |strides: &[u32]| strides.iter().all(|stride| size.0.is_multiple_of(*stride) && size.1.is_multiple_of(*stride));
     YOLO.iter().any(|strides| whole(strides) && count(size, strides) == cells)
 }
 

@@ -1,6 +1,6 @@
 //! Recognises what a model's inputs and outputs mean, and turns its numbers into detections.
 //!
-//! Each family is a file with one recogniser, and [`FAMILIES`] is the table of them. A recogniser reads names, element
+//! Each family is a file with one recogniser, and `FAMILIES` is the table of them. A recogniser reads names, element
 //! types, shapes and metadata. Where several read the same model, [`Layout::recognise`] has the rules; what they do not
 //! settle is refused with how to say it. Pure: nothing here knows the runtime, and no number that a model gives makes it
 //! panic.

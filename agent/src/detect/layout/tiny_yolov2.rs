@@ -23,7 +23,7 @@ pub(super) fn recognise(signature: &Signature, input: &Input) -> Vec<Reading> {
 fn read(signature: &Signature, input: &Input) -> Option<Reading> {
     let output = signature.only_output().filter(|_| signature.inputs.len() == 1)?;
     let [1, channels, rows, columns] = *output.shape_of(Element::F32)? else { return None };
-    let of = |cells: i64, pixels: u32| pixels % STRIDE == 0 && cells == i64::from(pixels / STRIDE);
+    let of = |cells: i64, pixels: u32| pixels.is_multiple_of(STRIDE) && cells == i64::from(pixels / STRIDE);
     if !of(rows, input.height) || !of(columns, input.width) {
         return None;
     }
