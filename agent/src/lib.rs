@@ -29,3 +29,4 @@ pub mod report;
 
 pub mod annotate;
 pub mod doctor;
+pub mod model_command;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 use picket_agent::config::{Config, Overrides};
-use picket_agent::{annotate, app, doctor, store};
+use picket_agent::{annotate, app, doctor, model_command, store};
 use picket_shared::exit::{Exit, Failure, report};
 use picket_shared::store::StoreError;
 use picket_shared::telemetry;
@@ -31,6 +31,9 @@ enum Command {
     Detect(Detect),
     /// Check everything an agent needs, and say what to do about what is missing
     Doctor(Doctor),
+    /// Look into a model, compare two, or make a smaller one
+    #[command(subcommand)]
+    Model(model_command::Command),
     /// Look into the store of an agent that does not run
     #[command(subcommand)]
     Store(StoreCommand),
@@ -136,6 +139,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let detector = Config::detector(detect.config.as_deref())?;
             annotate::detect_files(&detect.files, &detect.out, &detector, detect.json)?;
         }
+        Command::Model(command) => model_command::run(command)?,
         Command::Doctor(doctor) => {
             let config = Config::read(doctor.config.as_deref(), &doctor.overrides)?;
             return Ok(runtime.block_on(doctor::run(&config)));

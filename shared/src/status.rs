@@ -68,7 +68,8 @@ pub struct DetectorTwin {
     pub threads: usize,
     /// The runtime library's version.
     pub runtime: String,
-    /// Providers that were configured before this one and could not be had, with the reason.
+    /// Providers that were configured before this one and could not be had, with the reason; and, as `model …`, a model
+    /// that the precision gate refused, where its reference runs in its place.
     pub passed_over: BTreeMap<String, String>,
 }
 

@@ -70,9 +70,17 @@ pub fn find(configured: Option<&Path>) -> Result<Runtime, Failure> {
 pub fn directories(env: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let triplet = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
     let fixed = ["/usr/lib/picket", "/opt/onnxruntime/lib", "/usr/local/lib", &triplet, "/usr/lib"];
-    let cache = env("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env("HOME")?).join(".cache")));
-    let cache = cache.map(|cache| cache.join("picket/onnxruntime"));
+    let cache = user_cache_dir(env).map(|cache| cache.join("picket/onnxruntime"));
     fixed.iter().map(PathBuf::from).chain(cache).collect()
+}
+
+/// Where this program keeps what it can make again: systemd's cache directory where it made one, else the user's.
+pub(super) fn cache_dir(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    env("CACHE_DIRECTORY").map(PathBuf::from).or_else(|| Some(user_cache_dir(env)?.join("picket")))
+}
+
+fn user_cache_dir(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    env("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env("HOME")?).join(".cache")))
 }
 
 /// Chooses among directories in order, each with the names of its files: in the first directory that has one which
@@ -205,6 +213,8 @@ mod tests {
         let with = |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.into());
         assert_eq!(directories(with("XDG_CACHE_HOME", "/x")).last(), Some(&"/x/picket/onnxruntime".into()));
         assert_eq!(directories(with("HOME", "/h")).last(), Some(&"/h/.cache/picket/onnxruntime".into()));
+        assert_eq!(cache_dir(with("CACHE_DIRECTORY", "/var/cache/p")), Some("/var/cache/p".into()));
+        assert_eq!(cache_dir(with("HOME", "/h")), Some("/h/.cache/picket".into()));
         assert_eq!(directories(|_| None).last(), Some(&"/usr/lib".into()));
         assert_eq!(directories(|_| None).first(), Some(&"/usr/lib/picket".into()));
     }

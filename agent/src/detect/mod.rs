@@ -3,54 +3,41 @@
 //! [`Detector`] is the shell around pure parts, each a file: [`preprocess`], [`layout`], [`nms`], [`onnx`]. One
 //! detector serves all streams of an agent, a frame at a time. It decides nothing about tracks or events.
 
+pub mod agreement;
+pub mod inspect;
 pub mod layout;
 pub mod library;
 pub mod nms;
 pub mod onnx;
+pub mod precision;
 pub mod preprocess;
+pub mod provider;
+pub mod quantize;
+pub mod tensorrt;
 
 mod model;
 mod session;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use picket_shared::config::within;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::status::DetectorTwin;
 use serde::Deserialize;
 
 use crate::frame::{Detection, Frame};
-use layout::{Layout, Outputs};
+use layout::{Family, InputOverride, Layout, Numbers, Signature, Tally};
 use preprocess::{FrameError, Preprocessor};
-use session::Session;
+use provider::{Chosen, Refusal};
+use session::{Builder, Picture, Session};
+
+pub use provider::Provider;
 
 /// The value of [`Config::model`] that needs no file.
 pub const BUILTIN_NAME: &str = "builtin";
 /// Most inference threads.
 pub const THREADS_MAX: usize = 64;
-
-/// What carries out the model, in the words of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// NVIDIA TensorRT.
-    Tensorrt,
-    /// NVIDIA CUDA.
-    Cuda,
-    /// The processor; always there.
-    Cpu,
-}
-
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Provider::Tensorrt => "tensorrt",
-            Provider::Cuda => "cuda",
-            Provider::Cpu => "cpu",
-        })
-    }
-}
 
 /// The detector's part of the configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -58,12 +45,30 @@ impl fmt::Display for Provider {
 pub struct Config {
     /// `builtin`, or the path of an ONNX file.
     pub model: String,
+    /// The family of its layout, where it is not recognised or recognised wrongly.
+    pub layout: Option<Family>,
+    /// A file with its classes' names, one a line, or `number name` on each; else the model's metadata has them.
+    pub labels: Option<PathBuf>,
+    /// The number of the person's class, where no name tells it.
+    pub person_class: Option<usize>,
+    /// Its input, where it is not as its family has it.
+    pub input: InputOverride,
     /// The class head, for a model that takes one: 32-bit little-endian numbers, the bias last.
     pub head: Option<PathBuf>,
     /// The ONNX Runtime library; searched for where absent.
     pub library: Option<PathBuf>,
     /// Tried in this order; the processor is the last resort in any case.
     pub providers: Vec<Provider>,
+    /// What TensorRT is asked for, where it is among them.
+    pub tensorrt: tensorrt::Config,
+    /// Another model, `builtin` or a path, that `model` must agree with on this station's frames to be activated;
+    /// without it `model` is activated as it is.
+    pub reference: Option<String>,
+    /// The folder of these frames: JPEG or PNG pictures.
+    pub frames: Option<PathBuf>,
+    /// Least agreement with the reference. Lower lets a model pass that has lost people; higher refuses sound ones for
+    /// boxes near the threshold.
+    pub agreement_min: f64,
     /// Inference threads. More are not always faster: they wait for each other.
     pub threads: usize,
     /// Least score of a detection. Lower finds more people and more that are none.
@@ -77,9 +82,17 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             model: BUILTIN_NAME.into(),
+            layout: None,
+            labels: None,
+            person_class: None,
+            input: InputOverride::default(),
             head: None,
             library: None,
             providers: vec![Provider::Cpu],
+            tensorrt: tensorrt::Config::default(),
+            reference: None,
+            frames: None,
+            agreement_min: agreement::AGREEMENT_MIN,
             threads: 1,
             score_min: 0.3,
             nms_iou: 0.5,
@@ -98,6 +111,11 @@ impl Config {
         if self.model.is_empty() {
             return Err(format!("model is empty; write \"{BUILTIN_NAME}\" or the path of an ONNX file"));
         }
+        within("agreement_min", self.agreement_min, 0.0..=1.0)?;
+        if self.reference.is_some() && self.frames.is_none() {
+            return Err("reference is set and frames is not; set frames to a folder of this station's pictures".into());
+        }
+        self.input.check()?;
         if !(1..=THREADS_MAX).contains(&self.threads) {
             return Err(format!("threads is {}, and may be 1 to {THREADS_MAX}", self.threads));
         }
@@ -140,40 +158,63 @@ pub struct Detector {
     session: Session,
     layout: Layout,
     preprocessor: Preprocessor,
+    /// The frame in its letterbox, for a model that does not take bytes as they are.
+    scratch: Vec<u8>,
     score_min: f32,
     nms_iou: f32,
-    rejected_outputs: u64,
+    tally: Tally,
     twin: DetectorTwin,
 }
 
 impl Detector {
     /// Finds the runtime, loads the model and runs it once over a black picture, so that the first frame is not late
-    /// and a model that cannot run is known now.
+    /// and a model that cannot run is known now. Where a reference is configured, the precision gate decides which of
+    /// the two it is.
     pub fn load(config: &Config) -> Result<Detector, Failure> {
         config.check().map_err(|what| Failure::new(Exit::Config, format!("detector: {what}")))?;
-        let model = model::read(config)?;
-        let runtime = library::find(config.library.as_deref())?;
-        let mut session = Session::open(&runtime, &model.name, &model.bytes, &config.providers, config.threads)?;
-        let refuse = |what: String| Failure::new(Exit::Data, format!("{} {what}", model.name));
-        let layout = Layout::recognise(&session.signature()).map_err(refuse)?;
-        add_inputs(&mut session, &layout, model.head.as_deref()).map_err(refuse)?;
-        session.run().map_err(|e| Failure::new(Exit::Runtime, DetectError::Run(e).to_string()))?;
+        match &config.reference {
+            Some(reference) => precision::gated(config, reference),
+            None => Detector::open(config),
+        }
+    }
+
+    /// Loads the model as it is, without the precision gate.
+    fn open(config: &Config) -> Result<Detector, Failure> {
+        let model = model::read(config, model::file(config)?)?;
+        Detector::build(config, &model)
+    }
+
+    fn build(config: &Config, model: &model::Model) -> Result<Detector, Failure> {
+        let builder = Builder::open(&library::find(config.library.as_deref())?, config.threads)?;
+        let runtime = builder.runtime.version.to_string();
+        let tensorrt = || config.tensorrt.prepare(&model.digest, model.scan.precision, &runtime);
+        let Chosen { session: (session, layout), provider, passed_over } =
+            provider::choose(&config.providers, |providers| {
+                let session = builder.build(&model.name, &model.bytes, providers, tensorrt)?;
+                prepare(session, model)
+            })?;
+        for (name, reason) in &passed_over {
+            tracing::warn!("the provider {name} cannot be had ({reason}); running on {provider}");
+        }
         let twin = DetectorTwin {
-            model: model.digest,
+            model: model.digest.clone(),
             layout: layout.name().into(),
-            provider: session.provider.to_string(),
-            precision: model.precision,
+            provider: provider.to_string(),
+            precision: provider::effective(model.scan.precision, provider, config.tensorrt.precision),
             threads: config.threads,
-            runtime: session.runtime.version.to_string(),
-            passed_over: session.passed_over.clone(),
+            runtime,
+            passed_over,
         };
+        let (width, height) = layout.picture();
+        let scratch = if layout.input.is_plain() { 0 } else { width as usize * height as usize * 3 };
         Ok(Detector {
             session,
             layout,
             preprocessor: Preprocessor::default(),
+            scratch: vec![0; scratch],
             score_min: config.score_min,
             nms_iou: config.nms_iou,
-            rejected_outputs: 0,
+            tally: Tally::default(),
             twin,
         })
     }
@@ -182,15 +223,58 @@ impl Detector {
     pub fn detect(&mut self, frame: &Frame, found: &mut Vec<Detection>) -> Result<Timing, DetectError> {
         found.clear();
         let begun = Instant::now();
-        let lies = self.preprocessor.letterbox(frame, self.layout.picture(), self.session.picture())?;
+        let lies = self.show(frame)?;
         let prepared = Instant::now();
         let outputs = self.session.run().map_err(DetectError::Run)?;
         let ran = Instant::now();
-        let boxes = outputs.numbers("boxes").map_err(DetectError::Run)?;
-        let scores = outputs.numbers("scores").map_err(DetectError::Run)?;
-        self.rejected_outputs += self.layout.decode(Outputs { boxes, scores }, &lies, self.score_min, found);
-        nms::suppress(found, self.nms_iou);
+        // As many as any layout reads.
+        let mut numbers = [Numbers::F32(&[]); layout::OUTPUTS_MAX];
+        let names = self.layout.outputs();
+        for (name, numbers) in names.iter().zip(&mut numbers) {
+            *numbers = outputs.numbers(name).map_err(DetectError::Run)?;
+        }
+        let tally = self.layout.decode(&numbers[..names.len()], &lies, self.score_min, found);
+        if self.layout.suppresses() {
+            nms::suppress(found, self.nms_iou);
+        } else {
+            nms::sort(found);
+        }
+        drop(outputs);
+        self.count(tally);
         Ok(Timing { preprocess: prepared - begun, run: ran - prepared, decode: ran.elapsed() })
+    }
+
+    /// Fits a frame into the model's input.
+    fn show(&mut self, frame: &Frame) -> Result<preprocess::Letterbox, FrameError> {
+        let (target, margin) = (self.layout.picture(), self.layout.input.scaling.margin);
+        match self.session.picture() {
+            Picture::Bytes(tensor) if self.layout.input.is_plain() => {
+                self.preprocessor.letterbox(frame, target, margin, tensor)
+            }
+            Picture::Bytes(tensor) => {
+                let lies = self.preprocessor.letterbox(frame, target, margin, &mut self.scratch)?;
+                self.layout.input.fill_bytes(&self.scratch, tensor);
+                Ok(lies)
+            }
+            Picture::Numbers(tensor) => {
+                let lies = self.preprocessor.letterbox(frame, target, margin, &mut self.scratch)?;
+                self.layout.input.fill_numbers(&self.scratch, tensor);
+                Ok(lies)
+            }
+        }
+    }
+
+    fn count(&mut self, tally: Tally) {
+        let before = self.tally.rejected;
+        self.tally.rejected += tally.rejected;
+        self.tally.cut += tally.cut;
+        // Once for each doubling: a broken model must not flood the log.
+        if tally.rejected > 0 && before.checked_ilog2() != self.tally.rejected.checked_ilog2() {
+            let rejected = self.tally.rejected;
+            tracing::warn!(
+                "the model gave {rejected} boxes so far whose numbers cannot be; check it with model inspect"
+            );
+        }
     }
 
     /// Runs the model alone, once more over the last picture: the raw limit that a bench compares with.
@@ -207,13 +291,50 @@ impl Detector {
 
     /// Boxes that the model gave and that cannot be, so far; a sound model gives none.
     pub fn rejected_outputs(&self) -> u64 {
-        self.rejected_outputs
+        self.tally.rejected
+    }
+
+    /// Candidates that were dropped so far because there were too many surer ones.
+    pub fn candidates_cut(&self) -> u64 {
+        self.tally.cut
     }
 }
 
-fn add_inputs(session: &mut Session, layout: &Layout, head: Option<&[f32]>) -> Result<(), String> {
-    let (width, height) = layout.picture();
-    session.add_bytes("image", &[1, height.into(), width.into(), 3])?;
+/// Recognises a session's layout, gives it its inputs, and runs it once.
+fn prepare(mut session: Session, model: &model::Model) -> Result<(Session, Layout), Refusal> {
+    let fatal = |what: String| Refusal::Fatal(Failure::new(Exit::Data, format!("{} {what}", model.name)));
+    let does_not_run = |why: String| {
+        let last = Failure::new(Exit::Runtime, DetectError::Run(why.clone()).to_string());
+        Refusal::Session { why, last }
+    };
+    let mut signature = session.signature();
+    let input = layout::Input::find(&signature, &model.said.input).map_err(fatal)?;
+    session.add_picture(&input).map_err(fatal)?;
+    if signature.inputs.iter().any(|port| port.name == layout::SIZES_INPUT) {
+        let size = [i64::from(input.width), i64::from(input.height)];
+        session.add_whole(layout::SIZES_INPUT, &[1, 2], &size).map_err(fatal)?;
+    }
+    if signature.has_open_outputs() && signature.inputs.iter().all(|port| session.has(&port.name)) {
+        settle(&mut session, &mut signature).map_err(does_not_run)?;
+    }
+    let layout = Layout::recognise(&signature, &model.said).map_err(fatal)?;
+    add_head(&mut session, &layout, model.head.as_deref()).map_err(fatal)?;
+    session.run().map_err(does_not_run)?;
+    Ok((session, layout))
+}
+
+/// Fills in the dimensions that a model leaves open, such as that of the batch, as a first run shows them.
+fn settle(session: &mut Session, signature: &mut Signature) -> Result<(), String> {
+    let outputs = session.run()?;
+    for port in &mut signature.outputs {
+        if let Some(shape) = outputs.shape(&port.name) {
+            port.settle(shape);
+        }
+    }
+    Ok(())
+}
+
+fn add_head(session: &mut Session, layout: &Layout, head: Option<&[f32]>) -> Result<(), String> {
     match (layout.head(), head) {
         (None, None) => Ok(()),
         (None, Some(_)) => Err("has its head inside; remove `head`".into()),
@@ -249,6 +370,15 @@ mod tests {
                 Config { model: String::new(), ..base() },
                 "model is empty; write \"builtin\" or the path of an ONNX file",
             ),
+            (Config { agreement_min: 1.5, ..base() }, "agreement_min is 1.5; give it 0 to 1"),
+            (
+                Config { reference: Some("builtin".into()), ..base() },
+                "reference is set and frames is not; set frames to a folder of this station's pictures",
+            ),
+            (
+                Config { input: InputOverride { size: Some([0, 1]), ..InputOverride::default() }, ..base() },
+                "input.size is [0, 1]; give a width and a height of 1 to 4096",
+            ),
             (
                 Config { providers: vec![Provider::Cuda, Provider::Cuda], ..base() },
                 "providers names cuda twice; name each once",
@@ -269,6 +399,14 @@ mod tests {
         assert_eq!(read("").unwrap(), Config::default());
         let config = read("providers = [\"tensorrt\", \"cuda\", \"cpu\"]\nthreads = 2").unwrap();
         assert_eq!(config.providers, [Provider::Tensorrt, Provider::Cuda, Provider::Cpu]);
+        let other = "layout = \"yolov8\"\nperson_class = 3\ninput = { size = [640, 480], colors = \"bgr\" }\n\
+                     [tensorrt]\nprecision = \"int8\"";
+        let config = read(other).unwrap();
+        assert_eq!((config.layout, config.person_class), (Some(Family::Yolov8), Some(3)));
+        assert_eq!(config.input.colors, Some(layout::Colors::Bgr));
+        assert_eq!(config.tensorrt.precision, picket_shared::event::Precision::Int8);
+        assert!(read("layout = \"yolo99\"").unwrap_err().contains("unknown variant `yolo99`"));
+        assert!(read("input = { sise = [1, 1] }").unwrap_err().contains("did you mean \"size\""));
         assert!(read("score_mim = 0.5").unwrap_err().contains("did you mean \"score_min\""));
         assert!(read("providers = [\"gpu\"]").unwrap_err().contains("unknown variant `gpu`"));
         assert!(read("threads = -1").is_err());

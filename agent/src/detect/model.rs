@@ -7,10 +7,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use picket_shared::event::Precision;
 use picket_shared::exit::{Exit, Failure};
 
-use super::onnx::{self, MODEL_BYTES_MAX};
+use super::layout::{Names, Override};
+use super::onnx::{self, MODEL_BYTES_MAX, Scan};
 use super::{BUILTIN_NAME, Config};
 
 /// The model that needs no file: CenterNet-MobileNetV3 from `@vladmandic/human` (MIT, © Vladimir Mandic), cut to people.
@@ -19,6 +19,18 @@ const BUILTIN_HEAD: &[u8] = include_bytes!("../../models/centernet_person.head.f
 
 /// A head is a few hundred numbers.
 const HEAD_BYTES_MAX: usize = 1024 * 1024;
+/// Labels are a name a line.
+const LABELS_BYTES_MAX: usize = 256 * 1024;
+
+/// A model's file, before anybody has looked into it.
+pub(super) struct ModelFile {
+    /// How sentences call it.
+    pub(super) name: String,
+    /// The ONNX file.
+    pub(super) bytes: Cow<'static, [u8]>,
+    /// Its SHA-256 in hexadecimal.
+    pub(super) sha256: String,
+}
 
 /// A model that may be shown to the runtime.
 pub(super) struct Model {
@@ -28,33 +40,61 @@ pub(super) struct Model {
     pub(super) bytes: Cow<'static, [u8]>,
     /// First 12 hexadecimal digits of its SHA-256.
     pub(super) digest: String,
-    /// What its numbers are computed in.
-    pub(super) precision: Precision,
+    /// What was seen on the way through it.
+    pub(super) scan: Scan,
     /// The head's weights and bias, where one was given.
     pub(super) head: Option<Vec<f32>>,
+    /// What the configuration says of its layout.
+    pub(super) said: Override,
 }
 
-/// Reads what the configuration names.
-pub(super) fn read(config: &Config) -> Result<Model, Failure> {
-    let builtin = config.model == BUILTIN_NAME;
-    let (name, bytes) = if builtin {
+/// Reads the model's bytes, and no more.
+pub(super) fn file(config: &Config) -> Result<ModelFile, Failure> {
+    let (name, bytes) = if config.model == BUILTIN_NAME {
         ("the built-in model".to_owned(), Cow::Borrowed(BUILTIN))
     } else {
         let name = format!("the model {}", config.model);
         let bytes = bounded(&name, "model", Path::new(&config.model), MODEL_BYTES_MAX)?;
         (name, Cow::Owned(bytes))
     };
-    let precision = onnx::scan(&bytes).map_err(|e| Failure::new(Exit::Data, format!("{name} {e}")))?;
+    let sha256 = picket_shared::crypto::sha256_hex(&bytes);
+    Ok(ModelFile { name, bytes, sha256 })
+}
+
+/// Looks through the bytes, and reads what else the configuration names.
+pub(super) fn read(config: &Config, file: ModelFile) -> Result<Model, Failure> {
+    let ModelFile { name, bytes, sha256 } = file;
+    let scan = onnx::scan(&bytes).map_err(|e| Failure::new(Exit::Data, format!("{name} {e}")))?;
     let head = match &config.head {
         Some(path) => {
             let name = format!("the head {}", path.display());
             Some(numbers(&name, &bounded(&name, "head", path, HEAD_BYTES_MAX)?)?)
         }
-        None if builtin => Some(numbers("the built-in head", BUILTIN_HEAD)?),
-        None => None,
+        None if config.model == BUILTIN_NAME => Some(numbers("the built-in head", BUILTIN_HEAD)?),
+        None => beside(&config.model)?,
     };
-    let digest = picket_shared::crypto::sha256_hex(&bytes)[..12].to_owned();
-    Ok(Model { name, bytes, digest, precision, head })
+    let labels = config.labels.as_deref().map(labels).transpose()?;
+    let (family, person_class, input) = (config.layout, config.person_class, config.input.clone());
+    let said = Override { family, labels, person_class, input };
+    Ok(Model { name, bytes, digest: sha256[..12].to_owned(), scan, head, said })
+}
+
+/// The head that lies beside a model: `model.head.f32` beside `model.onnx`, where there is one.
+fn beside(model: &str) -> Result<Option<Vec<f32>>, Failure> {
+    let path = Path::new(model).with_extension("head.f32");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let name = format!("the head {}", path.display());
+    numbers(&name, &bounded(&name, "head", &path, HEAD_BYTES_MAX)?).map(Some)
+}
+
+fn labels(path: &Path) -> Result<Names, Failure> {
+    let name = format!("the labels {}", path.display());
+    let failure = |what: String| Failure::new(Exit::Data, format!("{name} {what}"));
+    let bytes = bounded(&name, "labels", path, LABELS_BYTES_MAX)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| failure("is no UTF-8 text; write one class a line".into()))?;
+    Names::of_lines(text).map_err(|what| failure(what.replacen("has names", "has", 1)))
 }
 
 /// Reads a file of at most `bytes_max`; `key` is what names it in the configuration.

@@ -8,10 +8,15 @@ use crate::frame::Detection;
 /// beyond any layout here.
 pub const CANDIDATES_MAX: usize = 1024;
 
-/// Sorts by falling score and drops each box whose intersection over union with a surer one exceeds `iou_max`.
-pub fn suppress(found: &mut Vec<Detection>, iou_max: f32) {
+/// Sorts by falling score, and keeps as many as are looked at.
+pub fn sort(found: &mut Vec<Detection>) {
     found.sort_unstable_by(|a, b| b.score.total_cmp(&a.score));
     found.truncate(CANDIDATES_MAX);
+}
+
+/// Sorts by falling score and drops each box whose intersection over union with a surer one exceeds `iou_max`.
+pub fn suppress(found: &mut Vec<Detection>, iou_max: f32) {
+    sort(found);
     let mut kept = 0;
     for at in 0..found.len() {
         let candidate = found[at];

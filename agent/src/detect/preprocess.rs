@@ -1,7 +1,7 @@
 //! Fits a frame into the model's picture: the letterbox, and the way back.
 //!
-//! The frame is scaled to fit with its aspect kept, centred, and the rest is black: of the usual choices that one is
-//! the most accurate with the default model, by a hair. Scaling averages over the source pixels (bilinear kernel, as
+//! The frame is scaled to fit with its aspect kept, centred, and the rest is the family's margin: black for the default
+//! model, with which that is the most accurate of the usual choices, by a hair. Scaling averages over the source pixels (bilinear kernel, as
 //! Pillow's `BILINEAR`), so that small people do not fall between samples. Never allocates for pixels once warm.
 
 use fast_image_resize::images::{TypedCroppedImageMut, TypedImage, TypedImageRef};
@@ -77,11 +77,13 @@ impl Default for Preprocessor {
 }
 
 impl Preprocessor {
-    /// Fills `picture` (`width * height * 3` bytes, RGB by rows) with the frame in its letterbox.
+    /// Fills `picture` (`width * height * 3` bytes, RGB by rows) with the frame in its letterbox, and what lies around
+    /// it with bytes of `margin`.
     pub fn letterbox(
         &mut self,
         frame: &Frame,
         target: (u32, u32),
+        margin: u8,
         picture: &mut [u8],
     ) -> Result<Letterbox, FrameError> {
         let source = (frame.width, frame.height);
@@ -98,7 +100,7 @@ impl Preprocessor {
             picture.copy_from_slice(&frame.rgb);
             return Ok(letterbox);
         }
-        blacken(picture, &letterbox);
+        fill_margin(picture, &letterbox, margin);
         let from = TypedImageRef::<U8x3>::from_buffer(source.0, source.1, &frame.rgb).expect("the length was checked");
         let mut whole = TypedImage::<U8x3>::from_buffer(target.0, target.1, picture).expect("the length was checked");
         let (left, top) = letterbox.offset;
@@ -111,17 +113,17 @@ impl Preprocessor {
     }
 }
 
-/// Blackens what lies around the scaled frame.
-fn blacken(picture: &mut [u8], letterbox: &Letterbox) {
+/// Fills what lies around the scaled frame.
+fn fill_margin(picture: &mut [u8], letterbox: &Letterbox, margin: u8) {
     let row = letterbox.target.0 as usize * 3;
     let (left, top) = (letterbox.offset.0 as usize * 3, letterbox.offset.1 as usize);
     let (right, bottom) = (left + letterbox.inner.0 as usize * 3, top + letterbox.inner.1 as usize);
-    picture[..top * row].fill(0);
-    picture[bottom * row..].fill(0);
+    picture[..top * row].fill(margin);
+    picture[bottom * row..].fill(margin);
     if letterbox.inner.0 < letterbox.target.0 {
         for row in picture[top * row..bottom * row].chunks_exact_mut(row) {
-            row[..left].fill(0);
-            row[right..].fill(0);
+            row[..left].fill(margin);
+            row[right..].fill(margin);
         }
     }
 }
@@ -152,19 +154,20 @@ mod tests {
     }
 
     #[test]
-    fn the_frame_fills_its_place_and_the_rest_is_black() {
+    fn the_frame_fills_its_place_and_the_rest_is_margin() {
         let mut preprocessor = Preprocessor::default();
         // What the last frame left behind must not show.
         let mut picture = vec![9; 384 * 288 * 3];
         for (width, height) in
             [(768, 576), (1280, 720), (300, 400), (1, 1), (8192, 1), (1, 8192), (8192, 8192), (384, 216)]
         {
-            let lies = preprocessor.letterbox(&frame(width, height, 200), (384, 288), &mut picture).unwrap();
+            let margin = (width % 256) as u8;
+            let lies = preprocessor.letterbox(&frame(width, height, 200), (384, 288), margin, &mut picture).unwrap();
             for (at, pixel) in picture.chunks_exact(3).enumerate() {
                 let (x, y) = (at as u32 % 384, at as u32 / 384);
                 let within = |at: u32, from: u32, length: u32| at >= from && at < from + length;
                 let inside = within(x, lies.offset.0, lies.inner.0) && within(y, lies.offset.1, lies.inner.1);
-                assert_eq!(pixel, [if inside { 200 } else { 0 }; 3], "{width} x {height} at {x}, {y}");
+                assert_eq!(pixel, [if inside { 200 } else { margin }; 3], "{width} x {height} at {x}, {y}");
             }
         }
     }
@@ -174,7 +177,7 @@ mod tests {
         let mut same = frame(384, 288, 0);
         same.rgb.iter_mut().enumerate().for_each(|(at, value)| *value = (at * 7) as u8);
         let mut picture = vec![9; 384 * 288 * 3];
-        Preprocessor::default().letterbox(&same, (384, 288), &mut picture).unwrap();
+        Preprocessor::default().letterbox(&same, (384, 288), 0, &mut picture).unwrap();
         assert_eq!(picture, same.rgb);
     }
 
@@ -189,7 +192,7 @@ mod tests {
             (Frame { width: u32::MAX, height: u32::MAX, ..frame(1, 1, 0) }, FrameError::Size(u32::MAX, u32::MAX)),
             (short, FrameError::Bytes { bytes: 47, expected: 48 }),
         ] {
-            let refused = Preprocessor::default().letterbox(&frame, (384, 288), &mut vec![0; 384 * 288 * 3]);
+            let refused = Preprocessor::default().letterbox(&frame, (384, 288), 0, &mut vec![0; 384 * 288 * 3]);
             assert_eq!(refused, Err(expect));
         }
     }

@@ -1,9 +1,8 @@
-//! The runtime: one session over one model, on the best provider that works. Only this file knows ort.
+//! The runtime: one session over one model, on the providers that it is told. Only this file knows ort.
 //!
-//! Providers are registered one at a time, and what took is measured, not assumed: a library that was built for a
-//! GPU says "available" on a machine without one. Nothing here knows what the numbers mean.
+//! Providers are registered one at a time, and one that cannot be had is an error. Nothing here knows what the numbers
+//! mean, or which provider to try.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
@@ -11,12 +10,13 @@ use ort::ep::{self, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
 use ort::session::builder::SessionBuilder;
 use ort::session::{SessionInputValue, SessionOutputs};
-use ort::value::{DynValue, Outlet, Tensor, TensorElementType};
+use ort::value::{DynValue, Outlet, PrimitiveTensorElementType, Tensor, TensorElementType};
 use picket_shared::exit::{Exit, Failure};
 
-use super::Provider;
-use super::layout::{Element, Port, Signature};
+use super::layout::{Element, Input, Numbers, Port, Signature};
 use super::library::Runtime;
+use super::provider::{Provider, Refusal};
+use super::tensorrt;
 
 /// ort allows one environment in the life of a process, so the first library that was opened stays.
 static ENVIRONMENT: Mutex<Option<(Runtime, Environment)>> = Mutex::new(None);
@@ -28,70 +28,79 @@ const WEIGHTS_ELSEWHERE: (&str, &str) = ("session.model_external_initializers_fi
 pub(super) struct Session {
     inner: ort::session::Session,
     /// In the order they were added; the picture is the first.
-    inputs: Vec<(&'static str, DynValue)>,
-    /// The provider in effect.
-    pub(super) provider: Provider,
-    /// Those before it in the configuration, with the reason.
-    pub(super) passed_over: BTreeMap<String, String>,
-    /// The library in effect.
-    pub(super) runtime: Runtime,
+    inputs: Vec<(String, DynValue)>,
 }
 
 /// What one run gave.
 pub(super) struct Outputs<'s>(SessionOutputs<'s>);
 
-impl Session {
-    /// Builds a session from a model's bytes, which must have been scanned. `model` is how sentences call it.
-    pub(super) fn open(
-        runtime: &Runtime,
+/// The picture's tensor.
+pub(super) enum Picture<'s> {
+    /// Bytes of color.
+    Bytes(&'s mut [u8]),
+    /// Numbers made of them.
+    Numbers(&'s mut [f32]),
+}
+
+/// The runtime with everything that a session of it is built by.
+pub(super) struct Builder {
+    environment: Environment,
+    threads: usize,
+    /// The library in effect.
+    pub(super) runtime: Runtime,
+}
+
+impl Builder {
+    /// Opens the library; the first one that a process opens stays.
+    pub(super) fn open(runtime: &Runtime, threads: usize) -> Result<Builder, Failure> {
+        let (runtime, environment) = environment(runtime).map_err(|e| unusable(runtime, &e))?;
+        Ok(Builder { environment, threads, runtime })
+    }
+
+    /// Builds a session from a model's bytes, which must have been scanned, on the providers in their order. `model` is
+    /// how sentences call it; `tensorrt` is asked for only where it is among the providers.
+    pub(super) fn build(
+        &self,
         model: &str,
         bytes: &[u8],
         providers: &[Provider],
-        threads: usize,
-    ) -> Result<Session, Failure> {
-        let unusable = |e: String| {
-            let path = runtime.path.display();
-            Failure::new(Exit::Runtime, format!("the runtime library {path} cannot be used ({e}); install another"))
-        };
-        let (runtime, environment) = environment(runtime).map_err(unusable)?;
-        let mut passed_over = BTreeMap::new();
-        let mut wanted: Vec<Provider> = providers.iter().copied().take_while(|p| *p != Provider::Cpu).collect();
-        loop {
-            let mut builder = builder(&environment, threads).map_err(unusable)?;
-            let mut took = Vec::new();
-            for provider in wanted {
-                builder = match builder.with_execution_providers(dispatch(provider)) {
-                    Ok(builder) => {
-                        took.push(provider);
-                        builder
+        tensorrt: impl Fn() -> Result<tensorrt::Options, String>,
+    ) -> Result<Session, Refusal> {
+        let mut builder =
+            builder(&self.environment, self.threads).map_err(|e| Refusal::Fatal(unusable(&self.runtime, &e)))?;
+        let mut progress = None;
+        for provider in providers {
+            let refused = |why: String| Refusal::Registering(*provider, why);
+            let dispatch = match provider {
+                Provider::Tensorrt => {
+                    let options = tensorrt().map_err(refused)?;
+                    if !options.has_engine() {
+                        tracing::info!(
+                            "TensorRT builds an engine in {}; this takes minutes",
+                            options.engine_dir.display()
+                        );
+                        progress = Some(tensorrt::Progress::log("TensorRT builds an engine"));
                     }
-                    Err(error) => {
-                        passed_over.insert(provider.to_string(), line(&error));
-                        error.recover()
-                    }
-                };
-            }
-            match builder.commit_from_memory(bytes) {
-                Ok(inner) => {
-                    let provider = took.first().copied().unwrap_or(Provider::Cpu);
-                    for (name, reason) in &passed_over {
-                        tracing::warn!("the provider {name} cannot be had ({reason}); running on {provider}");
-                    }
-                    return Ok(Session { inner, inputs: Vec::new(), provider, passed_over, runtime });
+                    of_tensorrt(&options)
                 }
-                Err(error) if took.is_empty() => {
-                    let sentence = format!("{model} is refused by the runtime ({}); export it anew", line(&error));
-                    return Err(Failure::new(Exit::Data, sentence));
-                }
-                // It took, and cannot carry this model: go on with those behind it.
-                Err(error) => {
-                    passed_over.insert(took.remove(0).to_string(), line(&error));
-                    wanted = took;
-                }
-            }
+                Provider::Cuda => ep::CUDA::default().build(),
+                Provider::Cpu => ep::CPU::default().build(),
+            };
+            builder = builder
+                .with_execution_providers([dispatch.error_on_failure()])
+                .map_err(|error| refused(line(&error)))?;
         }
+        let inner = builder.commit_from_memory(bytes).map_err(|error| {
+            let why = line(&error);
+            let last = Failure::new(Exit::Data, format!("{model} is refused by the runtime ({why}); export it anew"));
+            Refusal::Session { why, last }
+        });
+        drop(progress);
+        Ok(Session { inner: inner?, inputs: Vec::new() })
     }
+}
 
+impl Session {
     /// What the model shows of itself.
     pub(super) fn signature(&self) -> Signature {
         let ports = |outlets: &[Outlet]| outlets.iter().map(port).collect();
@@ -105,41 +114,79 @@ impl Session {
         }
     }
 
-    /// Adds an input of bytes, all 0.
-    pub(super) fn add_bytes(&mut self, name: &'static str, shape: &[i64]) -> Result<(), String> {
-        let length = shape.iter().product::<i64>() as usize;
-        let tensor = Tensor::from_array((shape.to_vec(), vec![0u8; length])).map_err(|e| line(&e))?;
-        self.inputs.push((name, tensor.into_dyn()));
-        Ok(())
+    /// Adds the picture, all 0; before any other input.
+    pub(super) fn add_picture(&mut self, input: &Input) -> Result<(), String> {
+        let length = input.shape().iter().product::<i64>() as usize;
+        match input.element {
+            Element::U8 => self.add(&input.name, Tensor::from_array((input.shape().to_vec(), vec![0u8; length]))),
+            _ => self.add(&input.name, Tensor::from_array((input.shape().to_vec(), vec![0f32; length]))),
+        }
     }
 
     /// Adds an input of numbers.
-    pub(super) fn add_numbers(&mut self, name: &'static str, shape: &[i64], numbers: &[f32]) -> Result<(), String> {
-        let tensor = Tensor::from_array((shape.to_vec(), numbers.to_vec())).map_err(|e| line(&e))?;
-        self.inputs.push((name, tensor.into_dyn()));
+    pub(super) fn add_numbers(&mut self, name: &str, shape: &[i64], numbers: &[f32]) -> Result<(), String> {
+        self.add(name, Tensor::from_array((shape.to_vec(), numbers.to_vec())))
+    }
+
+    /// Adds an input of whole numbers.
+    pub(super) fn add_whole(&mut self, name: &str, shape: &[i64], numbers: &[i64]) -> Result<(), String> {
+        self.add(name, Tensor::from_array((shape.to_vec(), numbers.to_vec())))
+    }
+
+    fn add<T: PrimitiveTensorElementType + std::fmt::Debug>(
+        &mut self,
+        name: &str,
+        tensor: ort::Result<Tensor<T>>,
+    ) -> Result<(), String> {
+        self.inputs.push((name.to_owned(), tensor.map_err(|e| line(&e))?.into_dyn()));
         Ok(())
     }
 
-    /// The bytes of the first input, to be filled before a run.
-    pub(super) fn picture(&mut self) -> &mut [u8] {
+    /// Whether an input has been added.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.inputs.iter().any(|(added, _)| added == name)
+    }
+
+    /// The tensor of the first input, to be filled before a run.
+    pub(super) fn picture(&mut self) -> Picture<'_> {
         let (_, first) = self.inputs.first_mut().expect("the picture was added");
-        first.try_extract_tensor_mut::<u8>().expect("the picture is of bytes").1
+        let is_bytes = first.dtype().tensor_type() == Some(TensorElementType::Uint8);
+        if is_bytes {
+            Picture::Bytes(first.try_extract_tensor_mut::<u8>().expect("the type was asked").1)
+        } else {
+            Picture::Numbers(first.try_extract_tensor_mut::<f32>().expect("the picture is of bytes or numbers").1)
+        }
     }
 
     /// Runs the model over the inputs as they are.
     pub(super) fn run(&mut self) -> Result<Outputs<'_>, String> {
         let inputs: Vec<(&str, SessionInputValue)> =
-            self.inputs.iter().map(|(name, value)| (*name, value.into())).collect();
+            self.inputs.iter().map(|(name, value)| (name.as_str(), value.into())).collect();
         self.inner.run(inputs).map(Outputs).map_err(|e| line(&e))
     }
 }
 
 impl Outputs<'_> {
-    /// An output of numbers.
-    pub(super) fn numbers(&self, name: &str) -> Result<&[f32], String> {
+    /// The numbers of an output.
+    pub(super) fn numbers(&self, name: &str) -> Result<Numbers<'_>, String> {
         let value = self.0.get(name).ok_or_else(|| format!("no output \"{name}\""))?;
-        Ok(value.try_extract_tensor::<f32>().map_err(|e| line(&e))?.1)
+        let refused = |e: ort::Error| line(&e);
+        Ok(match value.dtype().tensor_type() {
+            Some(TensorElementType::Int64) => Numbers::I64(value.try_extract_tensor::<i64>().map_err(refused)?.1),
+            Some(TensorElementType::Int32) => Numbers::I32(value.try_extract_tensor::<i32>().map_err(refused)?.1),
+            _ => Numbers::F32(value.try_extract_tensor::<f32>().map_err(refused)?.1),
+        })
     }
+
+    /// The dimensions that an output turned out to have.
+    pub(super) fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        Some(self.0.get(name)?.dtype().tensor_shape()?.to_vec())
+    }
+}
+
+fn unusable(runtime: &Runtime, e: &str) -> Failure {
+    let path = runtime.path.display();
+    Failure::new(Exit::Runtime, format!("the runtime library {path} cannot be used ({e}); install another"))
 }
 
 fn environment(runtime: &Runtime) -> Result<(Runtime, Environment), String> {
@@ -173,19 +220,29 @@ fn builder(environment: &Environment, threads: usize) -> Result<SessionBuilder, 
         .map_err(said)
 }
 
-fn dispatch(provider: Provider) -> [ExecutionProviderDispatch; 1] {
-    let dispatch = match provider {
-        Provider::Tensorrt => ep::TensorRT::default().build(),
-        Provider::Cuda => ep::CUDA::default().build(),
-        Provider::Cpu => ep::CPU::default().build(),
-    };
-    [dispatch.error_on_failure()]
+fn of_tensorrt(options: &tensorrt::Options) -> ExecutionProviderDispatch {
+    let mut asked = ep::TensorRT::default()
+        .with_fp16(options.fp16)
+        .with_int8(options.int8)
+        .with_engine_cache(true)
+        .with_engine_cache_path(options.engine_dir.display())
+        .with_timing_cache(true)
+        .with_timing_cache_path(options.timing_dir.display());
+    if let Some((name, of_tensorrt)) = &options.calibration {
+        asked = asked.with_int8_calibration_table_name(name).with_int8_use_native_calibration_table(*of_tensorrt);
+    }
+    if let Some(core) = options.dla_core {
+        asked = asked.with_dla(true).with_dla_core(core);
+    }
+    asked.build()
 }
 
 fn port(outlet: &Outlet) -> Port {
     let element = match outlet.dtype().tensor_type() {
         Some(TensorElementType::Uint8) => Element::U8,
         Some(TensorElementType::Float32) => Element::F32,
+        Some(TensorElementType::Float16) => Element::F16,
+        Some(TensorElementType::Int32) => Element::I32,
         Some(TensorElementType::Int64) => Element::I64,
         _ => Element::Other,
     };
@@ -208,8 +265,10 @@ mod tests {
         // It names Cargo.toml, which lies in the directory that tests run in.
         let model = include_bytes!("../../tests/reference/external.onnx");
         let runtime = library::find(None).unwrap_or_else(|failure| panic!("{failure}"));
-        let failure = Session::open(&runtime, "the model", model, &[], 1).err().expect("Cargo.toml was read");
-        assert!(failure.sentence.contains("/dev/null"), "{failure}");
+        let builder = Builder::open(&runtime, 1).unwrap_or_else(|failure| panic!("{failure}"));
+        let built = builder.build("the model", model, &[], || Err("it was not asked for".into()));
+        let Err(Refusal::Session { last, .. }) = built else { panic!("Cargo.toml was read") };
+        assert!(last.sentence.contains("/dev/null"), "{last}");
     }
 
     #[test]

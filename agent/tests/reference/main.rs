@@ -12,7 +12,7 @@
 use std::path::{Path, PathBuf};
 
 use picket_agent::annotate::{detect_files, read_picture};
-use picket_agent::detect::layout::{CenterNet, Layout, Outputs};
+use picket_agent::detect::layout::{Element, Layout, Numbers, Override, Port, Signature};
 use picket_agent::detect::preprocess::{Letterbox, Preprocessor};
 use picket_agent::detect::{Config, Detector, Provider, nms};
 use picket_agent::frame::{Detection, Frame};
@@ -84,12 +84,18 @@ fn assert_agrees(file: &str, found: &[Detection], expected: &[Found], score_off_
 
 #[test]
 fn the_same_raw_outputs_are_decoded_to_the_same_boxes() {
+    let port = |name: &str, shape: &[i64], element| Port { name: name.into(), element, shape: shape.to_vec() };
+    let signature = Signature {
+        inputs: vec![port("image", &[1, 288, 384, 3], Element::U8)],
+        outputs: vec![port("boxes", &[1, 100, 4], Element::F32), port("scores", &[1, 100], Element::F32)],
+        ..Signature::default()
+    };
+    let layout = Layout::recognise(&signature, &Override::default()).unwrap();
     for (expected, frame) in golden() {
-        let layout = Layout::CenterNet(CenterNet { picture: PICTURE, boxes: 100, head: Some(128) });
         let lies = Letterbox::fit((frame.width, frame.height), PICTURE);
         let mut found = vec![];
-        let outputs = Outputs { boxes: &expected.raw_boxes, scores: &expected.raw_scores };
-        assert_eq!(layout.decode(outputs, &lies, 0.3, &mut found), 0);
+        let outputs = [Numbers::F32(&expected.raw_boxes), Numbers::F32(&expected.raw_scores)];
+        assert_eq!(layout.decode(&outputs, &lies, 0.3, &mut found).rejected, 0);
         nms::suppress(&mut found, 0.5);
         // The golden numbers are rounded to six digits.
         assert_agrees(&expected.file, &found, &expected.detections, 2e-6, 2e-3);
@@ -100,7 +106,7 @@ fn the_same_raw_outputs_are_decoded_to_the_same_boxes() {
 fn the_letterbox_is_the_references_to_one_step_of_color() {
     for (expected, frame) in golden() {
         let mut picture = vec![1; 384 * 288 * 3];
-        let lies = Preprocessor::default().letterbox(&frame, PICTURE, &mut picture).unwrap();
+        let lies = Preprocessor::default().letterbox(&frame, PICTURE, 0, &mut picture).unwrap();
         assert_eq!([lies.offset.0, lies.offset.1, lies.inner.0, lies.inner.1], expected.place);
         for [x, y, expect @ ..] in expected.points {
             for (channel, expect) in expect.into_iter().enumerate() {
@@ -186,7 +192,7 @@ fn an_unusable_model_or_head_is_refused_with_a_sentence() {
         (of("external.onnx"), "keeps the tensor \"boxes_value\" in another file"),
         (
             of("unknown.onnx"),
-            "has a layout that is not known: inputs images f32 [1,3,64,96]; outputs output0 f32 [1,6,126]; known",
+            "has a layout that is not known: inputs images f32 [1,3,64,96]; outputs output0 f32 [1,6,125]; known",
         ),
         (of("other_class.onnx"), "finds \"car\""),
         (model(builtin), "takes its head from outside; set `head`"),

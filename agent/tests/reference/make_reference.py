@@ -133,8 +133,9 @@ def small_models():
     save("not_numbers", picture, {"boxes": boxes, "scores": broken})
     save("other_class", picture, {"boxes": boxes, "scores": scores}, {"classes": "car"})
     save("external", picture, {"boxes": boxes, "scores": scores}, external=True)
+    # One cell short of a YOLO.
     yolo = {"images": (TensorProto.FLOAT, [1, 3, 64, 96])}
-    save("unknown", yolo, {"output0": np.zeros((1, 6, 126), np.float32)})
+    save("unknown", yolo, {"output0": np.zeros((1, 6, 125), np.float32)})
 
 
 if __name__ == "__main__":

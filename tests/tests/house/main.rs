@@ -47,11 +47,16 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 19] = [
+const CORES: [&str; 24] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
     "agent/src/capture/ppm",
+    "agent/src/detect/agreement",
+    "agent/src/detect/layout",
+    "agent/src/detect/nms",
+    "agent/src/detect/onnx",
+    "agent/src/detect/provider",
     "agent/src/frame",
     "agent/src/gate",
     "agent/src/mask",

@@ -1,0 +1,174 @@
+//! The precision gate: a model is activated only where it agrees with its reference on this station's own frames.
+//!
+//! Models of low precision may collapse without a word: they load, run, and find nobody. The measure is
+//! [`super::agreement`]; this file reads the frames and runs both models over them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use picket_shared::exit::{Exit, Failure};
+use serde::Serialize;
+
+use super::agreement::{Agreement, Judge, RANKED_SCORE_MIN};
+use super::layout::InputOverride;
+use super::{Config, Detector};
+use crate::annotate::read_picture;
+use crate::frame::Detection;
+
+/// Frames that the gate looks at when an agent starts: two models, some milliseconds each.
+pub const GATE_FRAMES_MAX: usize = 64;
+/// Entries of a folder that are looked at.
+const ENTRIES_MAX: usize = 100_000;
+
+/// Two models over the same frames.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// First digits of the reference's SHA-256.
+    pub model_a: String,
+    /// First digits of the other's.
+    pub model_b: String,
+    /// How far they agree.
+    #[serde(flatten)]
+    pub agreement: Agreement,
+    /// Mean of `session.run` of the reference.
+    pub ms_a: f64,
+    /// Mean of `session.run` of the other.
+    pub ms_b: f64,
+    /// Why the other would not be activated.
+    pub refused: Option<String>,
+}
+
+/// Runs two models over the pictures of a folder, of which at most `frames_max` are taken, evenly. What `config` says of
+/// its own model holds for that one only; the other is recognised by itself.
+pub fn compare(config: &Config, a: &str, b: &str, frames: &Path, frames_max: usize) -> Result<Comparison, Failure> {
+    let files = pictures(frames, frames_max)?;
+    let mut first = Detector::open(&of_model(config, a))?;
+    let mut second =
+        Detector::open(&Config { score_min: config.score_min.min(RANKED_SCORE_MIN), ..of_model(config, b) })?;
+    let mut judge = Judge::default();
+    let (mut found_a, mut found_b): (Vec<Detection>, Vec<Detection>) = (Vec::new(), Vec::new());
+    let (mut took_a, mut took_b) = (Duration::ZERO, Duration::ZERO);
+    for file in &files {
+        let failure = |what: String| Failure::new(Exit::Source, format!("the frame {} {what}", file.display()));
+        let frame = read_picture(file).map_err(failure)?;
+        let of_detector = |e: super::DetectError| failure(format!("was not detected: {e}"));
+        took_a += first.detect(&frame, &mut found_a).map_err(of_detector)?.run;
+        took_b += second.detect(&frame, &mut found_b).map_err(of_detector)?.run;
+        judge.add(&found_a, &found_b, config.score_min);
+    }
+    let agreement = judge.verdict();
+    let mean_ms = |took: Duration| (took.as_secs_f64() * 1e5 / files.len() as f64).round() / 1e2;
+    let refused = agreement.refusal(config.agreement_min).map(|why| format!("the model {b} {why}"));
+    let (model_a, model_b) = (first.twin.model, second.twin.model);
+    Ok(Comparison { model_a, model_b, agreement, ms_a: mean_ms(took_a), ms_b: mean_ms(took_b), refused })
+}
+
+/// Loads the configured model if it passes, and otherwise the reference, with the reason in its twin: a station that
+/// watches with an older model is better off than one that does not watch.
+pub(super) fn gated(config: &Config, reference: &str) -> Result<Detector, Failure> {
+    let frames = config.frames.as_deref().unwrap_or(Path::new("."));
+    let began = std::time::Instant::now();
+    let refused = match compare(config, reference, &config.model, frames, GATE_FRAMES_MAX) {
+        Ok(Comparison { refused: Some(refused), .. }) => refused,
+        Ok(comparison) => {
+            let agreement = comparison.agreement.agreement;
+            tracing::info!(
+                agreement,
+                frames = comparison.agreement.frames,
+                took_ms = began.elapsed().as_millis() as u64,
+                "precision gate passed"
+            );
+            return Detector::open(config);
+        }
+        // Without a runtime there is no reference either.
+        Err(failure) if failure.exit == Exit::Runtime => return Err(failure),
+        Err(failure) => failure.sentence,
+    };
+    tracing::error!("{refused}; running the reference {reference}");
+    let mut detector = Detector::open(&of_model(config, reference))?;
+    detector.twin.passed_over.insert(format!("model {}", config.model), refused);
+    Ok(detector)
+}
+
+/// The configuration for a model: what is said of the configured one is not said of another.
+fn of_model(config: &Config, model: &str) -> Config {
+    if model == config.model {
+        return Config { reference: None, ..config.clone() };
+    }
+    let input = InputOverride::default();
+    let (model, reference) = (model.to_owned(), None);
+    Config { model, reference, layout: None, labels: None, person_class: None, input, head: None, ..config.clone() }
+}
+
+/// The JPEG and PNG pictures of a folder by name, or so many of them at even distances.
+pub fn pictures(folder: &Path, most: usize) -> Result<Vec<PathBuf>, Failure> {
+    let failure = |what: &str| Failure::new(Exit::Source, format!("the folder of frames {} {what}", folder.display()));
+    let entries = std::fs::read_dir(folder).map_err(|e| failure(&format!("cannot be read ({e}); check the path")))?;
+    let is_picture = |path: &PathBuf| {
+        let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default().to_ascii_lowercase();
+        matches!(end.as_str(), "jpg" | "jpeg" | "png")
+    };
+    let mut files: Vec<_> = entries.take(ENTRIES_MAX).flatten().map(|entry| entry.path()).filter(is_picture).collect();
+    if files.is_empty() {
+        return Err(failure("has no JPEG or PNG pictures; store some of this station's frames there"));
+    }
+    files.sort();
+    Ok(evenly(files.len(), most).map(|at| files[at].clone()).collect())
+}
+
+/// At most `most` of so many places, at even distances, the first among them.
+fn evenly(count: usize, most: usize) -> impl Iterator<Item = usize> {
+    let taken = count.min(most.max(1));
+    (0..taken).map(move |at| at * count / taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_taken_at_even_distances() {
+        for (count, most, expect) in [
+            (3, 10, vec![0, 1, 2]),
+            (10, 5, vec![0, 2, 4, 6, 8]),
+            (10, 3, vec![0, 3, 6]),
+            (2, 0, vec![0]),
+            (0, 5, vec![]),
+        ] {
+            assert_eq!(evenly(count, most).collect::<Vec<_>>(), expect);
+        }
+    }
+
+    #[test]
+    fn a_folder_without_pictures_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("notes.txt"), "").unwrap();
+        for (folder, expect) in
+            [(dir.path().join("none"), "cannot be read"), (dir.path().to_owned(), "has no JPEG or PNG")]
+        {
+            let failure = pictures(&folder, 10).unwrap_err();
+            assert!(failure.exit == Exit::Source && failure.sentence.contains(expect), "{failure}");
+        }
+        for name in ["b.PNG", "a.jpg", "c.jpeg"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let names: Vec<_> =
+            pictures(dir.path(), 10).unwrap().iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["a.jpg", "b.PNG", "c.jpeg"]);
+    }
+
+    #[test]
+    fn what_is_said_of_one_model_is_not_said_of_the_other() {
+        let config = Config {
+            model: "/m.onnx".into(),
+            person_class: Some(3),
+            head: Some("/h".into()),
+            reference: Some("builtin".into()),
+            ..Config::default()
+        };
+        let own = of_model(&config, "/m.onnx");
+        assert_eq!((own.person_class, own.reference), (Some(3), None));
+        let other = of_model(&config, "builtin");
+        assert_eq!((&*other.model, other.person_class, other.head), ("builtin", None, None));
+    }
+}
