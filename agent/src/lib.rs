@@ -25,4 +25,5 @@ pub mod facts;
 pub mod report;
 
 pub mod annotate;
+pub mod eval;
 pub mod doctor;
