@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use picket_agent::config::{Config, Overrides};
-use picket_agent::{annotate, app, doctor};
+use picket_agent::{annotate, app, doctor, eval};
 use picket_shared::exit::{Failure, report};
 use picket_shared::telemetry;
 
@@ -18,7 +18,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 the doctor found something, 2 wrong command line, 65 bad model, 66 bad source, 69 no usable onnxruntime, \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the doctor found something, 2 wrong command line, 65 bad model or truth, 66 bad source, 69 no usable onnxruntime, \
 70 fault of the program, 71 no port or helper program, 74 disk, 75 not finished in time, 78 bad configuration.";
 
 #[derive(Subcommand)]
@@ -27,6 +27,10 @@ enum Command {
     Run(Run),
     /// Find people in pictures, and write the pictures with boxes drawn in
     Detect(Detect),
+    /// Measure accuracy and speed on labelled frames: MOTChallenge, Town Centre, Pascal VOC or CSV
+    Eval(eval::command::Options),
+    /// Choose this station's threshold, from labelled frames or from what the tracker can follow
+    Calibrate(eval::calibrate::Options),
     /// Check everything an agent needs, and say what to do about what is missing
     Doctor(Doctor),
 }
@@ -104,6 +108,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let detector = Config::detector(detect.config.as_deref())?;
             annotate::detect_files(&detect.files, &detect.out, &detector, detect.json)?;
         }
+        Command::Eval(options) => eval::command::run(&options)?,
+        Command::Calibrate(options) => eval::calibrate::run(&options)?,
         Command::Doctor(doctor) => {
             let config = Config::read(doctor.config.as_deref(), &doctor.overrides)?;
             return Ok(runtime.block_on(doctor::run(&config)));

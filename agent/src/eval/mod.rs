@@ -13,3 +13,13 @@ pub mod degrade;
 pub mod threshold;
 pub mod persistence;
 pub mod chart;
+
+pub mod score;
+pub mod report;
+pub mod settings;
+
+pub mod source;
+pub mod files;
+pub mod pass;
+pub mod command;
+pub mod calibrate;
