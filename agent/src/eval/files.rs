@@ -179,11 +179,14 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             path
         };
+        let large = dir.path().join("large.csv");
+        File::create(&large).unwrap().set_len(TRUTH_BYTES_MAX + 1).unwrap();
         let empty = dir.path().join("empty");
         std::fs::create_dir(&empty).unwrap();
         for (path, expect) in [
             (dir.path().join("none.csv"), "none.csv cannot be read"),
             (empty, "has no XML file"),
+            (large, "large.csv has more than"),
             (file("nobody.csv", b"file,x1,y1,x2,y2,ignore\n"), "nobody.csv marks nobody"),
             (file("cars.txt", b"1,1,0,0,5,5,1,3,1\n"), "marks 1 things and no person"),
             (file("binary.txt", b"\xff\xfe\0"), "is no text"),
