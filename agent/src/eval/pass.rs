@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -124,35 +124,27 @@ pub fn run(plan: &Plan, detectors: &mut [Detector]) -> Result<Pass, Failure> {
         };
         let hands: Vec<_> = detectors.iter_mut().map(start).collect();
         drop(frames);
-        let passed = plan.source.read(
-            plan.frames_max,
-            plan.wanted,
-            &mut || match unused.try_recv() {
-                Ok(frame) => Some(frame),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            },
-            &mut |read| {
-                began.get_or_insert_with(Instant::now);
-                std::thread::sleep(plan.delay);
-                match read.frame {
-                    Err(sentence) => bench.refuse(sentence),
-                    Ok(frame) if workers == 0 => {
-                        bench.keep(read.index, read.name, frame.taken_ms, Vec::new());
-                        let _ = bench.used.try_send(frame);
-                    }
-                    Ok(frame) => {
-                        let full = Instant::now();
-                        let item = Item { index: read.index, name: read.name.to_owned(), frame };
-                        // A worker that has ended before the queue has failed, and tells why.
-                        if queue.send(item).is_err() || hands.iter().any(|hand| hand.is_finished()) {
-                            return ControlFlow::Break(());
-                        }
-                        reader_waited += full.elapsed();
-                    }
+        let passed = plan.source.read(plan.frames_max, plan.wanted, &mut || unused.try_recv().ok(), &mut |read| {
+            began.get_or_insert_with(Instant::now);
+            std::thread::sleep(plan.delay);
+            match read.frame {
+                Err(sentence) => bench.refuse(sentence),
+                Ok(frame) if workers == 0 => {
+                    bench.keep(read.index, read.name, frame.taken_ms, Vec::new());
+                    let _ = bench.used.try_send(frame);
                 }
-                ControlFlow::Continue(())
-            },
-        );
+                Ok(frame) => {
+                    let full = Instant::now();
+                    let item = Item { index: read.index, name: read.name.to_owned(), frame };
+                    // A worker that has ended before the queue has failed, and tells why.
+                    if queue.send(item).is_err() || hands.iter().any(|hand| hand.is_finished()) {
+                        return ControlFlow::Break(());
+                    }
+                    reader_waited += full.elapsed();
+                }
+            }
+            ControlFlow::Continue(())
+        });
         drop(queue);
         let ended = hands.into_iter().map(|hand| match hand.join() {
             Ok(ended) => ended,

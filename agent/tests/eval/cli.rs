@@ -53,7 +53,9 @@ fn sequence(folder: &Path) -> Known {
         .unwrap();
     let lines = tracks_of(folder);
     let mut spans: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
-    lines.iter().for_each(|line| drop(spans.entry(line[1] as u64).or_default().insert(line[0] as u64)));
+    for line in &lines {
+        spans.entry(line[1] as u64).or_default().insert(line[0] as u64);
+    }
     let middle = FRAMES as u64 / 2;
     // Seen right before and after, whatever is left out.
     let steady = |frames: &BTreeSet<u64>| (middle - 5..middle + 5).all(|frame| frames.contains(&frame));

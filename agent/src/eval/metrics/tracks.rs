@@ -263,6 +263,16 @@ mod tests {
                 [0, 1, 0, 0],
                 4.0 / 5.0,
             ),
+            // Two perfect pairs overlap more than three fair ones, and leave somebody without a track.
+            (
+                "three pairs before two better ones",
+                vec![(
+                    vec![person(1, 0.0), person(2, 3.0), person(3, 6.0)],
+                    vec![track(7, 3.0), track(8, 6.0), track(9, 9.0)],
+                )],
+                [0, 0, 0, 0],
+                1.0,
+            ),
             // A greedy choice of the best pair would leave the other person without a track.
             (
                 "most pairs first",
