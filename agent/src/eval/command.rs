@@ -37,7 +37,7 @@ pub struct Input {
     /// The truth's format; told by the name where absent: .txt, .top and .csv, or a folder for voc
     #[arg(long)]
     pub format: Option<Format>,
-    /// A configuration file whose [detector] and [track] are used
+    /// A configuration file whose tables detector and track are used
     #[arg(long)]
     pub config: Option<PathBuf>,
     /// Look at the first so many frames only
