@@ -97,7 +97,7 @@ fn nobody(labelled: bool) -> String {
         "nobody is marked in the frames that were looked at; label frames with people in them".into()
     } else {
         format!(
-            "nobody could be followed over {HITS_MIN} frames, so nothing was calibrated; give a sequence with people \
+            "nobody could be followed over {HITS_MIN} frames and seen for sure once, so nothing was calibrated; give a sequence with people \
              walking, or a --truth"
         )
     }
@@ -183,8 +183,8 @@ fn said(choice: &Choice, objective: Objective, used: f64, frames: &[FrameScores]
         format!("{people} labelled people")
     } else {
         format!(
-            "{people} detections of tracks that were seen in {HITS_MIN} frames or more, taken for people, against \
-             those of all other tracks (no labels: what stands still and looks like a person is taken for one)"
+            "{people} detections of tracks that were seen in {HITS_MIN} frames or more, and once for sure, taken for \
+             people, against those of all other tracks (no labels: whatever the tracker takes for a person is one)"
         )
     };
     let mut lines = vec![
@@ -202,7 +202,7 @@ fn said(choice: &Choice, objective: Objective, used: f64, frames: &[FrameScores]
             "better than {used:.2} on frames it was not chosen by in {:.0} of 100 draws: {}",
             better_share * 100.0,
             if *better_share >= BETTER_SHARE_MIN {
-                "sure"
+                if labelled { "sure" } else { "sure, as far as the tracker is right; labels would tell" }
             } else if (threshold - used).abs() < 0.005 {
                 "it is the one in use"
             } else {

@@ -10,7 +10,7 @@ use picket_shared::exit::{Exit, Failure};
 use super::degrade::Degradation;
 use super::files::{self, Loaded};
 use super::metrics::IOU_MIN;
-use super::metrics::boxes::curve;
+use super::metrics::boxes::{Point, curve};
 use super::pass::{self, Pass, Plan};
 use super::report::{DEFINITIONS, Degraded, Report, Speed};
 use super::score::{Found, Scored, Sequence, score};
@@ -173,6 +173,12 @@ impl Options {
     }
 }
 
+/// The points at which recall rises; the others say nothing that these do not.
+fn rising(points: Vec<Point>) -> Vec<Point> {
+    let mut recall = 0.0;
+    points.into_iter().filter(|point| point.recall > std::mem::replace(&mut recall, point.recall)).collect()
+}
+
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX)
 }
@@ -231,7 +237,7 @@ impl Evaluation<'_> {
             definitions: DEFINITIONS.into_iter().collect(),
             degradations,
             speed,
-            curve: curve(&scored.frames),
+            curve: rising(curve(&scored.frames)),
             heads: scored.heads.clone(),
         };
         self.write(&report, &scored)?;

@@ -1,9 +1,11 @@
 //! Tells people from flicker without any truth: by whether the tracker can follow them.
 //!
 //! The rule: all detections of a sequence, also those with low scores, are given to a tracker that begins a track with
-//! any of them. A track that was seen in [`HITS_MIN`] frames or more, and in at least half of the frames between its
-//! first and its last, is taken for a person, and its detections are correct; the detections of all other tracks are
-//! wrong. What stands still and looks like a person in every frame is taken for one: only labels could tell.
+//! any of them. A track is taken for a person if it was seen in [`HITS_MIN`] frames or more, in at least half of the
+//! frames between its first and its last, and at least once with the score from which the station's own tracker begins
+//! a track: without that, whatever stays at a low score (a sign, a part of somebody) would count, and the threshold
+//! would come out as low as can be. Its detections are correct, those of all other tracks wrong. What is sure, stays,
+//! and is no person is taken for one: only labels could tell.
 
 use std::collections::HashMap;
 
@@ -21,11 +23,14 @@ struct Seen {
     hits: u32,
     first: usize,
     last: usize,
+    score_top: f32,
 }
 
 /// Takes a sequence in.
 pub struct Persistence {
     tracker: Tracker,
+    /// The score that a person's track has had at least once.
+    score_sure: f32,
     /// Track and score of each detection, frame by frame.
     frames: Vec<Vec<(u64, f32)>>,
     tracks: HashMap<u64, Seen>,
@@ -34,6 +39,7 @@ pub struct Persistence {
 impl Persistence {
     /// Follows with the station's own tracker, but for the scores that begin and keep tracks, which are `least`.
     pub fn new(config: &track::Config, least: f32) -> Persistence {
+        let score_sure = config.score_new;
         let config = track::Config {
             score_low: least,
             score_high: least,
@@ -41,7 +47,7 @@ impl Persistence {
             tracks_max: TRACKS_MAX,
             ..config.clone()
         };
-        Persistence { tracker: Tracker::new(config), frames: Vec::new(), tracks: HashMap::new() }
+        Persistence { tracker: Tracker::new(config), score_sure, frames: Vec::new(), tracks: HashMap::new() }
     }
 
     /// Takes the next frame in.
@@ -50,10 +56,11 @@ impl Persistence {
         let tracks = self.tracker.step(taken_ms, found);
         let seen = tracks.iter().filter(|track| track.last_seen_ms == taken_ms && track.score > 0.0);
         let seen: Vec<(u64, f32)> = seen.map(|track| (track.id, track.score)).collect();
-        for (id, _) in &seen {
-            let track = self.tracks.entry(*id).or_insert(Seen { hits: 0, first: now, last: now });
+        for (id, score) in &seen {
+            let track = self.tracks.entry(*id).or_insert(Seen { hits: 0, first: now, last: now, score_top: 0.0 });
             track.hits += 1;
             track.last = now;
+            track.score_top = track.score_top.max(*score);
         }
         self.frames.push(seen);
     }
@@ -61,8 +68,8 @@ impl Persistence {
     /// Each frame, judged by the whole sequence.
     pub fn judge(&self) -> Vec<FrameScores> {
         let person = |id: &u64| {
-            let Seen { hits, first, last } = self.tracks[id];
-            hits >= HITS_MIN && hits as usize * 2 > last - first
+            let Seen { hits, first, last, score_top } = self.tracks[id];
+            hits >= HITS_MIN && hits as usize * 2 > last - first && score_top >= self.score_sure
         };
         let frame = |seen: &Vec<(u64, f32)>| {
             let mut judged: Vec<Judged> =
@@ -93,12 +100,13 @@ mod tests {
 
     #[test]
     fn whoever_is_followed_is_a_person_from_the_first_frame_on() {
-        // Walks through 12 frames and is not seen in one of them; something flickers at one place for 4.
+        // Walks through 12 frames, sure in one of them and not seen in another; something sure flickers at one place for
+        // 4; something stays all the time and is never sure.
         let frames: Vec<Vec<Detection>> = (0..12)
             .map(|frame| {
-                let walker = (frame != 6).then(|| at(frame as f32 * 2.0, 0.0, 0.2));
+                let walker = (frame != 6).then(|| at(frame as f32 * 2.0, 0.0, if frame == 8 { 0.5 } else { 0.2 }));
                 let flicker = (frame < 4).then(|| at(500.0, 300.0, 0.8));
-                walker.into_iter().chain(flicker).collect()
+                walker.into_iter().chain(flicker).chain([at(500.0, 0.0, 0.3)]).collect()
             })
             .collect();
         let people: Vec<usize> = judged(&frames).iter().map(|frame| frame.people).collect();

@@ -101,7 +101,7 @@ pub struct Report {
     pub degradations: Vec<Degraded>,
     /// The speeds.
     pub speed: Vec<Speed>,
-    /// The precision-recall curve under the first degradation.
+    /// The precision-recall curve under the first degradation, at each person found.
     pub curve: Vec<Point>,
     /// People, detections and tracks by frame, under the first degradation.
     pub heads: Vec<Heads>,
