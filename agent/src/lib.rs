@@ -28,5 +28,6 @@ pub mod facts;
 pub mod report;
 
 pub mod annotate;
+pub mod eval;
 pub mod doctor;
 pub mod model_command;

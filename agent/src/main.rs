@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 use picket_agent::config::{Config, Overrides};
-use picket_agent::{annotate, app, doctor, model_command, store};
+use picket_agent::{annotate, app, doctor, eval, model_command, store};
 use picket_shared::exit::{Exit, Failure, report};
 use picket_shared::store::StoreError;
 use picket_shared::telemetry;
@@ -20,7 +20,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 the doctor found something, 2 wrong command line, 65 bad model, 66 bad source, 69 no usable onnxruntime, \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the doctor found something, 2 wrong command line, 65 bad model or truth, 66 bad source, 69 no usable onnxruntime, \
 70 fault of the program, 71 no port or helper program, 74 disk, 75 not finished in time, 78 bad configuration.";
 
 #[derive(Subcommand)]
@@ -29,6 +29,10 @@ enum Command {
     Run(Run),
     /// Find people in pictures, and write the pictures with boxes drawn in
     Detect(Detect),
+    /// Measure accuracy and speed on labelled frames: MOTChallenge, Town Centre, Pascal VOC or CSV
+    Eval(eval::command::Options),
+    /// Choose this station's threshold, from labelled frames or from what the tracker can follow
+    Calibrate(eval::calibrate::Options),
     /// Check everything an agent needs, and say what to do about what is missing
     Doctor(Doctor),
     /// Look into a model, compare two, or make a smaller one
@@ -139,6 +143,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let detector = Config::detector(detect.config.as_deref())?;
             annotate::detect_files(&detect.files, &detect.out, &detector, detect.json)?;
         }
+        Command::Eval(options) => eval::command::run(&options)?,
+        Command::Calibrate(options) => eval::calibrate::run(&options)?,
         Command::Model(command) => model_command::run(command)?,
         Command::Doctor(doctor) => {
             let config = Config::read(doctor.config.as_deref(), &doctor.overrides)?;

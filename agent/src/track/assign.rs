@@ -5,7 +5,7 @@
 
 /// The method's working memory.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Assigner {
+pub(crate) struct Assigner {
     /// The answer of the last call.
     pairs: Vec<(usize, usize)>,
     short_potential: Vec<f64>,
@@ -24,13 +24,13 @@ const NONE: usize = usize::MAX;
 impl Assigner {
     /// Pairs rows with columns, each at most once, so that the sum of `benefit(row, column)` is greatest. Benefits are
     /// finite; a pair with none (0 or less) is never made. The pairs come in the order of the rows.
-    pub(super) fn solve(
+    pub(crate) fn solve(
         &mut self,
         rows: usize,
         columns: usize,
-        benefit: impl Fn(usize, usize) -> f32,
+        benefit: impl Fn(usize, usize) -> f64,
     ) -> &[(usize, usize)] {
-        let cost = |row, column| -f64::from(benefit(row, column).max(0.0));
+        let cost = |row, column| -benefit(row, column).max(0.0);
         // The method wants no more rows than columns: the shorter side is matched whole, the longer is picked from.
         if rows <= columns {
             self.match_short(rows, columns, cost);
@@ -109,7 +109,7 @@ mod tests {
 
     fn solved(table: &[Vec<f32>]) -> Vec<(usize, usize)> {
         let columns = table.first().map_or(0, Vec::len);
-        Assigner::default().solve(table.len(), columns, |row, column| table[row][column]).to_vec()
+        Assigner::default().solve(table.len(), columns, |row, column| f64::from(table[row][column])).to_vec()
     }
 
     /// Every way there is, by recursion over the rows; a row may stay alone.

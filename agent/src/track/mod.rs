@@ -5,7 +5,7 @@
 //! the overlap with the place that a Kalman filter expects. A step means that a detector has looked at a frame; frames
 //! that the gate let go are not stepped. Same input, same output. Nothing here knows who anybody is.
 
-mod assign;
+pub(crate) mod assign;
 mod kalman;
 
 use picket_shared::config::within;
@@ -286,7 +286,7 @@ impl Tracker {
         let (rows, columns) = &self.candidates;
         let benefit = |row: usize, column: usize| {
             let detection = self.detections[columns[column]].expect("only detections still there were chosen");
-            self.followers[rows[row]].filter.area().iou(&detection.area) - iou_min
+            f64::from(self.followers[rows[row]].filter.area().iou(&detection.area) - iou_min)
         };
         for &(row, column) in self.assigner.solve(rows.len(), columns.len(), benefit) {
             let detection = self.detections[columns[column]].take().expect("a column is given once");

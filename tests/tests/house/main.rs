@@ -21,7 +21,7 @@ type Owns = fn(path: &str) -> bool;
 /// A crate, and the only files that may name it.
 /// Three have another reader: the writer that the power cut test expects to lose events, because it has sled without what
 /// our store adds; the peers that the storage bench compares; and the naive publisher that the soak compares.
-const OWNERS: [(&str, Owns); 11] = [
+const OWNERS: [(&str, Owns); 12] = [
     ("rumqttc", |path| ["shared/src/mqtt.rs", "simulation/src/soak/naive.rs"].contains(&path)),
     ("sled", |path| {
         let compared = ["tests/src/bin/power-cut-writer.rs", "simulation/src/bench/storage/peers.rs"];
@@ -32,6 +32,7 @@ const OWNERS: [(&str, Owns); 11] = [
     ("ort", |path| path == "agent/src/detect/session.rs"),
     ("serde_cbor", |path| path == "shared/src/codec.rs"),
     ("ring", |path| path == "shared/src/crypto.rs"),
+    ("roxmltree", |path| path == "agent/src/eval/truth/voc.rs" || path == "agent/src/eval/chart.rs"),
     ("rumqttd", |path| path == "coordinator/src/broker.rs"),
     ("v4l", |path| path == "agent/src/capture/v4l.rs"),
     ("nokhwa", |path| path == "agent/src/capture/camera.rs"),
@@ -47,7 +48,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 24] = [
+const CORES: [&str; 34] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -57,6 +58,16 @@ const CORES: [&str; 24] = [
     "agent/src/detect/nms",
     "agent/src/detect/onnx",
     "agent/src/detect/provider",
+    "agent/src/eval/chart",
+    "agent/src/eval/degrade",
+    "agent/src/eval/metrics",
+    "agent/src/eval/persistence",
+    "agent/src/eval/random",
+    "agent/src/eval/report",
+    "agent/src/eval/score",
+    "agent/src/eval/settings",
+    "agent/src/eval/threshold",
+    "agent/src/eval/truth",
     "agent/src/frame",
     "agent/src/gate",
     "agent/src/mask",
