@@ -32,11 +32,20 @@ pub enum GapCause {
     TelemetryDropped,
     /// The agent had no room left for what it owed, nor any telemetry to give up.
     Full,
+    /// The agent's store was damaged, and so was its note of how far it had reached: one sequence, in a boot of its own,
+    /// stands for events of earlier boots whose number nobody knows.
+    StoreLostUncounted,
 }
 
 impl GapCause {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [GapCause; 4] = [GapCause::Unknown, GapCause::StoreLost, GapCause::TelemetryDropped, GapCause::Full];
+    pub const ALL: [GapCause; 5] = [
+        GapCause::Unknown,
+        GapCause::StoreLost,
+        GapCause::TelemetryDropped,
+        GapCause::Full,
+        GapCause::StoreLostUncounted,
+    ];
 
     /// A constant word, for a counter's label; the same as in JSON.
     pub fn word(self) -> &'static str {
@@ -45,6 +54,7 @@ impl GapCause {
             GapCause::StoreLost => "store_lost",
             GapCause::TelemetryDropped => "telemetry_dropped",
             GapCause::Full => "full",
+            GapCause::StoreLostUncounted => "store_lost_uncounted",
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A disk that fills up or turns read-only under a running agent, and one that is so from the start. The small disk is a
-//! tmpfs, which only root may mount: without that right the test says aloud that it was skipped.
+//! tmpfs, the one that errs an ext4 in an image; only root may mount: without that right a test says aloud that it was
+//! skipped.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -60,6 +61,56 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+/// An ext4 that turns read-only at the first error, as Debian mounts them, with everything on it still open.
+struct ErringDisk(tempfile::TempDir);
+
+impl ErringDisk {
+    fn mount() -> Option<ErringDisk> {
+        let disk = ErringDisk(tempfile::tempdir().unwrap());
+        let lines = "truncate -s 64M image && mkfs.ext4 -q -F image && mkdir disk && mount -o loop,errors=remount-ro image disk";
+        if disk.shell(lines) && disk.trigger().exists() {
+            return Some(disk);
+        }
+        println!(
+            "SKIPPED: an ext4 image cannot be mounted here, or cannot be made to err (root may, with loop devices)"
+        );
+        None
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.0.path().join("disk/data")
+    }
+
+    fn shell(&self, line: &str) -> bool {
+        Command::new("sh").args(["-c", line]).current_dir(self.0.path()).status().is_ok_and(|status| status.success())
+    }
+
+    fn trigger(&self) -> PathBuf {
+        let disk = Command::new("findmnt").args(["-no", "SOURCE"]).arg(self.0.path().join("disk")).output().unwrap();
+        let device = String::from_utf8_lossy(&disk.stdout).trim().trim_start_matches("/dev/").to_owned();
+        Path::new("/sys/fs/ext4").join(device).join("trigger_fs_error")
+    }
+
+    /// The kernel finds an error in it.
+    fn err(&self) {
+        std::fs::write(self.trigger(), "1").unwrap();
+    }
+
+    /// What a person, or the next boot of the device, does about it.
+    fn repair(&self) {
+        wait_for("the disk to be let go", WITHIN, || self.shell("umount disk").then_some(()));
+        // 1 means that it mended something.
+        assert!(self.shell("e2fsck -fy image > /dev/null 2>&1; test $? -le 1"));
+        assert!(self.shell("mount -o loop,errors=remount-ro image disk"));
+    }
+}
+
+impl Drop for ErringDisk {
+    fn drop(&mut self) {
+        self.shell("umount -l disk 2> /dev/null");
     }
 }
 
@@ -120,24 +171,56 @@ fn events_wait_for_a_full_disk_and_none_is_lost() {
 }
 
 #[test]
-fn events_wait_for_a_disk_that_turned_read_only_and_none_is_lost() {
-    let Some(disk) = SmallDisk::mount() else { return };
-    let data_dir = disk.path().join("data");
-    let (mut memory, found) = open(&data_dir).unwrap();
-    let first: Vec<NewEvent> = (1..=20).map(|seq| event(found.boot, seq)).collect();
-    memory.append(1, &first).unwrap();
-    // A disk that an error turns read-only does not wait for files to be closed; this one does. The store closes as it
-    // would after the failed write.
+fn a_store_on_a_disk_that_turns_read_only_says_so_and_loses_nothing_that_it_had_stored() {
+    let Some(disk) = ErringDisk::mount() else { return };
+    let (mut memory, found) = open(&disk.data_dir()).unwrap();
+    let some = |seqs: std::ops::RangeInclusive<u64>| seqs.map(|seq| event(found.boot, seq)).collect::<Vec<_>>();
+    memory.append(1, &some(1..=20)).unwrap();
+    disk.err();
+    let refused = memory.append(1, &some(21..=21));
+    assert!(matches!(refused, Err(StoreError::Denied(..))), "{refused:?}");
+    let refused = memory.reopen();
+    assert!(matches!(refused, Err(StoreError::Denied(..))), "{refused:?}");
     drop(memory);
-    disk.remount_read_only();
-    assert!(matches!(open(&data_dir), Err(StoreError::Denied(..))));
-    disk.remount("remount,rw");
-    let (mut memory, again) = open(&data_dir).unwrap();
+    disk.repair();
+    let (mut memory, again) = open(&disk.data_dir()).unwrap();
     assert!(again.problems.is_empty(), "{:?}", again.problems);
     memory.append(1, &[event(again.boot, 1)]).unwrap();
     drop(memory);
-    let boots = sequences(&data_dir);
+    let boots = sequences(&disk.data_dir());
     assert_eq!(boots.values().map(Vec::len).collect::<Vec<_>>(), [20, 1]);
+    assert_gap_free(&boots);
+}
+
+#[test]
+fn an_agent_outlives_a_disk_that_turns_read_only_and_goes_on_when_it_is_mended() {
+    let Some(disk) = ErringDisk::mount() else { return };
+    let logs = tempfile::tempdir().unwrap();
+    let log = logs.path().join("log");
+    let said = |what: &str| std::fs::read_to_string(&log).unwrap().contains(what).then_some(());
+    let mut running = Running::start(agent(&disk.data_dir()).stderr(std::fs::File::create(&log).unwrap()));
+    wait_for("the agent to watch", WITHIN, || said("watching"));
+    std::thread::sleep(Duration::from_secs(3));
+    disk.err();
+    wait_for("the disk to be found read-only", WITHIN, || said("not mounted read-only"));
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(running.0.try_wait().unwrap().is_none(), "it goes on watching: {}", std::fs::read_to_string(&log).unwrap());
+    drop(running);
+    let before = std::fs::read_to_string(&log).unwrap();
+    assert!(before.contains("events wait to be stored") && !before.contains("panicked"), "{before}");
+
+    disk.repair();
+    let stored = sequences(&disk.data_dir());
+    assert!(!stored.is_empty(), "nothing was stored before the error: {before}");
+    assert_gap_free(&stored);
+    let running = Running::start(agent(&disk.data_dir()).stderr(std::fs::File::create(&log).unwrap()));
+    wait_for("the agent to watch again", WITHIN, || said("watching"));
+    std::thread::sleep(Duration::from_secs(2));
+    drop(running);
+    let after = std::fs::read_to_string(&log).unwrap();
+    assert!(!after.contains("damaged") && !after.contains("panicked"), "{after}");
+    let boots = sequences(&disk.data_dir());
+    assert!(boots.len() == 2 && boots.first_key_value() == stored.first_key_value(), "{after}");
     assert_gap_free(&boots);
 }
 

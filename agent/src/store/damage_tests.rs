@@ -9,7 +9,7 @@ use fastrand::Rng;
 use picket_shared::event::Class;
 use picket_shared::ids::Boot;
 
-use super::{AgentStore, Config};
+use super::{AgentStore, Config, UNCOUNTED};
 use crate::node::NewEvent;
 
 const COPIES: u64 = 160;
@@ -155,13 +155,16 @@ struct Sum {
     whole: u64,
     set_aside: u64,
     told: u64,
-    /// Damage to the database and no extent: how much is lost cannot be known, and that is said.
-    unbounded: u64,
+    /// Damage to the database and no extent: how much is lost cannot be known, and a gap says that.
+    uncounted: u64,
+    /// No database and no extent: that is a new device, and nobody can tell otherwise.
+    new: u64,
 }
 
 /// Opens a damaged copy, holds what it says to the truth, and goes on with it.
 fn hold(dir: &Path, truth: &Truth, what: &str, sum: &mut Sum) {
     let store = dir.join("store");
+    let new = !store.exists() && !dir.join("store.extent").exists();
     let (mut memory, found) =
         AgentStore::open(&store, &Config::default(), 4_000, 0).unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut readable = BTreeSet::new();
@@ -181,8 +184,12 @@ fn hold(dir: &Path, truth: &Truth, what: &str, sum: &mut Sum) {
     let owed = truth.events.keys().filter(|(boot, seq)| *seq > truth.acked[boot] && !readable.contains(&(*boot, *seq)));
     let silent: Vec<_> = owed.clone().filter(|(boot, seq)| !told(*boot, *seq)).collect();
     let lost = owed.count();
-    if !silent.is_empty() && what.contains("extent") && !found.problems.is_empty() {
-        sum.unbounded += 1;
+    let uncounted = found.lanes.iter().any(|(boot, lane)| *boot != found.boot && lane.gaps == [UNCOUNTED]);
+    if new {
+        sum.new += 1;
+    } else if uncounted {
+        assert!(what.contains("extent"), "{what}: it could have been counted");
+        sum.uncounted += 1;
     } else {
         assert!(
             silent.is_empty(),
@@ -194,7 +201,7 @@ fn hold(dir: &Path, truth: &Truth, what: &str, sum: &mut Sum) {
         sum.told += u64::from(lost > 0);
         sum.whole += u64::from(lost == 0);
     }
-    assert!(lost == 0 || !found.problems.is_empty(), "{what}: {lost} lost and no problem");
+    assert!(lost == 0 || new || !found.problems.is_empty(), "{what}: {lost} lost and no problem");
     sum.set_aside += u64::from(!files_of(dir, "store.damaged-").is_empty());
 
     let some: Vec<_> = (1..=5).map(|seq| new_event(found.boot, seq, &mut Rng::with_seed(seq))).collect();

@@ -44,6 +44,9 @@ const COMPACT_FACTOR: u64 = 4;
 /// … but not for less than this: sled takes its room in large steps.
 const COMPACT_BYTES_MIN: u64 = 16 * 1024 * 1024;
 
+/// What stands for a loss that cannot be counted.
+const UNCOUNTED: Gap = Gap { from: 1, to: 1, cause: GapCause::StoreLostUncounted };
+
 /// The device's memory.
 pub struct AgentStore {
     store: Store,
@@ -115,18 +118,33 @@ impl AgentStore {
             age_due: Instant::now(),
             broken: Cell::new(false),
         };
+        // A new store's extent is made before its database, so that one without the other is a loss and no beginning.
+        let mut blind = memory.store.exists() && memory.extent.is_lost();
+        if !memory.store.exists() && memory.extent.is_lost() {
+            memory.note(0)?;
+        }
         let (reaches, slack) = (memory.extent.lanes().clone(), memory.extent.slack());
-        let seen = memory.enter(&reaches, slack)?;
+        let seen = memory.enter(&reaches, slack, blind)?;
         memory.life = Life::go_on(seen.lived, now_s);
         memory.take(seen);
-        memory.doubt_extent();
+        // Before there were extents there was none to lose.
+        blind &= !memory.store.upgraded();
+        memory.doubt_extent(blind);
         memory.compact_if_loose()?;
 
         // The extent names the newest boot too, so it is a lane even where the database lost it.
-        let boot = Boot::after(memory.lanes.keys().next_back().copied(), now_s, salt);
+        let next = |memory: &Self| Boot::after(memory.lanes.keys().next_back().copied(), now_s, salt);
+        let mut batch = Batch::default();
+        if blind {
+            let (boot, mut lane) = (next(&memory), Lane::default());
+            batch.put(&boot_key(boot), &0u64.to_be_bytes());
+            put_join(&mut batch, boot, &lane.join(UNCOUNTED));
+            memory.lanes.insert(boot, lane);
+        }
+        let boot = next(&memory);
         let lanes = memory.lanes.iter().filter(|(_, lane)| !lane.is_empty());
         let lanes = lanes.map(|(boot, lane)| (*boot, lane.to_outbox())).collect();
-        memory.begin(boot)?;
+        memory.begin(boot, batch)?;
         // They are in the lanes that are handed out.
         memory.untold.clear();
         memory.retain(true)?;
@@ -153,7 +171,8 @@ impl AgentStore {
 
     /// Opens the store and walks over it. Where it is damaged, or less than it reached, it is set aside, and its successor
     /// with what could be saved is walked over instead.
-    fn enter(&mut self, reaches: &BTreeMap<u64, Reach>, slack: u64) -> Result<Survey, StoreError> {
+    /// `blind` says that `reaches` is not known.
+    fn enter(&mut self, reaches: &BTreeMap<u64, Reach>, slack: u64, blind: bool) -> Result<Survey, StoreError> {
         let seen = self.store.reopen(self.now_s).and_then(|()| survey(&self.store, reaches, 0));
         let why = match seen {
             Ok(seen) if seen.missing.is_empty() => return Ok(seen),
@@ -177,6 +196,7 @@ impl AgentStore {
         let (salvage, seen) = self.store.set_aside(self.now_s, settle)?;
         let lost: u64 = seen.missing.iter().map(|(_, gap)| gap.to - gap.from + 1).sum();
         let lost = match lost {
+            _ if blind => "nobody knows how many events that were owed are lost; a gap says so".to_owned(),
             0 => "no event that was owed is lost".to_owned(),
             lost => format!("up to {lost} events that were owed are lost and told as gaps"),
         };
@@ -200,11 +220,17 @@ impl AgentStore {
         self.letters = seen.letters;
     }
 
-    /// An extent that cannot be read costs nothing while the database is whole, and must be known for the day it is not.
-    fn doubt_extent(&mut self) {
-        if let Some(problem) = self.extent.problem().filter(|_| !self.lanes.is_empty() && !self.store.upgraded()) {
-            let sentence =
-                format!("{problem}: had the database lost its end just now, nobody would know; it is begun anew");
+    /// An extent that is damaged in part costs nothing while the database is whole, and must be known for the day it is
+    /// not. Where nothing of it can be read, a database that looks whole may have lost its end.
+    fn doubt_extent(&mut self, blind: bool) {
+        let doubted = blind || (!self.lanes.is_empty() && !self.store.upgraded());
+        if let Some(problem) = self.extent.problem().filter(|_| doubted) {
+            let sentence = match blind {
+                true => format!(
+                    "{problem}: whether the database lost its end, nobody knows; a gap says so, and it is begun anew"
+                ),
+                false => format!("{problem}; it is written anew"),
+            };
             tracing::warn!("{sentence}");
             self.problems.push(sentence);
         }
@@ -222,8 +248,7 @@ impl AgentStore {
         }
     }
 
-    fn begin(&mut self, boot: Boot) -> Result<(), StoreError> {
-        let mut batch = Batch::default();
+    fn begin(&mut self, boot: Boot, mut batch: Batch) -> Result<(), StoreError> {
         // A boot without anything owes nothing; its row would only grow the list.
         for empty in self.lanes.extract_if(.., |_, lane| lane.is_empty()) {
             batch.remove(&boot_key(empty.0));
@@ -329,7 +354,7 @@ impl AgentStore {
             return Ok(());
         }
         let reaches = self.lanes.iter().map(|(boot, lane)| (boot.0, lane.reach())).collect();
-        let seen = self.enter(&reaches, 0)?;
+        let seen = self.enter(&reaches, 0, false)?;
         self.take(seen);
         self.broken.set(false);
         Ok(())

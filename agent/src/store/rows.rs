@@ -149,24 +149,13 @@ pub(super) fn number(bytes: &[u8]) -> Option<u64> {
 }
 
 pub(super) fn gap_value(gap: &Gap) -> Vec<u8> {
-    let cause = match gap.cause {
-        GapCause::Unknown => 0,
-        GapCause::StoreLost => 1,
-        GapCause::TelemetryDropped => 2,
-        GapCause::Full => 3,
-    };
-    [&gap.to.to_be_bytes()[..], &[cause]].concat()
+    [&gap.to.to_be_bytes()[..], &[gap.cause as u8]].concat()
 }
 
 pub(super) fn gap_of(from: u64, value: &[u8]) -> Option<Gap> {
     let (to, cause) = value.split_at_checked(8)?;
-    let cause = match cause {
-        [0] => GapCause::Unknown,
-        [1] => GapCause::StoreLost,
-        [2] => GapCause::TelemetryDropped,
-        [3] => GapCause::Full,
-        _ => return None,
-    };
+    let [cause] = cause else { return None };
+    let cause = *GapCause::ALL.get(usize::from(*cause))?;
     let to = number(to).filter(|to| *to >= from)?;
     Some(Gap { from, to, cause })
 }

@@ -156,7 +156,7 @@ fn rewrite_kernel_boot(path: &Path) {
 }
 
 #[test]
-fn an_extent_that_is_gone_is_a_problem_and_no_loss() {
+fn an_extent_that_is_gone_is_told_as_a_loss_that_cannot_be_counted() {
     let dir = tempfile::tempdir().unwrap();
     let boot = {
         let (mut memory, found) = open(dir.path(), 1);
@@ -165,10 +165,15 @@ fn an_extent_that_is_gone_is_a_problem_and_no_loss() {
     };
     std::fs::remove_file(dir.path().join("store.extent")).unwrap();
     let (memory, found) = open(dir.path(), 2);
-    assert_eq!(found.lanes, [(boot, lane(0, 10, &[]))]);
+    let [(first, whole), (own, uncounted)] = &found.lanes[..] else { panic!("{:?}", found.lanes) };
+    assert_eq!((*first, whole), (boot, &lane(0, 10, &[])));
+    assert_eq!((uncounted.stored, &uncounted.gaps[..]), (1, &[UNCOUNTED][..]));
+    assert!(boot < *own && *own < found.boot, "it is told in a boot of its own");
     assert!(found.problems.len() == 1 && found.problems[0].contains("store.extent"), "{:?}", found.problems);
     drop(memory);
-    assert!(open(dir.path(), 3).1.problems.is_empty());
+    let (_, again) = open(dir.path(), 3);
+    assert!(again.problems.is_empty(), "{:?}", again.problems);
+    assert_eq!(again.lanes, found.lanes, "it is owed until it is acknowledged, and told once");
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub struct Extent {
     highest: u64,
     slack: u64,
     problem: Option<String>,
+    lost: bool,
     generation: u64,
     slot: u64,
     unsynced: u64,
@@ -78,6 +79,7 @@ impl Extent {
             highest: 0,
             slack: UNSYNCED_MAX,
             problem: None,
+            lost: true,
             generation: 0,
             slot: 0,
             unsynced: 0,
@@ -100,6 +102,7 @@ impl Extent {
                 extent.problem = damaged.then(|| format!("{} is damaged in part", extent.path.display()));
                 (extent.generation, extent.slot) = (slot.generation, 1 - at as u64);
                 (extent.highest, extent.lanes) = (slot.highest, slot.lanes);
+                extent.lost = false;
             }
             None => extent.problem = Some(format!("{} is damaged", extent.path.display())),
         }
@@ -124,6 +127,12 @@ impl Extent {
     /// Why the file could not be relied on when it was opened.
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
+    }
+
+    /// Whether nothing of it could be read when it was opened: of what a store that is already there has lost, nobody
+    /// knows how much.
+    pub fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Notes how far lanes reach now; `events` of them are new since the last note. Only the newest

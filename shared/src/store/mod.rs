@@ -188,6 +188,11 @@ impl Store {
         self.sync()
     }
 
+    /// Whether there is one already: this process, or an earlier one, has begun to make it.
+    pub fn exists(&self) -> bool {
+        self.dir.exists()
+    }
+
     /// Whether this program found it in an older format.
     pub fn upgraded(&self) -> bool {
         self.upgraded

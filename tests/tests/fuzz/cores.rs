@@ -208,7 +208,7 @@ fn batch(bytes: &[u8]) -> Option<Vec<u8>> {
         _ => encode(&seeds::event()).unwrap(),
     };
     let (boot, base, first) = (Boot(number(bytes, 0)), number(bytes, 1), number(bytes, 2));
-    let causes = [GapCause::Unknown, GapCause::StoreLost, GapCause::TelemetryDropped, GapCause::Full];
+    let causes = GapCause::ALL;
     let cause = causes[bytes.len() % causes.len()];
     let gap = (number(bytes, 3) > 200).then(|| Gap { from: first, to: number(bytes, 4), cause });
     let events = bytes.get(5..).unwrap_or(&[2]).iter().filter(|_| gap.is_none());

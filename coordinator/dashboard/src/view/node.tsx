@@ -67,6 +67,7 @@ function outbox_words({ outbox, events_backlog }: Stats): string {
 /** What was given up, in words; `GapCause` in `shared/src/wire.rs`. */
 const GIVEN_UP: Record<string, string> = {
   store_lost: "were lost with a damaged store",
+  store_lost_uncounted: "stand for an unknown number that was lost with a damaged store",
   telemetry_dropped: "(updates only) were given up for want of room",
   full: "were given up for want of room",
 };
