@@ -38,6 +38,8 @@ pub struct RunOptions {
     pub report: Option<PathBuf>,
     /// Measure the raw limit of the detector with this many runs before and after.
     pub raw_runs: u32,
+    /// Run the network for each frame and nothing else.
+    pub bare: bool,
     /// How long to wait, after the last frame, for the archive to have everything.
     pub drain_timeout: Duration,
     /// The configuration's file, to be read again on SIGHUP, and what the command line says over it.
@@ -50,8 +52,8 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
     let mut told_to_stop = Stop::listen()?;
     let mut told_to_reload = signal(SignalKind::hangup())?;
 
-    let detector = Detector::load(&config.detector)?;
-    let detector_twin = detector.twin();
+    let detectors = Detector::load_workers(&config.detector)?;
+    let detector_twin = detectors[0].twin();
     tracing::info!(
         model = detector_twin.model,
         layout = detector_twin.layout,
@@ -73,10 +75,11 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
     let owed: u64 = found.lanes.iter().map(|(_, lane)| lane.stored - lane.acked).sum();
     tracing::info!(boot = found.boot.0, owed, "store open");
 
-    let (mailbox, pulse) = (Mailbox::new(0), Arc::new(Pulse::default()));
+    let (mailbox, pulse) = (Mailbox::new(0), Arc::new(Pulse::new(detectors.len())));
     let (changes, changed) = std::sync::mpsc::channel();
     let (raw_runs, raw) = (options.raw_runs, Raw::default());
-    let pipeline = Pipeline { mailbox: mailbox.clone(), detector, changes: changed, started, raw_runs, raw };
+    let bare = options.bare;
+    let pipeline = Pipeline { mailbox: mailbox.clone(), detectors, changes: changed, started, raw_runs, raw, bare };
     let FramePath { measured, begin, mut observed, ended: mut frame_path_ended } =
         run_pipeline(pipeline, Arc::clone(&pulse))?;
     measured.await.context("the frame path ended by a fault of its own")?;

@@ -279,6 +279,7 @@ mod tests {
             layout: "none".into(),
             provider: "none".into(),
             precision: Precision::Fp32,
+            workers: 1,
             threads: 0,
             runtime: "none".into(),
             passed_over: BTreeMap::new(),

@@ -22,7 +22,7 @@ use crate::recorder::Recorder;
 pub struct Watch {
     cameras: Vec<Watched>,
     pulse: Arc<Pulse>,
-    beats: u64,
+    beats: Vec<u64>,
     /// Why the configuration was not taken in the last time that it was read again.
     reload_refused: Option<String>,
 }
@@ -43,7 +43,7 @@ struct Watched {
 impl Watch {
     /// A watch over no cameras yet.
     pub fn new(pulse: Arc<Pulse>) -> Self {
-        Watch { cameras: Vec::new(), pulse, beats: 0, reload_refused: None }
+        Watch { cameras: Vec::new(), pulse, beats: Vec::new(), reload_refused: None }
     }
 
     /// Watches one camera more: its name, its slot in the mailbox, what its frame path counts, and its source.
@@ -91,8 +91,9 @@ impl Watch {
 impl Watcher for Watch {
     /// Feeds systemd's watchdog, unless the frame path has not moved since the last one.
     fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts {
-        let beats = self.pulse.beats.load(Ordering::Relaxed);
-        if beats != self.beats {
+        // Each worker has its own: one that stands still must not hide behind another that goes on.
+        let beats: Vec<u64> = self.pulse.beats.iter().map(|beats| beats.load(Ordering::Relaxed)).collect();
+        if self.beats.is_empty() || beats.iter().zip(&self.beats).all(|(now, before)| now != before) {
             self.beats = beats;
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }

@@ -85,6 +85,9 @@ struct Run {
     /// Measure the detector's raw limit with this many runs before and after
     #[arg(long, default_value_t = 0)]
     raw_runs: u32,
+    /// Run the network for each frame and nothing else: the limit that a bench compares with
+    #[arg(long)]
+    bare: bool,
     /// How long to wait for the archive after the last frame, in seconds
     #[arg(long, default_value_t = 30)]
     drain_timeout_s: u64,
@@ -134,6 +137,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                 frames_max: run.frames,
                 report: run.report,
                 raw_runs: run.raw_runs,
+                bare: run.bare,
                 drain_timeout: Duration::from_secs(run.drain_timeout_s),
                 config: run.config.map(|path| (path, run.overrides)),
             };

@@ -1,12 +1,14 @@
-//! The frame path from the mailbox to the events: mask → gate → detect → track → observe, for all cameras on one thread.
+//! The frame path from the mailbox to the events: mask → gate → detect → track → observe, for all cameras.
 //!
-//! One thread runs one inference session for all streams; cameras take turns. It drops nothing: a frame that it takes is
-//! either gated (counted) or detected. It reads no clock but the frames' own, and stores and sends nothing.
+//! Each worker has an inference session of its own, and cameras take turns: a worker takes the next camera that has a frame
+//! and is with no other worker. It drops nothing: a frame that it takes is either gated (counted) or detected. It reads no
+//! clock but the frames' own, and stores and sends nothing.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use picket_shared::event::Event;
@@ -19,7 +21,7 @@ use crate::mask::Mask;
 use crate::observe::Observer;
 use crate::track::{State, Tracker};
 
-/// How long the thread sleeps at most when no frame comes, before it shows that it is alive.
+/// How long a worker sleeps at most when no frame comes, before it shows that it is alive.
 const IDLE: Duration = Duration::from_millis(200);
 
 /// What one camera's frames go through, with its own state.
@@ -80,16 +82,23 @@ impl Meter {
     }
 }
 
-/// What the thread shows while it works.
-#[derive(Debug, Default)]
+/// What the workers show while they work.
+#[derive(Debug)]
 pub struct Pulse {
-    /// Set from outside to end it.
+    /// Set from outside to end them.
     pub stop: AtomicBool,
-    /// Grows as long as it is alive, frames or not.
-    pub beats: AtomicU64,
+    /// One for each worker; grows as long as it is alive, frames or not.
+    pub beats: Vec<AtomicU64>,
 }
 
-/// How fast the frame path was, against the raw limit of the same session in the same thread.
+impl Pulse {
+    /// For so many workers.
+    pub fn new(workers: usize) -> Pulse {
+        Pulse { stop: AtomicBool::default(), beats: (0..workers).map(|_| AtomicU64::default()).collect() }
+    }
+}
+
+/// How fast the frame path was, against the raw limit of the same sessions.
 #[derive(Debug, Default, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub struct Speed {
     /// Frames through the whole path.
@@ -110,96 +119,190 @@ pub struct Speed {
 pub struct Pipeline {
     /// Where frames come from.
     pub mailbox: Mailbox,
-    /// The detector, shared by all cameras.
-    pub detector: Detector,
+    /// One for each worker; a worker takes whichever camera's turn it is.
+    pub detectors: Vec<Detector>,
     /// Cameras that come and go, the first ones too.
     pub changes: Receiver<Change>,
     /// The process's start, for [`Speed::first_detection_ms`].
     pub started: Instant,
-    /// Raw runs to measure before the first frame and after the last; 0 measures nothing.
+    /// Raw runs of each worker to measure before the first frame and after the last; 0 measures nothing.
     pub raw_runs: u32,
     /// What they took so far.
     pub raw: Raw,
+    /// Run the network for each frame and nothing else: the limit of these decoders and this network together.
+    pub bare: bool,
 }
 
 impl Pipeline {
-    /// Runs the detector alone for a while. On the thread that will run the path, and before the
-    /// cameras start, lest their first frames wait for it.
+    /// Runs the detectors alone for a while, all at once. Before the cameras start, lest their first frames wait for it.
     pub fn measure_raw_limit(&mut self) {
-        self.raw.measure(&mut self.detector, self.raw_runs);
+        self.raw.measure(&mut self.detectors, self.raw_runs);
     }
 
-    /// Runs until every source has ended or `pulse.stop` is set. Events come out in order; at the end open ones are ended.
-    pub fn run(mut self, pulse: &Pulse, mut tell: impl FnMut(Event)) -> Speed {
-        let (mut detections, mut events) = (Vec::new(), Vec::new());
-        let mut speed = Speed::default();
-        let mut clock: Option<(Instant, Instant)> = None;
-        let mut stages = Stages::default();
-        while !pulse.stop.load(Ordering::Relaxed) {
-            pulse.beats.fetch_add(1, Ordering::Relaxed);
+    /// Runs until every source has ended or `pulse.stop` is set. The events of a camera come out in order; at the end open
+    /// ones are ended.
+    pub fn run(mut self, pulse: &Pulse, tell: impl Fn(Event) + Sync) -> Speed {
+        let work = Work {
+            mailbox: &self.mailbox,
+            stages: Mutex::new(Stages { changes: self.changes, by_slot: BTreeMap::new() }),
+            pulse,
+            tell,
+            started: self.started + self.raw.took,
+            bare: self.bare,
+        };
+        let spells: Vec<Spell> = std::thread::scope(|scope| {
+            let start = |(number, detector)| {
+                let worker = std::thread::Builder::new().name(format!("frame-path-{number}"));
+                worker
+                    .spawn_scoped(scope, {
+                        let work = &work;
+                        move || work.serve(number, detector)
+                    })
+                    .expect("a process of this size may have a few threads")
+            };
+            let workers: Vec<_> = self.detectors.iter_mut().enumerate().map(start).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|fault| resume_unwind(fault))).collect()
+        });
+        work.finish();
+        let mut speed = Speed::of(&spells);
+        if self.raw_runs > 0 && speed.frames > 0 {
+            self.raw.measure(&mut self.detectors, self.raw_runs);
+        }
+        speed.compare(&self.raw);
+        speed
+    }
+}
+
+/// What the workers have in common.
+struct Work<'a, Tell> {
+    mailbox: &'a Mailbox,
+    stages: Mutex<Stages>,
+    pulse: &'a Pulse,
+    tell: Tell,
+    /// The process's start, less what the raw runs took.
+    started: Instant,
+    bare: bool,
+}
+
+/// What one worker did.
+#[derive(Debug, Default)]
+struct Spell {
+    frames: u64,
+    first_detection_ms: Option<f64>,
+    /// When its first frame was taken, and when its last one was finished.
+    clock: Option<(Instant, Instant)>,
+}
+
+impl<Tell: Fn(Event) + Sync> Work<'_, Tell> {
+    /// One worker, from its first frame to its last.
+    fn serve(&self, number: usize, detector: &mut Detector) -> Spell {
+        // The agent ends with a worker that fails; others would go on as if nothing had happened.
+        let _stop = StopOnPanic(self.pulse);
+        let (mut detections, mut events, mut spell) = (Vec::new(), Vec::new(), Spell::default());
+        while !self.pulse.stop.load(Ordering::Relaxed) {
+            self.pulse.beats[number].fetch_add(1, Ordering::Relaxed);
             let taken = self.mailbox.take(IDLE);
             // After the frame was taken: its camera came before it did.
-            stages.follow(&self.changes, &self.mailbox, &mut events);
-            events.drain(..).for_each(&mut tell);
+            self.follow();
             let (camera, mut frame) = match taken {
                 Ok(taken) => taken,
                 Err(NoFrame::TimedOut) => continue,
                 Err(NoFrame::Ended) => break,
             };
-            // What a camera that has gone left behind.
-            let Some((stage, last_taken_ms)) = stages.0.get_mut(&camera) else { continue };
-            let (began, _) = *clock.get_or_insert_with(|| (Instant::now(), Instant::now()));
-            *last_taken_ms = frame.taken_ms;
-            stage.pass(&mut self.detector, &mut frame, &mut detections, &mut events);
-            events.drain(..).for_each(&mut tell);
-            if speed.first_detection_ms == 0.0 {
-                let since_start = self.started.elapsed().saturating_sub(self.raw.took);
-                speed.first_detection_ms = since_start.as_secs_f64() * 1000.0;
+            let began = Instant::now();
+            // What a camera that has gone left behind has no stage.
+            if let Some(staged) = self.stage(camera) {
+                let mut staged = lock(&staged);
+                staged.last_taken_ms = frame.taken_ms;
+                match self.bare {
+                    true => staged.stage.pass_bare(detector),
+                    false => staged.stage.pass(detector, &mut frame, &mut detections, &mut events),
+                }
+                // Before anybody else can have a frame of this camera.
+                events.drain(..).for_each(&self.tell);
+                spell.frames += 1;
+                let since_start = || self.started.elapsed().as_secs_f64() * 1000.0;
+                spell.first_detection_ms.get_or_insert_with(since_start);
+                spell.clock = Some((spell.clock.map_or(began, |(first, _)| first), Instant::now()));
             }
             self.mailbox.recycle(camera, frame);
-            speed.frames += 1;
-            clock = Some((began, Instant::now()));
         }
-        stages.finish(&mut events);
-        events.drain(..).for_each(&mut tell);
-        if self.raw_runs > 0 && speed.frames > 0 {
-            self.measure_raw_limit();
-        }
-        speed.close(clock, &self.raw);
-        speed
+        spell
     }
-}
 
-/// The stages by their slots, each with the time of its last frame.
-#[derive(Default)]
-struct Stages(BTreeMap<usize, (Box<Stage>, u64)>);
-
-impl Stages {
     /// Takes in who came and who went since the last time.
-    fn follow(&mut self, changes: &Receiver<Change>, mailbox: &Mailbox, events: &mut Vec<Event>) {
-        for change in changes.try_iter() {
+    fn follow(&self) {
+        let mut stages = lock(&self.stages);
+        while let Ok(change) = stages.changes.try_recv() {
             match change {
-                Change::Add(camera, stage) => drop(self.0.insert(camera, (stage, 0))),
+                Change::Add(camera, stage) => {
+                    stages.by_slot.insert(camera, Arc::new(Mutex::new(Staged { stage, last_taken_ms: 0 })));
+                }
                 Change::Remove(camera) => {
-                    mailbox.close(camera);
-                    if let Some((mut stage, last_taken_ms)) = self.0.remove(&camera) {
-                        stage.finish(last_taken_ms, events);
+                    self.mailbox.close(camera);
+                    if let Some(staged) = stages.by_slot.remove(&camera) {
+                        lock(&staged).finish(&self.tell);
                     }
                 }
             }
         }
     }
 
-    fn finish(&mut self, events: &mut Vec<Event>) {
-        self.0.values_mut().for_each(|(stage, last_taken_ms)| stage.finish(*last_taken_ms, events));
+    fn stage(&self, camera: usize) -> Option<Arc<Mutex<Staged>>> {
+        lock(&self.stages).by_slot.get(&camera).map(Arc::clone)
+    }
+
+    fn finish(&self) {
+        lock(&self.stages).by_slot.values().for_each(|staged| lock(staged).finish(&self.tell));
     }
 }
 
-impl Stage {
+/// The cameras' stages by their slots, and what changes them.
+struct Stages {
+    changes: Receiver<Change>,
+    by_slot: BTreeMap<usize, Arc<Mutex<Staged>>>,
+}
+
+/// A stage, with the time of its last frame.
+struct Staged {
+    stage: Box<Stage>,
+    last_taken_ms: u64,
+}
+
+impl Staged {
     /// Ends what is open: there will be no more frames.
-    fn finish(&mut self, last_taken_ms: u64, events: &mut Vec<Event>) {
-        self.observer.finish(last_taken_ms, events);
-        self.meter.add(|counts| counts.persons_now = 0);
+    fn finish(&mut self, tell: impl Fn(Event)) {
+        let mut events = Vec::new();
+        self.stage.observer.finish(self.last_taken_ms, &mut events);
+        self.stage.meter.add(|counts| counts.persons_now = 0);
+        events.into_iter().for_each(tell);
+    }
+}
+
+/// A worker that panics ends the others, and with them the agent.
+struct StopOnPanic<'a>(&'a Pulse);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A worker that panicked while it held the lock ends the agent; the others only have to come to their ends.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stage {
+    fn pass_bare(&mut self, detector: &mut Detector) {
+        if let Ok(run) = detector.run_raw() {
+            self.meter.add(|counts| {
+                counts.frames_detected += 1;
+                counts.inference += run;
+            });
+        }
     }
 
     fn pass(
@@ -240,7 +343,7 @@ impl Stage {
     }
 }
 
-/// Calls of `session.run` in a tight loop, and what they took.
+/// Calls of `session.run` in a tight loop, by all workers at once, and what they took.
 #[derive(Debug, Default)]
 pub struct Raw {
     runs: u32,
@@ -248,24 +351,42 @@ pub struct Raw {
 }
 
 impl Raw {
-    fn measure(&mut self, detector: &mut Detector, runs: u32) {
+    fn measure(&mut self, detectors: &mut [Detector], runs: u32) {
         let began = Instant::now();
-        for _ in 0..runs {
-            if let Err(error) = detector.run_raw() {
-                return tracing::warn!("the raw limit was not measured: {error}");
+        std::thread::scope(|scope| {
+            for detector in &mut *detectors {
+                scope.spawn(move || {
+                    for _ in 0..runs {
+                        if let Err(error) = detector.run_raw() {
+                            return tracing::warn!("the raw limit was not measured: {error}");
+                        }
+                    }
+                });
             }
-        }
-        self.runs += runs;
+        });
+        self.runs += runs * detectors.len() as u32;
         self.took += began.elapsed();
     }
 }
 
 impl Speed {
-    fn close(&mut self, clock: Option<(Instant, Instant)>, raw: &Raw) {
-        let rate = |count: f64, seconds: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
-        self.seconds = clock.map_or(0.0, |(began, ended)| (ended - began).as_secs_f64());
-        self.path_fps = rate(self.frames as f64, self.seconds);
+    fn of(spells: &[Spell]) -> Speed {
+        let clocks = || spells.iter().filter_map(|spell| spell.clock);
+        let began = clocks().map(|(began, _)| began).min();
+        let ended = clocks().map(|(_, ended)| ended).max();
+        let seconds = began.zip(ended).map_or(0.0, |(began, ended)| (ended - began).as_secs_f64());
+        let frames = spells.iter().map(|spell| spell.frames).sum();
+        let first = spells.iter().filter_map(|spell| spell.first_detection_ms).min_by(f64::total_cmp);
+        let path_fps = rate(frames as f64, seconds);
+        Speed { frames, seconds, path_fps, first_detection_ms: first.unwrap_or(0.0), ..Speed::default() }
+    }
+
+    fn compare(&mut self, raw: &Raw) {
         self.raw_fps = rate(f64::from(raw.runs), raw.took.as_secs_f64());
         self.ratio = rate(self.path_fps, self.raw_fps);
     }
+}
+
+fn rate(count: f64, seconds: f64) -> f64 {
+    if seconds > 0.0 { count / seconds } else { 0.0 }
 }

@@ -167,6 +167,7 @@ mod tests {
             layout: "centernet".into(),
             provider: "cpu".into(),
             precision: Precision::Int8,
+            workers: 1,
             threads: 1,
             runtime: "1.24.4".into(),
             passed_over: Default::default(),

@@ -71,6 +71,13 @@ pub struct DetectorTwin {
     /// Providers that were configured before this one and could not be had, with the reason; and, as `model …`, a model
     /// that the precision gate refused, where its reference runs in its place.
     pub passed_over: BTreeMap<String, String>,
+    /// Frames of different cameras that are looked at at once, each in a session of its own.
+    #[serde(default = "one")]
+    pub workers: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// On `…/m/stats`, every heartbeat: counters since the boot began, unless the name says otherwise.

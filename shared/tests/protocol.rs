@@ -109,6 +109,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         layout: String::new(),
         provider: String::new(),
         precision: Precision::Fp32,
+        workers: 1,
         threads: 1,
         runtime: String::new(),
         passed_over: Default::default(),

@@ -40,6 +40,7 @@ pub fn twin() -> Twin {
         layout: "none".into(),
         provider: "none".into(),
         precision: Precision::Fp32,
+        workers: 1,
         threads: 0,
         runtime: "none".into(),
         passed_over: Default::default(),

@@ -1,6 +1,7 @@
 //! The one place of backpressure: holds, of each camera, the newest frame that nobody has taken yet.
 //!
-//! Slots come and go with their cameras; a slot's number is never used again.
+//! Slots come and go with their cameras; a slot's number is never used again. Several may take, and never two of one
+//! camera: its next frame can be taken when the last one was given back, so that each camera's frames stay in order.
 //! A source that cannot wait replaces an untaken frame, and the loss is counted; a source that can wait does. After this
 //! file no frame is dropped. Frames are moved, never copied, and their buffers go round: taker, spare, source. Nothing
 //! here knows where frames come from, and no lock is held while pixels are touched.
@@ -61,7 +62,7 @@ impl Slots {
     /// The next camera that has a frame, in turn.
     fn ready(&self) -> Option<usize> {
         let in_turn = self.cameras.range(self.next..).chain(self.cameras.range(..self.next));
-        in_turn.filter(|(_, slot)| !slot.is_empty()).map(|(&camera, _)| camera).next()
+        in_turn.filter(|(_, slot)| !slot.is_empty() && !slot.taken).map(|(&camera, _)| camera).next()
     }
 
     fn all_ended(&self) -> bool {
@@ -73,6 +74,8 @@ impl Slots {
 struct Slot {
     newest: Option<Frame>,
     spare: Vec<Frame>,
+    /// A frame was taken and not given back yet.
+    taken: bool,
     dropped: u64,
     ended: bool,
 }
@@ -139,13 +142,18 @@ impl Mailbox {
         true
     }
 
-    /// The next frame and its camera's index, cameras in turn. Waits up to `timeout` for one.
+    /// The next frame and its camera's index, cameras in turn. Waits up to `timeout` for one. Every frame that is taken is
+    /// to be given back by [`Mailbox::recycle`].
     pub fn take(&self, timeout: Duration) -> Result<(usize, Frame), NoFrame> {
         let idle = |slots: &mut Slots| !slots.all_ended() && slots.ready().is_none();
         let waited = self.shared.arrived.wait_timeout_while(self.lock(), timeout, idle);
         let (mut slots, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let ready = slots.ready();
-        let frame = ready.and_then(|camera| Some((camera, slots.cameras.get_mut(&camera)?.newest.take()?)));
+        let frame = ready.and_then(|camera| {
+            let slot = slots.cameras.get_mut(&camera)?;
+            slot.taken = true;
+            Some((camera, slot.newest.take()?))
+        });
         match frame {
             Some((camera, frame)) => {
                 slots.next = camera + 1;
@@ -157,11 +165,14 @@ impl Mailbox {
         }
     }
 
-    /// Gives a taken frame's buffer back, so that the source need not allocate another.
+    /// Gives a taken frame's buffer back, so that the source need not allocate another, and the camera's next frame may be
+    /// taken.
     pub fn recycle(&self, camera: usize, frame: Frame) {
         if let Some(slot) = self.lock().cameras.get_mut(&camera) {
+            slot.taken = false;
             slot.keep_spare(frame);
         }
+        self.shared.arrived.notify_one();
     }
 
     /// A buffer for the next frame: a recycled one with its old content, or an empty one.
@@ -205,7 +216,11 @@ mod tests {
     }
 
     fn taken(mailbox: &Mailbox) -> Result<(usize, u64), NoFrame> {
-        mailbox.take(NONE).map(|(camera, frame)| (camera, frame.taken_ms))
+        mailbox.take(NONE).map(|(camera, frame)| {
+            let number = frame.taken_ms;
+            mailbox.recycle(camera, frame);
+            (camera, number)
+        })
     }
 
     #[test]
@@ -232,6 +247,21 @@ mod tests {
             mailbox.put(camera, frame(1), Pace::Realtime);
         }
         assert_eq!(order, [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn a_camera_s_next_frame_waits_for_the_last_one_to_be_given_back_and_other_cameras_do_not() {
+        let mailbox = Mailbox::new(2);
+        assert!(mailbox.put(0, frame(1), Pace::Realtime));
+        let (_, first) = mailbox.take(NONE).unwrap();
+        assert!(mailbox.put(0, frame(2), Pace::Realtime));
+        assert_eq!(taken(&mailbox), Err(NoFrame::TimedOut));
+        assert!(mailbox.put(1, frame(3), Pace::Realtime));
+        assert_eq!(taken(&mailbox), Ok((1, 3)));
+        let other = mailbox.clone();
+        let waiting = thread::spawn(move || other.take(LONG).map(|(camera, frame)| (camera, frame.taken_ms)));
+        mailbox.recycle(0, first);
+        assert_eq!(waiting.join().unwrap(), Ok((0, 2)), "whoever waits is woken");
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub use provider::Provider;
 pub const BUILTIN_NAME: &str = "builtin";
 /// Most inference threads.
 pub const THREADS_MAX: usize = 64;
+/// Most workers: each has a session in memory.
+pub const WORKERS_MAX: usize = 16;
 
 /// The detector's part of the configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -69,8 +71,11 @@ pub struct Config {
     /// Least agreement with the reference. Lower lets a model pass that has lost people; higher refuses sound ones for
     /// boxes near the threshold.
     pub agreement_min: f64,
-    /// Inference threads. More are not always faster: they wait for each other.
+    /// Inference threads of each worker. More are not always faster: they wait for each other.
     pub threads: usize,
+    /// Frames of different cameras that are looked at at once, each in a session of its own. Too few leave processors
+    /// idle while frames are dropped; too many take memory, and the decoders' processors. One camera uses one.
+    pub workers: usize,
     /// Least score of a detection. Lower finds more people and more that are none.
     pub score_min: f32,
     /// Most overlap (intersection over union) of two detections. Lower merges people who stand close; higher leaves
@@ -94,6 +99,7 @@ impl Default for Config {
             frames: None,
             agreement_min: agreement::AGREEMENT_MIN,
             threads: 1,
+            workers: 1,
             score_min: 0.3,
             nms_iou: 0.5,
         }
@@ -118,6 +124,9 @@ impl Config {
         self.input.check()?;
         if !(1..=THREADS_MAX).contains(&self.threads) {
             return Err(format!("threads is {}, and may be 1 to {THREADS_MAX}", self.threads));
+        }
+        if !(1..=WORKERS_MAX).contains(&self.workers) {
+            return Err(format!("workers is {}, and may be 1 to {WORKERS_MAX}", self.workers));
         }
         for (at, provider) in self.providers.iter().enumerate() {
             if self.providers[..at].contains(provider) {
@@ -164,6 +173,7 @@ pub struct Detector {
     nms_iou: f32,
     tally: Tally,
     twin: DetectorTwin,
+    config: Config,
 }
 
 impl Detector {
@@ -176,6 +186,13 @@ impl Detector {
             Some(reference) => precision::gated(config, reference),
             None => Detector::open(config),
         }
+    }
+
+    /// As many as are configured, all alike. The precision gate decides once.
+    pub fn load_workers(config: &Config) -> Result<Vec<Detector>, Failure> {
+        let first = Detector::load(config)?;
+        let others = (1..config.workers).map(|_| Detector::open(&first.config)).collect::<Result<Vec<_>, _>>()?;
+        Ok(std::iter::once(first).chain(others).collect())
     }
 
     /// Loads the model as it is, without the precision gate.
@@ -202,6 +219,7 @@ impl Detector {
             provider: provider.to_string(),
             precision: provider::effective(model.scan.precision, provider, config.tensorrt.precision),
             threads: config.threads,
+            workers: config.workers,
             runtime,
             passed_over,
         };
@@ -216,6 +234,7 @@ impl Detector {
             nms_iou: config.nms_iou,
             tally: Tally::default(),
             twin,
+            config: config.clone(),
         })
     }
 
@@ -366,6 +385,7 @@ mod tests {
             (Config { nms_iou: -0.1, ..base() }, "nms_iou is -0.1, and may be 0 to 1"),
             (Config { threads: 0, ..base() }, "threads is 0, and may be 1 to 64"),
             (Config { threads: 65, ..base() }, "threads is 65, and may be 1 to 64"),
+            (Config { workers: 0, ..base() }, "workers is 0, and may be 1 to 16"),
             (
                 Config { model: String::new(), ..base() },
                 "model is empty; write \"builtin\" or the path of an ONNX file",

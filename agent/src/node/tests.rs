@@ -17,6 +17,7 @@ fn node() -> Node {
         layout: "centernet".into(),
         provider: "cpu".into(),
         precision: Precision::Fp32,
+        workers: 1,
         threads: 1,
         runtime: "1.24.4".into(),
         passed_over: BTreeMap::new(),

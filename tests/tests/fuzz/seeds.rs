@@ -43,6 +43,7 @@ fn detector() -> DetectorTwin {
         layout: "centernet".into(),
         provider: "cpu".into(),
         precision: Precision::Fp32,
+        workers: 1,
         threads: 1,
         runtime: "1.24.4".into(),
         passed_over: BTreeMap::from([("cuda".into(), "no library".into())]),
