@@ -138,6 +138,9 @@ mod tests {
             inference_ms: 15.0,
             restarts: 0,
             last_error: Some("e".repeat(error_chars)),
+            zones: Default::default(),
+            lines: Default::default(),
+            bad_input: Default::default(),
         };
         let stats = Stats {
             time: 1,

@@ -34,6 +34,10 @@ pub(super) fn event() -> Event {
         precision: Precision::Fp32,
         covering_for: Some(StationId::new("yard").unwrap()),
         epoch: 9,
+        dwell_times_ms: vec![],
+        loitering_zones: vec![],
+        crossings: vec![],
+        count: None,
     }
 }
 
@@ -79,6 +83,9 @@ fn stats() -> Vec<u8> {
         inference_ms: 14.25,
         restarts: 0,
         last_error: None,
+        zones: Default::default(),
+        lines: Default::default(),
+        bad_input: Default::default(),
     };
     serde_json::to_vec(&Stats {
         time: 1_700_000_000,
