@@ -26,6 +26,7 @@ use crate::node::Identity;
 use crate::observe::{self, Observer};
 use crate::pipeline::{Meter, Pipeline, Pulse, Raw, Speed, Stage};
 use crate::report::Report;
+use crate::steady::SteadyClock;
 use crate::store::AgentStore;
 use crate::track::Tracker;
 
@@ -157,13 +158,14 @@ fn stages(
             model: detector.model.clone(),
             precision: detector.precision,
         };
-        let zones = camera.zones().map_err(|what| Failure::new(Exit::Config, what))?;
+        let scene = camera.scene().map_err(|what| Failure::new(Exit::Config, what))?;
         Ok(Stage {
             mask: Mask::new(&camera.mask().polygons),
             gate: Gate::new(camera.gate.clone()),
             // Cameras share the boot's track numbers, because an event's id is its track's.
             tracker: Tracker::numbered(config.track.clone(), index as u64 + 1, config.cameras.len() as u64),
-            observer: Observer::new(who, zones, config.observe.clone()),
+            observer: Observer::new(who, scene, config.observe.clone()),
+            clock: SteadyClock::default(),
             meter: Arc::default(),
         })
     };

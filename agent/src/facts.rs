@@ -114,7 +114,7 @@ impl Watched {
 
     fn stats(&self) -> CameraStats {
         let snapshot = self.camera.snapshot();
-        let counts = self.meter.read();
+        let (counts, tally) = (self.meter.read(), self.meter.tally());
         CameraStats {
             camera: self.name.clone(),
             state: snapshot.state.word().into(),
@@ -129,6 +129,9 @@ impl Watched {
             inference_ms: self.inference_ms,
             restarts: snapshot.restarts,
             last_error: snapshot.last_error,
+            zones: tally.zones,
+            lines: tally.lines,
+            bad_input: self.meter.bad_input(),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The frame path from the mailbox to the events: mask → gate → detect → track → observe, for all cameras on one thread.
 //!
 //! One thread runs one inference session for all streams; cameras take turns. It drops nothing: a frame that it takes is
-//! either gated (counted) or detected. It reads no clock but the frames' own, and stores and sends nothing.
+//! either gated (counted) or detected. It stores and sends nothing.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,8 +15,9 @@ use crate::detect::Detector;
 use crate::frame::{Detection, Frame};
 use crate::gate::{Gate, Verdict};
 use crate::mask::Mask;
-use crate::observe::Observer;
-use crate::track::{State, Tracker};
+use crate::observe::{Observer, Tally};
+use crate::steady::SteadyClock;
+use crate::track::{self, State, Tracker};
 
 /// How long the thread sleeps at most when no frame comes, before it shows that it is alive.
 const IDLE: Duration = Duration::from_millis(200);
@@ -30,6 +32,8 @@ pub struct Stage {
     pub tracker: Tracker,
     /// What is worth telling.
     pub observer: Observer,
+    /// What durations are counted by.
+    pub clock: SteadyClock,
     /// What has been counted.
     pub meter: Arc<Meter>,
 }
@@ -38,6 +42,7 @@ pub struct Stage {
 #[derive(Debug, Default)]
 pub struct Meter {
     counts: Mutex<Counts>,
+    tally: Mutex<Tally>,
 }
 
 /// See [`picket_shared::status::CameraStats`] for the meanings.
@@ -57,12 +62,44 @@ pub struct Counts {
     pub persons_now: u32,
     /// Time spent in `session.run`.
     pub inference: Duration,
+    /// What the tracker has counted.
+    pub tracker: track::Counts,
+    /// Times that the wall clock has jumped.
+    pub clock_jumps: u64,
 }
 
 impl Meter {
     /// The counters now.
     pub fn read(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is counted of zones and lines now.
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What came and could not be used, by a constant word; what never happened is left out.
+    pub fn bad_input(&self) -> BTreeMap<String, u64> {
+        let (counts, tracks) = (self.read(), self.tally().tracks_refused);
+        let track::Counts { tracks_refused, detections_refused, detections_over, .. } = counts.tracker;
+        let all = [
+            ("frame", counts.frames_refused),
+            ("detection", detections_refused),
+            ("detection_over", detections_over),
+            ("track", tracks),
+            ("track_over", tracks_refused),
+            ("clock_jump", counts.clock_jumps),
+        ];
+        all.into_iter().filter(|(_, count)| *count > 0).map(|(word, count)| (word.to_owned(), count)).collect()
+    }
+
+    /// Remembers a tally; it is copied only where it has changed.
+    fn note(&self, tally: &Tally) {
+        let mut noted = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        if *noted != *tally {
+            noted.clone_from(tally);
+        }
     }
 
     fn add(&self, change: impl FnOnce(&mut Counts)) {
@@ -124,7 +161,6 @@ impl Pipeline {
         let (mut detections, mut events) = (Vec::new(), Vec::new());
         let mut speed = Speed::default();
         let mut clock: Option<(Instant, Instant)> = None;
-        let mut last_taken_ms = vec![0; self.stages.len()];
         while !pulse.stop.load(Ordering::Relaxed) {
             pulse.beats.fetch_add(1, Ordering::Relaxed);
             let (camera, mut frame) = match self.mailbox.take(IDLE) {
@@ -133,8 +169,8 @@ impl Pipeline {
                 Err(NoFrame::Ended) => break,
             };
             let (began, _) = *clock.get_or_insert_with(|| (Instant::now(), Instant::now()));
-            last_taken_ms[camera] = frame.taken_ms;
-            self.stages[camera].pass(&mut self.detector, &mut frame, &mut detections, &mut events);
+            let mono_ms = self.started.elapsed().as_millis() as u64;
+            self.stages[camera].pass(mono_ms, &mut self.detector, &mut frame, &mut detections, &mut events);
             events.drain(..).for_each(&mut tell);
             if speed.first_detection_ms == 0.0 {
                 let since_start = self.started.elapsed().saturating_sub(self.raw.took);
@@ -144,10 +180,7 @@ impl Pipeline {
             speed.frames += 1;
             clock = Some((began, Instant::now()));
         }
-        for (stage, taken_ms) in self.stages.iter_mut().zip(last_taken_ms) {
-            stage.observer.finish(taken_ms, &mut events);
-            stage.meter.add(|counts| counts.persons_now = 0);
-        }
+        self.stages.iter_mut().for_each(|stage| stage.finish(&mut events));
         events.drain(..).for_each(&mut tell);
         if self.raw_runs > 0 && speed.frames > 0 {
             self.measure_raw_limit();
@@ -158,15 +191,26 @@ impl Pipeline {
 }
 
 impl Stage {
+    /// Ends what is open: there will be no more frames.
+    fn finish(&mut self, events: &mut Vec<Event>) {
+        let told = events.len();
+        self.observer.finish(self.clock.now_ms(), events);
+        events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
+        self.meter.add(|counts| counts.persons_now = 0);
+        self.meter.note(self.observer.tally());
+    }
+
     fn pass(
         &mut self,
+        mono_ms: u64,
         detector: &mut Detector,
         frame: &mut Frame,
         detections: &mut Vec<Detection>,
         events: &mut Vec<Event>,
     ) {
         self.mask.apply(frame);
-        if self.gate.decide(frame.taken_ms, frame, self.tracker.alive()) == Verdict::Skip {
+        let now_ms = self.clock.tick(frame.taken_ms, mono_ms);
+        if self.gate.decide(now_ms, frame, self.tracker.alive()) == Verdict::Skip {
             self.meter.add(|counts| counts.frames_gated += 1);
             return;
         }
@@ -182,14 +226,19 @@ impl Stage {
                 return;
             }
         };
-        let tracks = self.tracker.step(frame.taken_ms, detections);
+        let tracks = self.tracker.step(now_ms, detections);
         let persons_now = tracks.iter().filter(|track| track.state != State::Tentative).count() as u32;
-        self.observer.step(frame.taken_ms, (frame.width, frame.height), tracks, events);
-        let confirmed = self.tracker.counts().tracks_confirmed;
+        let told = events.len();
+        self.observer.step(now_ms, (frame.width, frame.height), tracks, events);
+        events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
+        self.meter.note(self.observer.tally());
+        let (tracker, clock_jumps) = (self.tracker.counts(), self.clock.jumps());
         self.meter.add(|counts| {
             counts.frames_detected += 1;
             counts.detections += detections.len() as u64;
-            counts.tracks = confirmed;
+            counts.tracks = tracker.tracks_confirmed;
+            counts.tracker = tracker;
+            counts.clock_jumps = clock_jumps;
             counts.persons_now = persons_now;
             counts.inference += timing.run;
         });

@@ -44,7 +44,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 14] = [
+const CORES: [&str; 15] = [
     "agent/src/frame",
     "agent/src/gate",
     "agent/src/mask",
@@ -52,6 +52,7 @@ const CORES: [&str; 14] = [
     "agent/src/observe",
     "agent/src/outbox",
     "agent/src/polygon",
+    "agent/src/steady",
     "agent/src/track",
     "coordinator/src/coordinator",
     "coordinator/src/intake",
