@@ -310,8 +310,14 @@ mod tests {
             (&format!("{CAMERA}sauce = 1"), "did you mean \"source\"?"),
             (&format!("{CAMERA}[camera.gate]\nthreshold = nan"), "gate.threshold is NaN"),
             (&format!("{CAMERA}[[camera.mask]]\npolygon = [[0.0, 0.0]]"), "a polygon has 1 points"),
-            (&format!("{CAMERA}[[camera.zone]]\nname = \"a\"\npolygon = [[0, 0], [1, 0], [0, 1]]\ndwell_ms = 1"), "zone \"a\": dwell_ms is 1; give it 100"),
-            (&format!("{CAMERA}[[camera.line]]\nname = \"l\"\nfrom = [0, 0]\nto = [0, 0]"), "line \"l\": from and to are the same"),
+            (
+                &format!("{CAMERA}[[camera.zone]]\nname = \"a\"\npolygon = [[0, 0], [1, 0], [0, 1]]\ndwell_ms = 1"),
+                "zone \"a\": dwell_ms is 1; give it 100",
+            ),
+            (
+                &format!("{CAMERA}[[camera.line]]\nname = \"l\"\nfrom = [0, 0]\nto = [0, 0]"),
+                "line \"l\": from and to are the same",
+            ),
             ("[store]\nowed_mib = 0\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "store.owed_mib is 0; give it 1 to"),
             ("data_dir = \"\"\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "data_dir is empty"),
         ] {

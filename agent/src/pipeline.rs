@@ -274,3 +274,7 @@ impl Speed {
         self.ratio = rate(self.path_fps, self.raw_fps);
     }
 }
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

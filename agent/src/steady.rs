@@ -77,9 +77,19 @@ mod tests {
             ("an hour ahead", [(t, 0), (t + HOUR_MS + 100, 100), (t + HOUR_MS + 200, 200)], [0, 100, 200], 1),
             ("an hour back", [(t, 0), (t - HOUR_MS + 100, 100), (t - HOUR_MS + 200, 200)], [0, 100, 200], 1),
             ("a hair back", [(t, 0), (t - 1, 100), (t + 99, 200)], [0, 100, 200], 1),
-            ("no frame for an hour", [(t, 0), (t + HOUR_MS, HOUR_MS), (t + HOUR_MS + 100, HOUR_MS + 100)], [0, HOUR_MS, HOUR_MS + 100], 0),
+            (
+                "no frame for an hour",
+                [(t, 0), (t + HOUR_MS, HOUR_MS), (t + HOUR_MS + 100, HOUR_MS + 100)],
+                [0, HOUR_MS, HOUR_MS + 100],
+                0,
+            ),
             // The process stood still with a frame in its hands: it catches up, and nothing is counted twice.
-            ("a frame that waited", [(t, 0), (t + 100, HOUR_MS), (t + HOUR_MS + 100, HOUR_MS + 100)], [0, HOUR_MS, HOUR_MS + 100], 2),
+            (
+                "a frame that waited",
+                [(t, 0), (t + 100, HOUR_MS), (t + HOUR_MS + 100, HOUR_MS + 100)],
+                [0, HOUR_MS, HOUR_MS + 100],
+                2,
+            ),
             ("a video played fast", [(t, 0), (t + 40, 5), (t + 80, 10)], [0, 40, 80], 0),
             ("a video that begins anew", [(t, 0), (t - 60_000, 40), (t - 59_960, 80)], [0, 40, 80], 1),
         ] {

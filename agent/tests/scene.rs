@@ -8,8 +8,8 @@ use picket_agent::observe::{self, Identity, Line, Lines, Observer, Scene, Zone, 
 use picket_agent::polygon::Polygon;
 use picket_agent::track::{self, Tracker};
 use picket_shared::event::{Event, Precision};
-use picket_shared::status::Crossed;
 use picket_shared::ids::{Boot, CameraId, LineId, NodeId, StationId, ZoneId};
+use picket_shared::status::Crossed;
 
 const SIZE: (u32, u32) = (640, 480);
 const FRAME_MS: u64 = 100;

@@ -260,7 +260,8 @@ impl Coordinator {
     /// The cameras of the nodes that are not down, as last heard of.
     pub fn cameras(&self) -> impl Iterator<Item = (&NodeId, &CameraStats)> {
         let living = self.nodes.iter().filter(|(_, node)| node.pulse.liveness != Liveness::Down);
-        living.flat_map(|(id, node)| node.stats.iter().flat_map(move |stats| stats.cameras.iter().map(move |c| (id, c))))
+        living
+            .flat_map(|(id, node)| node.stats.iter().flat_map(move |stats| stats.cameras.iter().map(move |c| (id, c))))
     }
 
     /// The commit under way: what a crash now leaves open.

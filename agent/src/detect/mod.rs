@@ -205,6 +205,12 @@ impl Detector {
         self.twin.clone()
     }
 
+    /// The bytes of the picture that the model was last shown.
+    #[cfg(test)]
+    pub(crate) fn shown(&mut self) -> Vec<u8> {
+        self.session.picture().to_vec()
+    }
+
     /// Boxes that the model gave and that cannot be, so far; a sound model gives none.
     pub fn rejected_outputs(&self) -> u64 {
         self.rejected_outputs

@@ -25,8 +25,7 @@ impl Gathering {
     pub(super) fn join(&mut self, track: u64, [x1, y1, x2, y2]: BoxPx, score: f32) {
         let [left, top, right, bottom] = self.box_px;
         let first = self.count == 0;
-        self.box_px =
-            if first { [x1, y1, x2, y2] } else { [left.min(x1), top.min(y1), right.max(x2), bottom.max(y2)] };
+        self.box_px = if first { [x1, y1, x2, y2] } else { [left.min(x1), top.min(y1), right.max(x2), bottom.max(y2)] };
         self.count += 1;
         self.score = self.score.max(score);
         self.newest = self.newest.max(track);

@@ -218,7 +218,10 @@ mod tests {
             (many, "there are 17 lines; give a source 0 to 16"),
             (vec![line("kerb"), line("kerb")], "two lines are named \"kerb\""),
             (vec!["{ name = \"a\", from = [0, 0], to = [0, 0] }".into()], "line \"a\": from and to are the same point"),
-            (vec!["{ name = \"a\", from = [0, 0], to = [640, 0] }".into()], "line \"a\": a line has the coordinate 640"),
+            (
+                vec!["{ name = \"a\", from = [0, 0], to = [640, 0] }".into()],
+                "line \"a\": a line has the coordinate 640",
+            ),
             (vec!["{ name = \"a\", from = [0, nan], to = [1, 0] }".into()], "the coordinate NaN"),
             (vec!["{ name = \"a\", form = [0, 0], to = [1, 0] }".into()], "did you mean \"from\""),
         ] {

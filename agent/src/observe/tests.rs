@@ -246,7 +246,13 @@ fn who_stays_too_long_loiters_and_the_end_says_how_long_it_was() {
         .map(|event| {
             let dwelt: Vec<_> = event.dwell_times_ms.iter().map(u64::to_string).collect();
             let loitering = joined(&event.loitering_zones);
-            format!("{} {:?} {} {} {loitering}", event.frame_time_ms, event.kind, joined(&event.entered_zones), dwelt.join("+"))
+            format!(
+                "{} {:?} {} {} {loitering}",
+                event.frame_time_ms,
+                event.kind,
+                joined(&event.entered_zones),
+                dwelt.join("+")
+            )
         })
         .collect();
     assert_eq!(
@@ -308,10 +314,7 @@ fn a_crowd_that_is_there_when_the_agent_stops_is_ended_too() {
     observer.finish(1_500, &mut out);
     let ended: Vec<_> = out.iter().map(|event| (event.id.as_str(), event.kind, event.end_time_ms)).collect();
     let end = |id| (id, EventKind::End, Some(1_000));
-    assert_eq!(
-        ended,
-        [end("node-1-1700000000-1"), end("node-1-1700000000-2"), end("node-1-1700000000-2-crowd1")]
-    );
+    assert_eq!(ended, [end("node-1-1700000000-1"), end("node-1-1700000000-2"), end("node-1-1700000000-2-crowd1")]);
     assert_eq!(observer.tally().zones.values().copied().collect::<Vec<_>>(), [0, 0]);
     out.clear();
     observer.finish(1_600, &mut out);
