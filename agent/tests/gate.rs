@@ -101,10 +101,14 @@ impl Looks {
     }
 }
 
-/// The whole path with and without a gate, over the same detections.
-fn compare(start_s: f64, crop: Option<[u32; 4]>, frames: u64) -> (Looks, Follower, Follower) {
-    let (mut detector, mut gate, mut found) = (detector(), Gate::new(gate::Config::default()), Vec::new());
-    let (mut always, mut gated, mut looks) = (Follower::new(), Follower::new(), Looks::default());
+/// The whole path without a gate, with one, and with one that sees nothing, over the same detections.
+fn compare(start_s: f64, crop: Option<[u32; 4]>, frames: u64) -> (Looks, [Follower; 3]) {
+    let (mut detector, mut found, mut looks) = (detector(), Vec::new(), Looks::default());
+    let mut gate = Gate::new(gate::Config::default());
+    let nothing =
+        gate::Config { threshold: 200.0, cells_min: 3_072, idle_interval_ms: 60_000, ..gate::Config::default() };
+    let mut blind_gate = Gate::new(nothing);
+    let (mut always, mut gated, mut blind) = (Follower::new(), Follower::new(), Follower::new());
     watch(start_s, crop, frames, |now_ms, frame| {
         detector.detect(frame, &mut found).unwrap();
         always.step(now_ms, frame, &found);
@@ -113,8 +117,11 @@ fn compare(start_s: f64, crop: Option<[u32; 4]>, frames: u64) -> (Looks, Followe
             looks.looked += 1;
             gated.step(now_ms, frame, &found);
         }
+        if blind_gate.decide(now_ms, frame, blind.tracker.alive()) != Verdict::Skip {
+            blind.step(now_ms, frame, &found);
+        }
     });
-    (looks, always, gated)
+    (looks, [always, gated, blind])
 }
 
 fn area([x1, y1, x2, y2]: [u16; 4]) -> Area {
@@ -129,7 +136,7 @@ fn it_loses_no_event_of_the_sample_video() {
     for (name, crop, (start_s, frames), saved_min) in
         [("the lawn", Some([0, 352, 400, 224]), lawn, 0.3), ("the whole picture", None, square, 0.0)]
     {
-        let (looks, always, gated) = compare(start_s, crop, frames);
+        let (looks, [always, gated, blind]) = compare(start_s, crop, frames);
         println!("{name}: {looks:?}, {:.1} % saved, {} events", looks.saved() * 100.0, always.begun().len());
         assert_eq!(looks.frames, frames);
         assert!(looks.saved() >= saved_min, "{name}: {looks:?}");
@@ -138,13 +145,15 @@ fn it_loses_no_event_of_the_sample_video() {
         let mut left: Vec<&Event> = gated.begun();
         for event in always.begun() {
             let same = |other: &&Event| {
-                other.frame_time_ms.abs_diff(event.frame_time_ms) <= 3 * FRAME_MS
+                other.frame_time_ms.abs_diff(event.frame_time_ms) <= FRAME_MS
                     && area(other.box_px).iou(&area(event.box_px)) > 0.3
             };
             let found = left.iter().position(same);
             let found = found.unwrap_or_else(|| panic!("{name}: the gate lost {event:?}"));
             left.remove(found);
         }
+        let lost = saved_min > 0.0;
+        assert_eq!(blind.begun().len() < always.begun().len(), lost, "{name}: a gate that sees nothing loses events");
         assert!(left.is_empty(), "{name}: the gate made events that are none: {left:?}");
     }
 }
