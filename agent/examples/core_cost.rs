@@ -6,7 +6,7 @@ use std::time::Instant;
 use picket_agent::frame::{Area, Detection, Frame};
 use picket_agent::gate::{self, Gate};
 use picket_agent::mask::Mask;
-use picket_agent::observe::{self, Identity, Observer, Zones};
+use picket_agent::observe::{self, Identity, Observer, Scene};
 use picket_agent::polygon::Polygon;
 use picket_agent::track::{self, Tracker};
 use picket_shared::event::Precision;
@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
     };
     for people in [5, 20, 100] {
         let mut tracker = Tracker::new(track::Config::default());
-        let mut observer = Observer::new(identity.clone(), Zones::default(), observe::Config::default());
+        let mut observer = Observer::new(identity.clone(), Scene::default(), observe::Config::default());
         let (mut detections, mut events) = (Vec::new(), Vec::new());
         print_cost(&format!("track and observe, {people} people"), 2_000, |n| {
             walk(n, people, &mut detections);

@@ -19,6 +19,7 @@ use crate::mask::Mask;
 use crate::observe::{self, Observer};
 use crate::pipeline::{Change, Stage};
 use crate::reload::{self, Plan};
+use crate::steady::SteadyClock;
 use crate::track::Tracker;
 
 /// Cameras that may begin within one boot. Their trackers share its track numbers, each taking every so many'th.
@@ -128,7 +129,8 @@ impl Cameras {
             gate: Gate::new(camera.gate.clone()),
             // Cameras share the boot's track numbers, because an event's id is its track's.
             tracker: Tracker::numbered(config.track.clone(), slot as u64 + 1, CAMERAS_PER_BOOT_MAX as u64),
-            observer: Observer::new(who, camera.zones()?, config.observe.clone()),
+            observer: Observer::new(who, camera.scene()?, config.observe.clone()),
+            clock: SteadyClock::default(),
             meter: Arc::default(),
         })
     }

@@ -14,7 +14,7 @@ use picket_shared::mqtt::BrokerUrl;
 use serde::Deserialize;
 
 use crate::capture::{self, Pace, SourceUrl};
-use crate::observe::{Zone, Zones};
+use crate::observe::{Line, Lines, Scene, Zone, Zones};
 use crate::{detect, gate, mask, observe, polygon, store, track};
 
 /// The store's directory below the data directory.
@@ -91,6 +91,9 @@ pub struct Camera {
     /// Zones that events name.
     #[serde(default, rename = "zone")]
     pub zones: Vec<Zone>,
+    /// Lines that people are counted over.
+    #[serde(default, rename = "line")]
+    pub lines: Vec<Line>,
 }
 
 /// One privacy zone.
@@ -225,7 +228,7 @@ impl Camera {
         let capture::Config { source, pace, start_s, repeat, crop, stall_timeout_s, frozen_timeout_s, decoder } =
             capture::Config::new(source);
         let name = CameraId::new("main").expect("a constant name");
-        let (gate, masks, zones) = Default::default();
+        let (gate, masks, zones, lines) = Default::default();
         Camera {
             name,
             source,
@@ -239,6 +242,7 @@ impl Camera {
             gate,
             masks,
             zones,
+            lines,
         }
     }
 
@@ -261,16 +265,16 @@ impl Camera {
         mask::Config { polygons: self.masks.iter().map(|zone| zone.polygon.clone()).collect() }
     }
 
-    /// The zones, checked.
-    pub fn zones(&self) -> Result<Zones, String> {
-        Zones::new(self.zones.clone())
+    /// The zones and lines, checked.
+    pub fn scene(&self) -> Result<Scene, String> {
+        Ok(Scene { zones: Zones::new(self.zones.clone())?, lines: Lines::new(self.lines.clone())? })
     }
 
     fn check(&self) -> Result<(), String> {
         self.capture().check()?;
         self.gate.check()?;
         self.mask().check()?;
-        self.zones().map(|_| ())
+        self.scene().map(|_| ())
     }
 }
 
@@ -325,6 +329,14 @@ mod tests {
             (&format!("{CAMERA}sauce = 1"), "did you mean \"source\"?"),
             (&format!("{CAMERA}[camera.gate]\nthreshold = nan"), "gate.threshold is NaN"),
             (&format!("{CAMERA}[[camera.mask]]\npolygon = [[0.0, 0.0]]"), "a polygon has 1 points"),
+            (
+                &format!("{CAMERA}[[camera.zone]]\nname = \"a\"\npolygon = [[0, 0], [1, 0], [0, 1]]\ndwell_ms = 1"),
+                "zone \"a\": dwell_ms is 1; give it 100",
+            ),
+            (
+                &format!("{CAMERA}[[camera.line]]\nname = \"l\"\nfrom = [0, 0]\nto = [0, 0]"),
+                "line \"l\": from and to are the same",
+            ),
             ("[store]\nowed_mib = 0\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "store.owed_mib is 0; give it 1 to"),
             ("data_dir = \"\"\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "data_dir is empty"),
         ] {

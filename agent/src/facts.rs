@@ -142,7 +142,7 @@ impl Watched {
 
     fn stats(&self) -> CameraStats {
         let snapshot = self.camera.snapshot();
-        let counts = self.meter.read();
+        let (counts, tally) = (self.meter.read(), self.meter.tally());
         CameraStats {
             camera: self.name.clone(),
             state: snapshot.state.word().into(),
@@ -162,6 +162,9 @@ impl Watched {
             frames_bad: snapshot.frames_bad,
             frames_frozen: snapshot.frames_frozen,
             retry_in_s: snapshot.retry_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs_f32()),
+            zones: tally.zones,
+            lines: tally.lines,
+            bad_input: self.meter.bad_input(),
         }
     }
 }
@@ -178,14 +181,15 @@ pub fn memory_bytes(line: &str) -> u64 {
 mod tests {
     use super::*;
     use crate::capture::{ERROR_CHARS_MAX, FORMAT_CHARS_MAX};
-    use picket_shared::ids::Boot;
-    use picket_shared::limits::{NAME_CHARS_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
-    use picket_shared::status::{Mode, Stats};
+    use picket_shared::ids::{Boot, LineId, ZoneId};
+    use picket_shared::limits::{CAMERA_LINES_MAX, EVENT_ZONES_MAX, NAME_CHARS_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
+    use picket_shared::status::{Crossed, Mode, Stats};
     use picket_shared::wire::GapCause;
 
     #[test]
     fn the_statistics_of_as_many_cameras_as_there_may_be_fit_in_a_message() {
         let most = u64::MAX;
+        let name = |n: usize| format!("{n:a>width$}", width = NAME_CHARS_MAX);
         let camera = CameraStats {
             camera: CameraId::new("c".repeat(NAME_CHARS_MAX)).unwrap(),
             state: "retrying".into(),
@@ -205,6 +209,11 @@ mod tests {
             frames_bad: most,
             frames_frozen: most,
             retry_in_s: Some(12.34567),
+            zones: (0..EVENT_ZONES_MAX).map(|n| (ZoneId::new(name(n)).unwrap(), u32::MAX)).collect(),
+            lines: (0..CAMERA_LINES_MAX)
+                .map(|n| (LineId::new(name(n)).unwrap(), Crossed { left_to_right: most, right_to_left: most }))
+                .collect(),
+            bad_input: (0..6).map(|n| (format!("{n:a>16}"), most)).collect(),
         };
         let stats = Stats {
             time: most,

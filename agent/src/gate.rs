@@ -126,6 +126,12 @@ impl Gate {
         reason.map_or(Verdict::Skip, |reason| Verdict::Detect { reason })
     }
 
+    /// What it knows of the last frame, and of what is usual.
+    #[cfg(test)]
+    pub(crate) fn statistics(&self) -> [&[f32]; 2] {
+        [&self.cells, &self.background]
+    }
+
     fn reason(&mut self, now_ms: u64, frame: &Frame, tracks_alive: bool) -> Option<Reason> {
         if !self.config.enabled {
             return Some(Reason::Disabled);

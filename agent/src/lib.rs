@@ -5,6 +5,7 @@
 
 pub mod frame;
 pub mod polygon;
+pub mod steady;
 
 pub mod capture;
 pub mod mask;

@@ -1,8 +1,8 @@
 //! The frame path from the mailbox to the events: mask → gate → detect → track → observe, for all cameras.
 //!
 //! Each worker has an inference session of its own, and cameras take turns: a worker takes the next camera that has a frame
-//! and is with no other worker. It drops nothing: a frame that it takes is either gated (counted) or detected. It reads no
-//! clock but the frames' own, and stores and sends nothing.
+//! and is with no other worker. It drops nothing: a frame that it takes is either gated (counted) or detected. It stores
+//! and sends nothing.
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -18,8 +18,9 @@ use crate::detect::Detector;
 use crate::frame::{Detection, Frame};
 use crate::gate::{Gate, Verdict};
 use crate::mask::Mask;
-use crate::observe::Observer;
-use crate::track::{State, Tracker};
+use crate::observe::{Observer, Tally};
+use crate::steady::SteadyClock;
+use crate::track::{self, State, Tracker};
 
 /// How long a worker sleeps at most when no frame comes, before it shows that it is alive.
 const IDLE: Duration = Duration::from_millis(200);
@@ -34,6 +35,8 @@ pub struct Stage {
     pub tracker: Tracker,
     /// What is worth telling.
     pub observer: Observer,
+    /// What durations are counted by.
+    pub clock: SteadyClock,
     /// What has been counted.
     pub meter: Arc<Meter>,
 }
@@ -50,6 +53,7 @@ pub enum Change {
 #[derive(Debug, Default)]
 pub struct Meter {
     counts: Mutex<Counts>,
+    tally: Mutex<Tally>,
 }
 
 /// See [`picket_shared::status::CameraStats`] for the meanings.
@@ -69,12 +73,44 @@ pub struct Counts {
     pub persons_now: u32,
     /// Time spent in `session.run`.
     pub inference: Duration,
+    /// What the tracker has counted.
+    pub tracker: track::Counts,
+    /// Times that the wall clock has jumped.
+    pub clock_jumps: u64,
 }
 
 impl Meter {
     /// The counters now.
     pub fn read(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is counted of zones and lines now.
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What came and could not be used, by a constant word; what never happened is left out.
+    pub fn bad_input(&self) -> BTreeMap<String, u64> {
+        let (counts, tracks) = (self.read(), self.tally().tracks_refused);
+        let track::Counts { tracks_refused, detections_refused, detections_over, .. } = counts.tracker;
+        let all = [
+            ("frame", counts.frames_refused),
+            ("detection", detections_refused),
+            ("detection_over", detections_over),
+            ("track", tracks),
+            ("track_over", tracks_refused),
+            ("clock_jump", counts.clock_jumps),
+        ];
+        all.into_iter().filter(|(_, count)| *count > 0).map(|(word, count)| (word.to_owned(), count)).collect()
+    }
+
+    /// Remembers a tally; it is copied only where it has changed.
+    fn note(&self, tally: &Tally) {
+        let mut noted = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        if *noted != *tally {
+            noted.clone_from(tally);
+        }
     }
 
     fn add(&self, change: impl FnOnce(&mut Counts)) {
@@ -211,12 +247,12 @@ impl<Tell: Fn(Event) + Sync> Work<'_, Tell> {
             };
             let began = Instant::now();
             // What a camera that has gone left behind has no stage.
-            if let Some(staged) = self.stage(camera) {
-                let mut staged = lock(&staged);
-                staged.last_taken_ms = frame.taken_ms;
+            if let Some(stage) = self.stage(camera) {
+                let mut stage = lock(&stage);
+                let mono_ms = began.saturating_duration_since(self.started).as_millis() as u64;
                 match self.bare {
-                    true => staged.stage.pass_bare(detector),
-                    false => staged.stage.pass(detector, &mut frame, &mut detections, &mut events),
+                    true => stage.pass_bare(detector),
+                    false => stage.pass(mono_ms, detector, &mut frame, &mut detections, &mut events),
                 }
                 // Before anybody else can have a frame of this camera.
                 events.drain(..).for_each(&self.tell);
@@ -236,47 +272,38 @@ impl<Tell: Fn(Event) + Sync> Work<'_, Tell> {
         while let Ok(change) = stages.changes.try_recv() {
             match change {
                 Change::Add(camera, stage) => {
-                    stages.by_slot.insert(camera, Arc::new(Mutex::new(Staged { stage, last_taken_ms: 0 })));
+                    stages.by_slot.insert(camera, Arc::new(Mutex::new(*stage)));
                 }
                 Change::Remove(camera) => {
                     self.mailbox.close(camera);
-                    if let Some(staged) = stages.by_slot.remove(&camera) {
-                        lock(&staged).finish(&self.tell);
+                    if let Some(stage) = stages.by_slot.remove(&camera) {
+                        self.end(&stage);
                     }
                 }
             }
         }
     }
 
-    fn stage(&self, camera: usize) -> Option<Arc<Mutex<Staged>>> {
+    fn stage(&self, camera: usize) -> Option<Arc<Mutex<Stage>>> {
         lock(&self.stages).by_slot.get(&camera).map(Arc::clone)
     }
 
     fn finish(&self) {
-        lock(&self.stages).by_slot.values().for_each(|staged| lock(staged).finish(&self.tell));
+        lock(&self.stages).by_slot.values().for_each(|stage| self.end(stage));
+    }
+
+    /// Ends what is open of a camera, and tells it while no worker can have a frame of it.
+    fn end(&self, stage: &Mutex<Stage>) {
+        let (mut stage, mut events) = (lock(stage), Vec::new());
+        stage.finish(&mut events);
+        events.into_iter().for_each(&self.tell);
     }
 }
 
 /// The cameras' stages by their slots, and what changes them.
 struct Stages {
     changes: Receiver<Change>,
-    by_slot: BTreeMap<usize, Arc<Mutex<Staged>>>,
-}
-
-/// A stage, with the time of its last frame.
-struct Staged {
-    stage: Box<Stage>,
-    last_taken_ms: u64,
-}
-
-impl Staged {
-    /// Ends what is open: there will be no more frames.
-    fn finish(&mut self, tell: impl Fn(Event)) {
-        let mut events = Vec::new();
-        self.stage.observer.finish(self.last_taken_ms, &mut events);
-        self.stage.meter.add(|counts| counts.persons_now = 0);
-        events.into_iter().for_each(tell);
-    }
+    by_slot: BTreeMap<usize, Arc<Mutex<Stage>>>,
 }
 
 /// A worker that panics ends the others, and with them the agent.
@@ -296,6 +323,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Stage {
+    /// Ends what is open: there will be no more frames.
+    fn finish(&mut self, events: &mut Vec<Event>) {
+        let told = events.len();
+        self.observer.finish(self.clock.now_ms(), events);
+        events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
+        self.meter.add(|counts| counts.persons_now = 0);
+        self.meter.note(self.observer.tally());
+    }
+
     fn pass_bare(&mut self, detector: &mut Detector) {
         if let Ok(run) = detector.run_raw() {
             self.meter.add(|counts| {
@@ -307,13 +343,15 @@ impl Stage {
 
     fn pass(
         &mut self,
+        mono_ms: u64,
         detector: &mut Detector,
         frame: &mut Frame,
         detections: &mut Vec<Detection>,
         events: &mut Vec<Event>,
     ) {
         self.mask.apply(frame);
-        if self.gate.decide(frame.taken_ms, frame, self.tracker.alive()) == Verdict::Skip {
+        let now_ms = self.clock.tick(frame.taken_ms, mono_ms);
+        if self.gate.decide(now_ms, frame, self.tracker.alive()) == Verdict::Skip {
             self.meter.add(|counts| counts.frames_gated += 1);
             return;
         }
@@ -329,14 +367,19 @@ impl Stage {
                 return;
             }
         };
-        let tracks = self.tracker.step(frame.taken_ms, detections);
+        let tracks = self.tracker.step(now_ms, detections);
         let persons_now = tracks.iter().filter(|track| track.state != State::Tentative).count() as u32;
-        self.observer.step(frame.taken_ms, (frame.width, frame.height), tracks, events);
-        let confirmed = self.tracker.counts().tracks_confirmed;
+        let told = events.len();
+        self.observer.step(now_ms, (frame.width, frame.height), tracks, events);
+        events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
+        self.meter.note(self.observer.tally());
+        let (tracker, clock_jumps) = (self.tracker.counts(), self.clock.jumps());
         self.meter.add(|counts| {
             counts.frames_detected += 1;
             counts.detections += detections.len() as u64;
-            counts.tracks = confirmed;
+            counts.tracks = tracker.tracks_confirmed;
+            counts.tracker = tracker;
+            counts.clock_jumps = clock_jumps;
             counts.persons_now = persons_now;
             counts.inference += timing.run;
         });
@@ -390,3 +433,7 @@ impl Speed {
 fn rate(count: f64, seconds: f64) -> f64 {
     if seconds > 0.0 { count / seconds } else { 0.0 }
 }
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

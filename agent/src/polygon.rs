@@ -1,4 +1,4 @@
-//! A polygon drawn on the picture: what privacy zones and named zones have in common.
+//! A polygon drawn on the picture: what privacy zones and named zones have in common, and lines in part.
 //!
 //! Coordinates are fractions of the picture, so that a zone outlives a change of resolution. A polygon is checked once,
 //! where it enters; from then on it has an area and finite corners. Nothing here knows pixels.
@@ -22,14 +22,7 @@ impl Polygon {
         if !(3..=POINTS_MAX).contains(&points.len()) {
             return Err(format!("a polygon has {} points; give it 3 to {POINTS_MAX}", points.len()));
         }
-        for &value in points.iter().flatten() {
-            if !(COORDINATE_MIN..=COORDINATE_MAX).contains(&value) {
-                return Err(format!(
-                    "a polygon has the coordinate {value}; write fractions of the picture, \
-                     {COORDINATE_MIN} to {COORDINATE_MAX} where 0 to 1 is inside"
-                ));
-            }
-        }
+        check_coordinates("a polygon", &points)?;
         let polygon = Self(points);
         let [from, ..] = polygon.points() else { unreachable!("three points were counted") };
         if polygon.edges().all(|(a, b)| side(*from, a, b) == 0.0) {
@@ -71,8 +64,20 @@ impl TryFrom<Vec<[f64; 2]>> for Polygon {
     }
 }
 
-/// Twice the signed area of a triangle: on which side of the line from `a` to `b` the point `p` is.
-fn side(a: [f64; 2], b: [f64; 2], p: [f64; 2]) -> f64 {
+/// Refuses points that cannot be meant: not numbers, or so far outside the picture that they must be pixels.
+pub(crate) fn check_coordinates(what: &str, points: &[[f64; 2]]) -> Result<(), String> {
+    match points.iter().flatten().find(|value| !(COORDINATE_MIN..=COORDINATE_MAX).contains(*value)) {
+        None => Ok(()),
+        Some(value) => Err(format!(
+            "{what} has the coordinate {value}; write fractions of the picture, {COORDINATE_MIN} to {COORDINATE_MAX} where \
+             0 to 1 is inside"
+        )),
+    }
+}
+
+/// Twice the signed area of a triangle: on which side of the line from `a` to `b` the point `p` is, greater than 0 on the
+/// right of who looks from `a` to `b` on the picture as it is seen on a screen.
+pub(crate) fn side(a: [f64; 2], b: [f64; 2], p: [f64; 2]) -> f64 {
     (b[0] - a[0]) * (p[1] - a[1]) - (p[0] - a[0]) * (b[1] - a[1])
 }
 

@@ -5,11 +5,12 @@
 
 use picket_agent::frame::{Area, Detection, Frame};
 use picket_agent::gate::{self, Gate, Verdict};
-use picket_agent::observe::{self, Identity, Observer, Zone, Zones};
+use picket_agent::observe::{self, Identity, Line, Lines, Observer, Scene, Zone, Zones};
 use picket_agent::polygon::Polygon;
 use picket_agent::track::{self, Tracker};
 use picket_shared::event::{Event, EventKind, Precision};
-use picket_shared::ids::{Boot, CameraId, NodeId, StationId, ZoneId};
+use picket_shared::ids::{Boot, CameraId, LineId, NodeId, StationId, ZoneId};
+use picket_shared::status::Crossed;
 
 const SIZE: (u32, u32) = (640, 480);
 const FRAME_MS: u64 = 100;
@@ -67,9 +68,9 @@ fn detections(frame: usize) -> Vec<Detection> {
 }
 
 fn observer() -> Observer {
-    let zone = |name: &str, x1: f64, x2: f64| Zone {
-        name: ZoneId::new(name).unwrap(),
-        polygon: Polygon::new(vec![[x1, 0.0], [x2, 0.0], [x2, 1.0], [x1, 1.0]]).unwrap(),
+    let zone = |name: &str, x1: f64, x2: f64| {
+        let polygon = Polygon::new(vec![[x1, 0.0], [x2, 0.0], [x2, 1.0], [x1, 1.0]]).unwrap();
+        Zone::new(ZoneId::new(name).unwrap(), polygon)
     };
     let identity = Identity {
         node: NodeId::new("n").unwrap(),
@@ -79,8 +80,11 @@ fn observer() -> Observer {
         model: "0123456789ab".into(),
         precision: Precision::Fp32,
     };
+    // From the picture's lower edge to its upper, in its middle.
+    let middle = Line { name: LineId::new("middle").unwrap(), from: [0.5, 1.0], to: [0.5, 0.0] };
     let zones = Zones::new(vec![zone("west", 0.0, 0.5), zone("east", 0.5, 1.0)]).unwrap();
-    Observer::new(identity, zones, observe::Config::default())
+    let lines = Lines::new(vec![middle]).unwrap();
+    Observer::new(identity, Scene { zones, lines }, observe::Config::default())
 }
 
 #[test]
@@ -111,6 +115,9 @@ fn the_scene_is_told_in_these_events() {
         observer.step(now_ms, SIZE, tracker.step(now_ms, &found), &mut events);
     }
     observer.finish((FRAMES as u64 + 15) * FRAME_MS, &mut events);
+    assert_eq!(observer.tally().zones.values().sum::<u32>(), 0, "nobody is left");
+    let lines: Vec<_> = observer.tally().lines.values().collect();
+    assert_eq!(lines, [&Crossed { left_to_right: 1, right_to_left: 1 }], "each went over the middle once");
     let expect = [
         "200 new n-1-1 0.85 west/west",
         "200 new n-1-2 0.70 east/east",

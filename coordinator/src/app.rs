@@ -238,7 +238,8 @@ impl Shell {
 
     fn answer(&self) -> Answer {
         let counters = self.core.counters();
-        Answer { counters, outgoing_dropped: self.outgoing.dropped(), archive_bytes: self.archive_bytes }
+        let cameras = self.core.cameras().map(|(node, camera)| (node.clone(), camera.clone())).collect();
+        Answer { counters, cameras, outgoing_dropped: self.outgoing.dropped(), archive_bytes: self.archive_bytes }
     }
 
     /// Performs what the core asked for. Some number where the core has come to its end: entries in no archive.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::ids::{Boot, NodeId, SiteId};
-use picket_shared::limits::{NODES_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
-use picket_shared::status::{Health, Stats, Twin, UpDown};
+use picket_shared::limits::{CAMERA_LINES_MAX, EVENT_ZONES_MAX, NODES_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
+use picket_shared::status::{CameraStats, Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Site};
 use picket_shared::wire::{Ack, EventBatch};
@@ -257,6 +257,13 @@ impl Coordinator {
         }
     }
 
+    /// The cameras of the nodes that are not down, as last heard of.
+    pub fn cameras(&self) -> impl Iterator<Item = (&NodeId, &CameraStats)> {
+        let living = self.nodes.iter().filter(|(_, node)| node.pulse.liveness != Liveness::Down);
+        living
+            .flat_map(|(id, node)| node.stats.iter().flat_map(move |stats| stats.cameras.iter().map(move |c| (id, c))))
+    }
+
     /// The commit under way: what a crash now leaves open.
     pub fn commit_in_flight(&self) -> Option<Arc<Commit>> {
         self.intake.in_flight()
@@ -322,6 +329,10 @@ impl Coordinator {
         }
         if stats.cameras.iter().any(|camera| !camera.fps.is_finite() || !camera.inference_ms.is_finite()) {
             return Err(("refused", format!("a number out of range in the statistics of {id}")));
+        }
+        let full = |camera: &CameraStats| camera.zones.len() > EVENT_ZONES_MAX || camera.lines.len() > CAMERA_LINES_MAX;
+        if stats.cameras.iter().any(full) {
+            return Err(("refused", format!("more zones or lines than a camera may have in the statistics of {id}")));
         }
         let node = self.node(now, id)?;
         node.pulse.heartbeat(now, stats.boot);

@@ -136,7 +136,9 @@ fn garbage_is_counted_by_reason_and_left() {
     let newer = [&[codec::VERSION + 1][..], &good[1..]].concat();
     let big = vec![b' '; STATUS_BYTES_MAX + 1];
     let number = stats(1).replace("\"cameras\":[]", "\"cameras\":[{\"camera\":\"c\",\"state\":\"s\",\"frames\":0,\"frames_dropped\":0,\"frames_gated\":0,\"frames_detected\":0,\"detections\":0,\"tracks\":0,\"persons_now\":0,\"fps\":1e300,\"inference_ms\":0,\"restarts\":0,\"last_error\":null}]");
+    let many = zones_in(&(0..=EVENT_ZONES_MAX).map(|n| format!("\"z{n}\":0")).collect::<Vec<_>>().join(","));
     for (topic, payload, reason) in [
+        (Topic::Stats(id("a")), many.into_bytes(), "refused"),
         (Topic::Events(id("a")), b"garbage".to_vec(), "newer_version"),
         (Topic::Events(id("a")), b"\x01garbage".to_vec(), "malformed"),
         (Topic::Events(id("a")), newer, "newer_version"),
@@ -158,6 +160,26 @@ fn garbage_is_counted_by_reason_and_left() {
     bench.send(Topic::CoordinatorHealth, b"an echo".to_vec());
     assert_eq!(bench.core.counters().rejected["topic"], 2);
     assert!(bench.core.nodes.is_empty() && bench.commits.is_empty(), "garbage makes no node known");
+}
+
+/// Statistics with one camera that counts people in these zones.
+fn zones_in(zones: &str) -> String {
+    let camera = format!(
+        "{{\"camera\":\"c\",\"state\":\"s\",\"frames\":0,\"frames_dropped\":0,\"frames_gated\":0,\"frames_detected\":0,\
+         \"detections\":0,\"tracks\":0,\"persons_now\":0,\"fps\":1,\"inference_ms\":0,\"restarts\":0,\"last_error\":null,\
+         \"zones\":{{{zones}}}}}"
+    );
+    stats(1).replace("\"cameras\":[]", &format!("\"cameras\":[{camera}]"))
+}
+
+#[test]
+fn the_cameras_of_a_node_that_is_down_are_no_longer_counted() {
+    let mut bench = Bench::new();
+    bench.send(Topic::Stats(id("a")), zones_in("\"door\":3"));
+    let people = |bench: &Bench| bench.core.cameras().flat_map(|(_, c)| c.zones.values().copied()).collect::<Vec<_>>();
+    assert_eq!(people(&bench), [3]);
+    bench.wait(60_000);
+    assert!(people(&bench).is_empty());
 }
 
 #[test]

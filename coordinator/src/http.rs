@@ -9,7 +9,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::map_response_with_state;
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
-use picket_shared::ids::SiteId;
+use picket_shared::ids::{NodeId, SiteId};
+use picket_shared::status::CameraStats;
 use picket_shared::view::Liveness;
 use picket_shared::wire::GapCause;
 use tokio::net::TcpListener;
@@ -36,6 +37,8 @@ const NO_DASHBOARD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf
 pub struct Answer {
     /// The core's counters.
     pub counters: Counters,
+    /// The cameras of the nodes that are not down.
+    pub cameras: Vec<(NodeId, CameraStats)>,
     /// Messages that the queue to the broker dropped.
     pub outgoing_dropped: u64,
     /// The archive's size.
@@ -178,7 +181,37 @@ fn metrics_text(answer: &Answer) -> String {
     metric("messages_rejected_total", "counter", "Messages refused, in whole or in part.", &rejected);
     let nodes: Vec<_> = counters.nodes.iter().map(|(liveness, count)| (label(*liveness), *count)).collect();
     metric("nodes", "gauge", "Nodes by what is believed of them.", &nodes);
+    let Scenes { persons, zones, lines } = Scenes::of(&answer.cameras);
+    metric("camera_persons", "gauge", "People in a camera's picture.", &persons);
+    metric("zone_persons", "gauge", "People in a zone.", &zones);
+    metric("line_crossings_total", "counter", "Crossings of a line since the agent started.", &lines);
     text
+}
+
+/// Samples of what cameras count, with their labels. Names are of letters, digits and `-_.`, so that none needs escaping.
+#[derive(Default)]
+struct Scenes {
+    persons: Vec<(String, u64)>,
+    zones: Vec<(String, u64)>,
+    lines: Vec<(String, u64)>,
+}
+
+impl Scenes {
+    fn of(cameras: &[(NodeId, CameraStats)]) -> Scenes {
+        let mut scenes = Scenes::default();
+        for (node, stats) in cameras {
+            let of = format!("node=\"{node}\",camera=\"{}\"", stats.camera);
+            scenes.persons.push((format!("{{{of}}}"), stats.persons_now.into()));
+            let zones = stats.zones.iter();
+            scenes.zones.extend(zones.map(|(zone, count)| (format!("{{{of},zone=\"{zone}\"}}"), u64::from(*count))));
+            for (line, crossed) in &stats.lines {
+                let ways = [("left_to_right", crossed.left_to_right), ("right_to_left", crossed.right_to_left)];
+                let way = |(way, count)| (format!("{{{of},line=\"{line}\",direction=\"{way}\"}}"), count);
+                scenes.lines.extend(ways.map(way));
+            }
+        }
+        scenes
+    }
 }
 
 fn label(liveness: Liveness) -> String {
@@ -204,7 +237,14 @@ mod tests {
             link_up: true,
             ..Counters::default()
         };
-        let text = metrics_text(&Answer { counters, outgoing_dropped: 0, archive_bytes: 4096 });
+        let camera = serde_json::json!({
+            "camera": "north", "state": "running", "frames": 1, "frames_dropped": 0, "frames_gated": 0, "frames_detected": 1,
+            "detections": 1, "tracks": 1, "persons_now": 4, "fps": 1.0, "inference_ms": 1.0, "restarts": 0,
+            "last_error": null, "zones": {"door": 3},
+            "lines": {"kerb": {"left_to_right": 5, "right_to_left": 2}},
+        });
+        let cameras = vec![(NodeId::new("gate-3").unwrap(), serde_json::from_value(camera).unwrap())];
+        let text = metrics_text(&Answer { counters, cameras, outgoing_dropped: 0, archive_bytes: 4096 });
         for line in [
             "# TYPE picket_events_archived_total counter",
             "picket_events_archived_total 3",
@@ -214,6 +254,12 @@ mod tests {
             "picket_events_missed_total{cause=\"store_lost\"} 0",
             "picket_archive_bytes 4096",
             "picket_broker_up 1",
+            "picket_camera_persons{node=\"gate-3\",camera=\"north\"} 4",
+            "# TYPE picket_zone_persons gauge",
+            "picket_zone_persons{node=\"gate-3\",camera=\"north\",zone=\"door\"} 3",
+            "# TYPE picket_line_crossings_total counter",
+            "picket_line_crossings_total{node=\"gate-3\",camera=\"north\",line=\"kerb\",direction=\"left_to_right\"} 5",
+            "picket_line_crossings_total{node=\"gate-3\",camera=\"north\",line=\"kerb\",direction=\"right_to_left\"} 2",
         ] {
             assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
         }

@@ -143,6 +143,9 @@ mod tests {
             frames_bad: 0,
             frames_frozen: 0,
             retry_in_s: None,
+            zones: Default::default(),
+            lines: Default::default(),
+            bad_input: Default::default(),
         };
         let stats = Stats {
             time: 1,

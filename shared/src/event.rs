@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{CameraId, EventId, StationId, ZoneId};
-use crate::limits::EVENT_ZONES_MAX;
+use crate::ids::{CameraId, EventId, LineId, StationId, ZoneId};
+use crate::limits::{EVENT_CROSSINGS_MAX, EVENT_ZONES_MAX};
 use crate::wire::Wire;
 
 /// Where in its life an event is.
@@ -42,10 +42,33 @@ pub enum Class {
     Telemetry,
 }
 
+/// Which way a line was crossed. Left and right are those of somebody who stands at the line's `from`, on the picture as it
+/// is seen on a screen, and looks to its `to`: of a line drawn from the picture's bottom to its top, who walks towards the
+/// picture's right goes from left to right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the line's left to its right.
+    LeftToRight,
+    /// From the line's right to its left.
+    RightToLeft,
+}
+
+/// One crossing of a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crossing {
+    /// The line.
+    pub line: LineId,
+    /// Which way.
+    pub direction: Direction,
+    /// The first frame on the new side, in milliseconds since 1970.
+    pub frame_time_ms: u64,
+}
+
 /// A box in the source's own pixels: `[x1, y1, x2, y2]`, the right and lower edges exclusive.
 pub type BoxPx = [u16; 4];
 
-/// One moment in the life of one tracked object.
+/// One moment in the life of one tracked object, or of a crowd in one zone.
 ///
 /// On the wire fields are numbered by their order here. Append only, and give new ones a `serde(default)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,7 +82,7 @@ pub struct Event {
     pub station: StationId,
     /// The source that saw it.
     pub camera: CameraId,
-    /// What was seen: `person`.
+    /// What was seen: `person` or `crowd`.
     pub label: String,
     /// When the frame was taken, in milliseconds since 1970 by the node's clock.
     pub frame_time_ms: u64,
@@ -90,6 +113,18 @@ pub struct Event {
     /// The epoch of the lease under which the station was watched; 0 where no lease was needed.
     #[serde(default)]
     pub epoch: u64,
+    /// For how long the foot point has been in each of `entered_zones`, in their order; all visits together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dwell_times_ms: Vec<u64>,
+    /// Of the zones that it is in now, those in which it stays longer than the zone allows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loitering_zones: Vec<ZoneId>,
+    /// The lines that it has crossed, in order; the newest [`EVENT_CROSSINGS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crossings: Vec<Crossing>,
+    /// Of a crowd: the most people at once so far. Absent for a single object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
 }
 
 impl EventKind {
@@ -108,6 +143,12 @@ impl Wire for Event {
     fn check(&self) -> Result<(), String> {
         if self.current_zones.len() > EVENT_ZONES_MAX || self.entered_zones.len() > EVENT_ZONES_MAX {
             return Err(format!("more than {EVENT_ZONES_MAX} zones"));
+        }
+        if self.loitering_zones.len() > EVENT_ZONES_MAX || self.dwell_times_ms.len() > EVENT_ZONES_MAX {
+            return Err(format!("dwell times of more than {EVENT_ZONES_MAX} zones"));
+        }
+        if self.crossings.len() > EVENT_CROSSINGS_MAX {
+            return Err(format!("more than {EVENT_CROSSINGS_MAX} crossings"));
         }
         if self.label.len() > crate::limits::NAME_CHARS_MAX || self.model.len() > crate::limits::NAME_CHARS_MAX {
             return Err("a label or model name that is too long".into());

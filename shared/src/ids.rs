@@ -1,4 +1,4 @@
-//! Names of things: site, node, station, camera, zone, and the number of a boot.
+//! Names of things: site, node, station, camera, zone, line, and the number of a boot.
 //!
 //! A name is checked once, where it enters, and is then a topic level, a file name and a key without further care.
 //! Nothing here is ever generated at random.
@@ -118,6 +118,10 @@ name!(
     ZoneId, NAME_CHARS_MAX, []
 );
 name!(
+    /// A line: a named stroke across a camera's picture that people are counted over.
+    LineId, NAME_CHARS_MAX, []
+);
+name!(
     /// An event: the same from its `new` to its `end`, and unique over the site.
     EventId, EVENT_ID_CHARS_MAX, []
 );
@@ -129,6 +133,12 @@ impl EventId {
     /// number within it.
     pub fn of_track(node: &NodeId, boot: Boot, track: u64) -> Self {
         Self(format!("{node}-{boot}-{track}"))
+    }
+
+    /// The id of the event that a crowd began: the `nth` of its camera, with the newest track in it. The track's number
+    /// keeps apart two cameras of one node, and the count two crowds with the same newcomer.
+    pub fn of_crowd(node: &NodeId, boot: Boot, track: u64, nth: u64) -> Self {
+        Self(format!("{node}-{boot}-{track}-crowd{nth}"))
     }
 }
 

@@ -14,6 +14,10 @@ pub const EVENT_BYTES_MAX: usize = 4 * 1024;
 pub const DEAD_LETTER_BYTES_MAX: usize = 8 * 1024;
 /// Zones that one event may name.
 pub const EVENT_ZONES_MAX: usize = 16;
+/// Lines of one camera.
+pub const CAMERA_LINES_MAX: usize = 16;
+/// Crossings that one event lists, the newest. Who crosses more often than that is not on the way anywhere.
+pub const EVENT_CROSSINGS_MAX: usize = 8;
 
 /// Events in one batch: as many as one group commit of the store.
 pub const BATCH_EVENTS_MAX: usize = 16;
@@ -30,8 +34,9 @@ pub const ACK_BYTES_MAX: usize = 2 * 1024;
 
 /// How often a node says its statistics. The coordinator takes their absence for trouble, so both sides must mean the same.
 pub const HEARTBEAT_MS: u64 = 2_000;
-/// One JSON message (health, twin, statistics) from a node.
-pub const STATUS_BYTES_MAX: usize = 16 * 1024;
+/// One JSON message (health, twin, statistics) from a node. Sixteen cameras with all zones and lines under the longest
+/// names are about 48 KiB.
+pub const STATUS_BYTES_MAX: usize = 64 * 1024;
 /// Sources of one agent.
 pub const SOURCES_MAX: usize = 16;
 /// Nodes that one coordinator shows. The retained view is one document, so it has a size.

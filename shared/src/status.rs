@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Precision;
-use crate::ids::{Boot, CameraId, StationId};
+use crate::ids::{Boot, CameraId, LineId, StationId, ZoneId};
 
 /// Up or down, as thin-edge.io's health topics say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,4 +180,23 @@ pub struct CameraStats {
     /// Seconds until the source is started again, while it waits for that.
     #[serde(default)]
     pub retry_in_s: Option<f32>,
+    /// People in each zone now.
+    #[serde(default)]
+    pub zones: BTreeMap<ZoneId, u32>,
+    /// Crossings of each line, as told in events.
+    #[serde(default)]
+    pub lines: BTreeMap<LineId, Crossed>,
+    /// What came and could not be used as it was, and was passed over or set right, by a constant word: `frame` `detection`
+    /// `detection_over` `track` `track_over` `clock_jump`.
+    #[serde(default)]
+    pub bad_input: BTreeMap<String, u64>,
+}
+
+/// How often a line was crossed each way; see [`crate::event::Direction`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crossed {
+    /// From the line's left to its right.
+    pub left_to_right: u64,
+    /// From the line's right to its left.
+    pub right_to_left: u64,
 }

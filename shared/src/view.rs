@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{BoxPx, Event, EventKind, Precision};
-use crate::ids::{Boot, CameraId, EventId, NodeId, SiteId, StationId, ZoneId};
+use crate::event::{BoxPx, Crossing, Direction, Event, EventKind, Precision};
+use crate::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
 use crate::status::{DetectorTwin, Stats};
 
 /// What the coordinator believes of a node.
@@ -123,12 +123,40 @@ pub struct SeenEvent {
     pub covering_for: Option<StationId>,
     /// The epoch of the lease.
     pub epoch: u64,
+    /// Seconds in each of `entered_zones`, in their order.
+    #[serde(default)]
+    pub dwell_times: Vec<f64>,
+    /// Zones now in which it stays longer than they allow.
+    #[serde(default)]
+    pub loitering_zones: Vec<ZoneId>,
+    /// Lines crossed, in order; the newest few.
+    #[serde(default)]
+    pub crossings: Vec<SeenCrossing>,
+    /// Of a crowd: the most people at once so far.
+    #[serde(default)]
+    pub count: Option<u32>,
+}
+
+/// One crossing of a line in [`SeenEvent`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeenCrossing {
+    /// The line.
+    pub line: LineId,
+    /// Which way.
+    pub direction: Direction,
+    /// The first frame on the new side.
+    pub frame_time: f64,
 }
 
 impl SeenEvent {
     /// The public form of an archived event.
     pub fn of(event: Event, node: NodeId, boot: Boot, seq: u64, archive_time_ms: u64) -> Self {
         let seconds = |ms: u64| ms as f64 / 1000.0;
+        let crossing = |Crossing { line, direction, frame_time_ms }: Crossing| SeenCrossing {
+            line,
+            direction,
+            frame_time: seconds(frame_time_ms),
+        };
         SeenEvent {
             kind: event.kind,
             id: event.id,
@@ -152,6 +180,10 @@ impl SeenEvent {
             precision: event.precision,
             covering_for: event.covering_for,
             epoch: event.epoch,
+            dwell_times: event.dwell_times_ms.into_iter().map(seconds).collect(),
+            loitering_zones: event.loitering_zones,
+            crossings: event.crossings.into_iter().map(crossing).collect(),
+            count: event.count,
         }
     }
 }

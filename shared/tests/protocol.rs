@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 
 use picket_shared::codec::{decode, encode};
-use picket_shared::event::{Event, EventKind, Precision};
-use picket_shared::ids::{Boot, CameraId, EventId, NodeId, SiteId, StationId, ZoneId};
+use picket_shared::event::{Crossing, Direction, Event, EventKind, Precision};
+use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
 use picket_shared::limits;
-use picket_shared::status::{CameraStats, DetectorTwin, Health, Stats, Twin, UpDown};
+use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Recent, SeenEvent, Site};
 use picket_shared::wire::{Ack, EventBatch, Gap, GapCause, Wire};
@@ -38,6 +38,23 @@ fn event() -> Event {
         precision: Precision::Int8,
         covering_for: Some(StationId::new("yard").unwrap()),
         epoch: 9,
+        dwell_times_ms: vec![],
+        loitering_zones: vec![],
+        crossings: vec![],
+        count: None,
+    }
+}
+
+/// With all that an event of an older agent does not have.
+fn observed() -> Event {
+    let line = LineId::new("kerb").unwrap();
+    let crossing = Crossing { line, direction: Direction::RightToLeft, frame_time_ms: 1_700_000_002_000 };
+    Event {
+        dwell_times_ms: vec![1_200, 900],
+        loitering_zones: vec![ZoneId::new("door").unwrap()],
+        crossings: vec![crossing],
+        count: Some(7),
+        ..event()
     }
 }
 
@@ -70,6 +87,7 @@ fn golden<T: Wire + PartialEq + std::fmt::Debug>(name: &str, text: &str, expect:
 #[test]
 fn the_golden_bytes_of_version_1_are_read_and_written() {
     golden("event", include_str!("golden/v1/event.hex"), &event());
+    golden("observed", include_str!("golden/v1/observed.hex"), &observed());
     golden("batch", include_str!("golden/v1/batch.hex"), &batch());
     golden("gap", include_str!("golden/v1/gap.hex"), &gap());
     golden("ack", include_str!("golden/v1/ack.hex"), &ack());
@@ -92,7 +110,8 @@ fn the_page_numbers_every_field_of_every_cbor_message() {
     for (heading, json) in [
         ("### EventBatch", serde_json::to_string(&gap()).unwrap()),
         ("### Gap", serde_json::to_string(&gap().gap).unwrap()),
-        ("### Event\n", serde_json::to_string(&event()).unwrap()),
+        ("### Event\n", serde_json::to_string(&observed()).unwrap()),
+        ("### Crossing", serde_json::to_string(&observed().crossings[0]).unwrap()),
         ("### Ack", serde_json::to_string(&ack()).unwrap()),
     ] {
         let fields = keys_in_order(&json);
@@ -134,6 +153,9 @@ fn the_page_lists_every_field_of_every_json_message() {
         frames_bad: 0,
         frames_frozen: 0,
         retry_in_s: None,
+        zones: Default::default(),
+        lines: Default::default(),
+        bad_input: Default::default(),
     };
     let stats = Stats {
         time: 0,
@@ -177,16 +199,18 @@ fn the_page_lists_every_field_of_every_json_message() {
         nodes: vec![node_view.clone()],
     };
     let twin = Twin { version: String::new(), arch: String::new(), station, cameras: vec![], detector };
-    let seen = SeenEvent::of(event(), node, Boot(1), 1, 0);
+    let seen = SeenEvent::of(observed(), node, Boot(1), 1, 0);
     let expect: Vec<(&str, String)> = vec![
         ("Health", serde_json::to_string(&health).unwrap()),
         ("Twin", serde_json::to_string(&twin).unwrap()),
         ("Stats", serde_json::to_string(&stats).unwrap()),
         ("CameraStats", serde_json::to_string(&camera).unwrap()),
+        ("Crossed", serde_json::to_string(&Crossed::default()).unwrap()),
         ("Site", serde_json::to_string(&site).unwrap()),
         ("NodeView", serde_json::to_string(&node_view).unwrap()),
         ("Recent", serde_json::to_string(&Recent { events: vec![seen.clone()] }).unwrap()),
         ("SeenEvent", serde_json::to_string(&seen).unwrap()),
+        ("SeenCrossing", serde_json::to_string(&seen.crossings[0]).unwrap()),
     ];
     let rows = table("## JSON messages");
     assert_eq!(rows.len(), expect.len());
@@ -206,6 +230,8 @@ fn the_page_states_every_limit() {
         ("EVENT_ID_CHARS_MAX", limits::EVENT_ID_CHARS_MAX),
         ("EVENT_BYTES_MAX", limits::EVENT_BYTES_MAX),
         ("EVENT_ZONES_MAX", limits::EVENT_ZONES_MAX),
+        ("CAMERA_LINES_MAX", limits::CAMERA_LINES_MAX),
+        ("EVENT_CROSSINGS_MAX", limits::EVENT_CROSSINGS_MAX),
         ("BATCH_EVENTS_MAX", limits::BATCH_EVENTS_MAX),
         ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX),
         ("WINDOW_EVENTS_MAX", limits::WINDOW_EVENTS_MAX as usize),
@@ -229,6 +255,68 @@ fn what_a_cause_is_called_is_the_same_everywhere() {
         assert_eq!(serde_json::to_string(&cause).unwrap(), format!("\"{}\"", cause.word()));
         assert!(PAGE.contains(&format!("{number} `{}`", cause.word())), "{cause:?}");
     }
+}
+
+#[test]
+fn the_fullest_statistics_and_the_longest_event_fit_their_messages() {
+    let name = |n: usize| format!("{n:a>width$}", width = limits::NAME_CHARS_MAX);
+    let camera = |n: usize| CameraStats {
+        camera: CameraId::new(name(n)).unwrap(),
+        state: "x".repeat(16),
+        frames: u64::MAX,
+        frames_dropped: u64::MAX,
+        frames_gated: u64::MAX,
+        frames_detected: u64::MAX,
+        detections: u64::MAX,
+        tracks: u64::MAX,
+        persons_now: u32::MAX,
+        fps: 1.234_567_8,
+        inference_ms: 1.234_567_8,
+        restarts: u64::MAX,
+        last_error: Some("e".repeat(300)),
+        fps_in: 1.234_567_8,
+        format: Some("f".repeat(64)),
+        frames_bad: u64::MAX,
+        frames_frozen: u64::MAX,
+        retry_in_s: Some(1.234_567_8),
+        zones: (0..limits::EVENT_ZONES_MAX).map(|n| (ZoneId::new(name(n)).unwrap(), 500)).collect(),
+        lines: (0..limits::CAMERA_LINES_MAX)
+            .map(|n| (LineId::new(name(n)).unwrap(), Crossed { left_to_right: 1 << 40, right_to_left: 1 << 40 }))
+            .collect(),
+        bad_input: (0..6).map(|n| (format!("{n:a>16}"), u64::MAX)).collect(),
+    };
+    let cameras: Vec<_> = (0..limits::SOURCES_MAX).map(camera).collect();
+    let bytes = serde_json::to_vec(&cameras).unwrap().len();
+    assert!(bytes + 2048 < limits::STATUS_BYTES_MAX, "the cameras alone are {bytes} bytes");
+
+    let zones: Vec<_> = (0..limits::EVENT_ZONES_MAX).map(|n| ZoneId::new(name(n)).unwrap()).collect();
+    let crossing = |n| Crossing {
+        line: LineId::new(name(n)).unwrap(),
+        direction: Direction::RightToLeft,
+        frame_time_ms: u64::MAX,
+    };
+    let longest = Event {
+        id: EventId::new("i".repeat(limits::EVENT_ID_CHARS_MAX)).unwrap(),
+        station: StationId::new(name(1)).unwrap(),
+        camera: CameraId::new(name(2)).unwrap(),
+        label: name(3),
+        model: name(4),
+        covering_for: Some(StationId::new(name(5)).unwrap()),
+        epoch: u64::MAX,
+        current_zones: zones.clone(),
+        entered_zones: zones.clone(),
+        loitering_zones: zones,
+        dwell_times_ms: vec![u64::MAX; limits::EVENT_ZONES_MAX],
+        crossings: (0..limits::EVENT_CROSSINGS_MAX).map(crossing).collect(),
+        count: Some(u32::MAX),
+        ..event()
+    };
+    assert!(encode(&longest).is_ok(), "{:?}", encode(&longest));
+    let too_many = Event { crossings: vec![crossing(0); limits::EVENT_CROSSINGS_MAX + 1], ..event() };
+    assert!(encode(&too_many).is_err());
+    let seen = SeenEvent::of(longest, NodeId::new(name(6)).unwrap(), Boot(u64::MAX), u64::MAX, u64::MAX);
+    let recent = serde_json::to_vec(&Recent { events: vec![seen; limits::RECENT_EVENTS_MAX] }).unwrap();
+    assert!(recent.len() + 1024 < limits::PACKET_BYTES_MAX, "the newest events are {} bytes", recent.len());
 }
 
 #[test]

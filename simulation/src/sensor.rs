@@ -30,6 +30,10 @@ pub fn event(rng: &mut Rng, node: &NodeId, boot: Boot, track: u64, time_ms: u64)
         precision: Precision::Fp32,
         covering_for: None,
         epoch: 0,
+        dwell_times_ms: vec![],
+        loitering_zones: vec![],
+        crossings: vec![],
+        count: None,
     }
 }
 

@@ -308,6 +308,15 @@ impl Detector {
         self.twin.clone()
     }
 
+    /// The bytes of the picture that the model was last shown.
+    #[cfg(test)]
+    pub(crate) fn shown(&mut self) -> Vec<u8> {
+        match self.session.picture() {
+            Picture::Bytes(bytes) => bytes.to_vec(),
+            Picture::Numbers(_) => panic!("the built-in model takes bytes"),
+        }
+    }
+
     /// Boxes that the model gave and that cannot be, so far; a sound model gives none.
     pub fn rejected_outputs(&self) -> u64 {
         self.tally.rejected

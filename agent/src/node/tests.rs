@@ -55,6 +55,10 @@ fn seen() -> Event {
         precision: Precision::Fp32,
         covering_for: None,
         epoch: 0,
+        dwell_times_ms: vec![],
+        loitering_zones: vec![],
+        crossings: vec![],
+        count: None,
     }
 }
 

@@ -1,28 +1,31 @@
 //! From tracks to events: what is worth telling, and when.
 //!
-//! An event is the life of one confirmed track: one `new`, any number of `update`s, one `end`. Everything that could
-//! flicker has an inertia. Nothing here stores or sends, and nothing here looks at pixels.
+//! An event is the life of one confirmed track, or of a crowd in one zone: one `new`, any number of `update`s, one `end`.
+//! Everything that could flicker has an inertia. Nothing here stores or sends, and nothing here looks at pixels.
 
+mod crowd;
+mod line;
 mod still;
+mod watched;
 mod zone;
 
+use std::collections::BTreeMap;
+
 use picket_shared::config::within;
-use picket_shared::event::{BoxPx, Event, EventKind, Precision};
-use picket_shared::ids::{Boot, CameraId, EventId, NodeId, StationId};
+use picket_shared::event::{Direction, Event, EventKind, Precision};
+use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, StationId, ZoneId};
+use picket_shared::limits::EVENT_ZONES_MAX;
+use picket_shared::status::Crossed;
 use serde::Deserialize;
 
-use self::still::Stillness;
-use self::zone::Presence;
+use self::crowd::{Crowd, Gathering, Watch};
+pub use self::line::{Line, Lines};
+use self::watched::Watched;
 pub use self::zone::{Zone, Zones};
-use crate::frame::Area;
-use crate::track::{State, Track};
+use crate::track::Track;
 
-/// What the default detector sees.
-const LABEL: &str = "person";
-/// A top score that has grown by this since it was last said is worth an update.
-const TOP_SCORE_STEP: f32 = 0.1;
-/// Rounding of 32-bit scores: from 0.6 to 0.7 is a step.
-const SCORE_ROUNDING: f32 = 1e-4;
+/// What an event of many people at once is called.
+const CROWD_LABEL: &str = "crowd";
 
 /// When something is worth telling.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -32,8 +35,8 @@ pub struct Config {
     pub score_start: f32,
     /// Longest silence about an open event. Too high leaves readers with an old box; too low floods them.
     pub update_interval_ms: u64,
-    /// Frames in a row before a zone is entered or left, or a still object has moved. Too high is late and misses short
-    /// visits; too low tells of every tremble.
+    /// Frames in a row before a zone is entered or left, a line is crossed, or a still object has moved. Too high is late
+    /// and misses short visits; too low tells of every tremble.
     pub inertia_frames: u32,
     /// How long an object must stay to be stationary. Too high never says so; too low says it of people who wait.
     pub stationary_ms: u64,
@@ -82,68 +85,97 @@ pub struct Identity {
     pub precision: Precision,
 }
 
-/// What was last said of an event.
-#[derive(Debug, Clone, Copy)]
-struct Said {
-    at_ms: u64,
-    top_score: f32,
+/// What is drawn into a source's picture.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scene {
+    /// Where people can be.
+    pub zones: Zones,
+    /// What they can cross.
+    pub lines: Lines,
 }
 
-/// What is known of one track.
-struct Watched {
-    track: u64,
-    start_ms: u64,
-    last_seen_ms: u64,
-    score: f32,
-    top_score: f32,
-    box_px: BoxPx,
-    presence: Presence,
-    stillness: Stillness,
-    /// A zone was entered or left, or it became or stopped being stationary, since the last word.
-    changed: bool,
-    /// Absent until the event's `new`.
-    said: Option<Said>,
-    /// It is among the tracks of this step.
-    present: bool,
+/// What is counted of one source. Made anew only where it is read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tally {
+    /// People in each zone now.
+    pub zones: BTreeMap<ZoneId, u32>,
+    /// Crossings of each line, as told in events.
+    pub lines: BTreeMap<LineId, Crossed>,
+    /// Tracks that are none: seen, and with a box that is not.
+    pub tracks_refused: u64,
+}
+
+impl Tally {
+    fn of(scene: &Scene) -> Self {
+        let zones = scene.zones.as_slice().iter().map(|zone| (zone.name.clone(), 0)).collect();
+        let lines = scene.lines.as_slice().iter().map(|line| (line.name.clone(), Crossed::default())).collect();
+        Self { zones, lines, tracks_refused: 0 }
+    }
+
+    fn cross(&mut self, line: &LineId, direction: Direction) {
+        let crossed = self.lines.get_mut(line).expect("a line of the scene is counted from the beginning");
+        match direction {
+            Direction::LeftToRight => crossed.left_to_right += 1,
+            Direction::RightToLeft => crossed.right_to_left += 1,
+        }
+    }
 }
 
 /// The observer of one source.
 pub struct Observer {
     identity: Identity,
-    zones: Zones,
+    scene: Scene,
     config: Config,
     watched: Vec<Watched>,
     /// The highest track number seen: one at or under it that is not watched has ended, and must not begin again.
     track_max: u64,
+    /// One for each zone.
+    crowds: Vec<Watch>,
+    /// Crowds told so far.
+    crowds_told: u64,
+    tally: Tally,
 }
 
 impl Observer {
     /// An observer that has seen nothing yet.
-    pub fn new(identity: Identity, zones: Zones, config: Config) -> Self {
-        Self { identity, zones, config, watched: Vec::new(), track_max: 0 }
+    pub fn new(identity: Identity, scene: Scene, config: Config) -> Self {
+        let crowds = vec![Watch::default(); scene.zones.as_slice().len()];
+        let tally = Tally::of(&scene);
+        Self { identity, scene, config, watched: Vec::new(), track_max: 0, crowds, crowds_told: 0, tally }
     }
 
-    /// Takes the tracks of one frame in, and appends what is worth telling to `out`, in the order of the tracks, ends
-    /// last. `now_ms` is the frame's time, `frame_size` its width and height in pixels. Tracks are numbered from 1, and
-    /// new ones have higher numbers than all before them, as [`crate::track::Tracker`] gives them; others are passed
-    /// over.
+    /// Takes the tracks of one frame in, and appends what is worth telling to `out`: in the order of the tracks, then
+    /// their ends, then the crowds. `now_ms` is the frame's time, `frame_size` its width and height in pixels. Tracks are
+    /// numbered from 1, and new ones have higher numbers than all before them, as [`crate::track::Tracker`] gives them;
+    /// others are passed over.
     pub fn step(&mut self, now_ms: u64, frame_size: (u32, u32), tracks: &[Track], out: &mut Vec<Event>) {
         self.watched.iter_mut().for_each(|watched| watched.present = false);
         for track in tracks {
             let Some(index) = self.watch(track) else { continue };
             let watched = &mut self.watched[index];
             watched.present = true;
-            watched.look(now_ms, frame_size, track, &self.zones, &self.config);
+            self.tally.tracks_refused += u64::from(!watched.look(now_ms, frame_size, track, &self.scene, &self.config));
             if let Some(kind) = watched.worth_telling(now_ms, track.state, &self.config) {
-                out.push(watched.tell(now_ms, kind, &self.identity, &self.zones));
+                out.push(watched.tell(now_ms, kind, &self.identity, &self.scene, &mut self.tally));
             }
         }
         self.end(now_ms, out, |watched| !watched.present);
+        self.gather(now_ms, out);
     }
 
     /// Ends every open event: the source has ended, or the agent stops. Tracks seen so far stay ended.
     pub fn finish(&mut self, now_ms: u64, out: &mut Vec<Event>) {
         self.end(now_ms, out, |_| true);
+        for (zone, watch) in self.scene.zones.as_slice().iter().zip(&mut self.crowds) {
+            let told = watch.crowd.take().filter(|crowd| crowd.told.is_some());
+            out.extend(told.map(|crowd| tell_crowd(now_ms, EventKind::End, &crowd, zone, &self.identity)));
+        }
+        self.tally.zones.values_mut().for_each(|count| *count = 0);
+    }
+
+    /// What is counted.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Where a track is watched, from its first frame on.
@@ -153,116 +185,93 @@ impl Observer {
             return known;
         }
         self.track_max = track.id;
-        self.watched.push(Watched {
-            track: track.id,
-            start_ms: track.start_ms,
-            last_seen_ms: track.start_ms,
-            score: 0.0,
-            top_score: 0.0,
-            box_px: [0; 4],
-            presence: Presence::new(&self.zones),
-            stillness: Stillness::default(),
-            changed: false,
-            said: None,
-            present: true,
-        });
+        self.watched.push(Watched::new(track, &self.scene));
         Some(self.watched.len() - 1)
     }
 
     fn end(&mut self, now_ms: u64, out: &mut Vec<Event>, ended: impl Fn(&Watched) -> bool) {
-        let (identity, zones) = (&self.identity, &self.zones);
+        let (identity, scene, tally) = (&self.identity, &self.scene, &mut self.tally);
         self.watched.retain_mut(|watched| {
             let ended = ended(watched);
-            if ended && watched.said.is_some() {
-                watched.score = 0.0;
-                out.push(watched.tell(now_ms, EventKind::End, identity, zones));
+            if ended && watched.is_told() {
+                out.push(watched.tell(now_ms, EventKind::End, identity, scene, tally));
             }
             !ended
         });
     }
-}
 
-impl Watched {
-    /// Takes one frame in. Where the track is only expected, not seen, its place is no news.
-    fn look(&mut self, now_ms: u64, frame_size: (u32, u32), track: &Track, zones: &Zones, config: &Config) {
-        // Both move together where the tracker's clock was set back.
-        self.start_ms = track.start_ms;
-        self.last_seen_ms = track.last_seen_ms;
-        self.score = 0.0;
-        let edges = [track.area.x1, track.area.y1, track.area.x2, track.area.y2];
-        let finite = edges.iter().chain([&track.score]).all(|number| number.is_finite());
-        if track.state == State::Lost || !finite || track.area.width() == 0.0 || track.area.height() == 0.0 {
-            return;
+    /// Counts who is in each zone, and tells of crowds.
+    fn gather(&mut self, now_ms: u64, out: &mut Vec<Event>) {
+        let mut gatherings = [Gathering::default(); EVENT_ZONES_MAX];
+        for watched in self.watched.iter().filter(|watched| watched.is_believed()) {
+            for (n, gathering) in gatherings.iter_mut().enumerate() {
+                if watched.is_in(n) {
+                    gathering.join(watched.track, watched.box_px(), watched.score());
+                }
+            }
         }
-        self.score = track.score.clamp(0.0, 1.0);
-        self.top_score = self.top_score.max(self.score);
-        self.box_px = clamped(&track.area, frame_size);
-        let foot_px = foot(&track.area, frame_size);
-        let share = |px: f32, of: u32| f64::from(px) / f64::from(of.max(1));
-        let foot_share = [share(foot_px.0, frame_size.0), share(foot_px.1, frame_size.1)];
-        self.changed |= self.presence.stand(zones, foot_share, config.inertia_frames);
-        self.changed |= self.stillness.stand(now_ms, foot_px, track.area.height(), config);
-    }
-
-    /// What there is to say after this frame.
-    fn worth_telling(&self, now_ms: u64, state: State, config: &Config) -> Option<EventKind> {
-        let Some(said) = self.said else {
-            let begun = state == State::Confirmed && self.top_score >= config.score_start;
-            return begun.then_some(EventKind::New);
-        };
-        let grown = self.top_score + SCORE_ROUNDING >= said.top_score + TOP_SCORE_STEP;
-        // A word from the future was said before the clock was set back: it is time for another.
-        let silent = now_ms.checked_sub(said.at_ms).is_none_or(|ago| ago >= config.update_interval_ms);
-        (self.changed || grown || silent).then_some(EventKind::Update)
-    }
-
-    /// Puts it into words, and remembers that it was said.
-    fn tell(&mut self, now_ms: u64, kind: EventKind, identity: &Identity, zones: &Zones) -> Event {
-        self.said = Some(Said { at_ms: now_ms, top_score: self.top_score });
-        self.changed = false;
-        let start_time_ms = self.start_ms.min(now_ms);
-        let end_time_ms = self.last_seen_ms.clamp(start_time_ms, now_ms);
-        Event {
-            id: EventId::of_track(&identity.node, identity.boot, self.track),
-            kind,
-            station: identity.station.clone(),
-            camera: identity.camera.clone(),
-            label: LABEL.to_owned(),
-            frame_time_ms: now_ms,
-            start_time_ms,
-            end_time_ms: (kind == EventKind::End).then_some(end_time_ms),
-            score: self.score,
-            top_score: self.top_score,
-            box_px: self.box_px,
-            current_zones: self.presence.current(zones),
-            entered_zones: self.presence.entered(zones),
-            stationary: self.stillness.stationary(),
-            model: identity.model.clone(),
-            precision: identity.precision,
-            covering_for: None,
-            epoch: 0,
+        for ((zone, watch), gathering) in self.scene.zones.as_slice().iter().zip(&mut self.crowds).zip(gatherings) {
+            *self.tally.zones.get_mut(&zone.name).expect("a zone of the scene is counted from the beginning") =
+                gathering.count;
+            let nth = self.crowds_told + 1;
+            let Some(kind) = watch.look(now_ms, zone, gathering, self.config.update_interval_ms, nth) else { continue };
+            self.crowds_told += u64::from(kind == EventKind::New);
+            let crowd = watch.crowd.as_ref().expect("what is told of is there");
+            out.push(tell_crowd(now_ms, kind, crowd, zone, &self.identity));
+            if kind == EventKind::End {
+                watch.crowd = None;
+            }
         }
     }
 }
 
-/// The pixels that a box touches, inside the picture.
-fn clamped(area: &Area, (width, height): (u32, u32)) -> BoxPx {
-    // Float to integer saturates, so that no edge leaves the type; the picture is the tighter bound.
-    let edge = |px: f32, of: u32| u32::from(px as u16).min(of) as u16;
-    [
-        edge(area.x1.floor(), width),
-        edge(area.y1.floor(), height),
-        edge(area.x2.ceil(), width),
-        edge(area.y2.ceil(), height),
-    ]
+/// Puts a crowd into words.
+fn tell_crowd(now_ms: u64, kind: EventKind, crowd: &Crowd, zone: &Zone, identity: &Identity) -> Event {
+    let (track, nth) = crowd.told.expect("a crowd has its name before it is told of");
+    let start_time_ms = crowd.start_ms.min(now_ms);
+    let end_time_ms = crowd.last_ms.clamp(start_time_ms, now_ms);
+    Event {
+        id: EventId::of_crowd(&identity.node, identity.boot, track, nth),
+        label: CROWD_LABEL.to_owned(),
+        start_time_ms,
+        end_time_ms: (kind == EventKind::End).then_some(end_time_ms),
+        score: if kind == EventKind::End { 0.0 } else { crowd.gathering.score },
+        top_score: crowd.top_score,
+        box_px: crowd.gathering.box_px,
+        current_zones: vec![zone.name.clone()],
+        entered_zones: vec![zone.name.clone()],
+        dwell_times_ms: vec![end_time_ms - start_time_ms],
+        count: Some(crowd.count_max),
+        ..blank(now_ms, kind, identity)
+    }
 }
 
-/// Where it stands, in pixels: the middle of the lowest row of pixels that the picture shows of it. A person cut off by
-/// the picture's lower edge stands in the zone that ends there.
-fn foot(area: &Area, (width, height): (u32, u32)) -> (f32, f32) {
-    let (x, y) = area.foot();
-    let inside = |px: f32, of: u32| px.min(of as f32 - 0.5).max(0.0);
-    (inside(x, width), inside(y - 0.5, height))
+/// An event of which only is said what all of a source's events have in common.
+fn blank(now_ms: u64, kind: EventKind, identity: &Identity) -> Event {
+    Event {
+        id: EventId::of_track(&identity.node, identity.boot, 0),
+        kind,
+        station: identity.station.clone(),
+        camera: identity.camera.clone(),
+        label: String::new(),
+        frame_time_ms: now_ms,
+        start_time_ms: now_ms,
+        end_time_ms: None,
+        score: 0.0,
+        top_score: 0.0,
+        box_px: [0; 4],
+        current_zones: Vec::new(),
+        entered_zones: Vec::new(),
+        stationary: false,
+        model: identity.model.clone(),
+        precision: identity.precision,
+        covering_for: None,
+        epoch: 0,
+        dwell_times_ms: Vec::new(),
+        loitering_zones: Vec::new(),
+        crossings: Vec::new(),
+        count: None,
+    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::watched::{clamped, foot};
 use super::*;
-use crate::frame::Detection;
+use crate::frame::{Area, Detection};
 use crate::polygon::Polygon;
-use crate::track::{self, Tracker};
-use picket_shared::ids::ZoneId;
-use picket_shared::limits::EVENT_ZONES_MAX;
+use crate::track::{self, State, Tracker};
+use picket_shared::event::Crossing;
+use picket_shared::limits::{CAMERA_LINES_MAX, EVENT_CROSSINGS_MAX, EVENT_ZONES_MAX};
 use proptest::prelude::*;
 
 const SIZE: (u32, u32) = (640, 480);
@@ -26,12 +27,21 @@ fn identity() -> Identity {
 
 fn zone(name: &str, x1: f64, x2: f64) -> Zone {
     let polygon = Polygon::new(vec![[x1, 0.0], [x2, 0.0], [x2, 1.0], [x1, 1.0]]).unwrap();
-    Zone { name: ZoneId::new(name).unwrap(), polygon }
+    Zone::new(ZoneId::new(name).unwrap(), polygon)
+}
+
+/// From the picture's lower edge to its upper: `left_to_right` is to the picture's right.
+fn upright(name: &str, x: f64) -> Line {
+    Line { name: LineId::new(name).unwrap(), from: [x, 1.0], to: [x, 0.0] }
+}
+
+fn scene(zones: Vec<Zone>, lines: Vec<Line>) -> Scene {
+    Scene { zones: Zones::new(zones).unwrap(), lines: Lines::new(lines).unwrap() }
 }
 
 fn observer(config: Config) -> Observer {
-    let zones = Zones::new(vec![zone("left", 0.0, 0.5), zone("right", 0.5, 1.0)]).unwrap();
-    Observer::new(identity(), zones, config)
+    let zones = vec![zone("left", 0.0, 0.5), zone("right", 0.5, 1.0)];
+    Observer::new(identity(), scene(zones, vec![]), config)
 }
 
 /// A confirmed track with its foot at `x`.
@@ -154,9 +164,182 @@ fn an_event_says_what_was_seen() {
         precision: Precision::Fp32,
         covering_for: None,
         epoch: 0,
+        dwell_times_ms: vec![0],
+        loitering_zones: vec![],
+        crossings: vec![],
+        count: None,
     };
     let end = Event { kind: EventKind::End, frame_time_ms: 1_100, end_time_ms: Some(1_000), score: 0.0, ..new.clone() };
     assert_eq!(out, [new, end]);
+}
+
+#[test]
+fn a_crossing_is_told_at_once_and_counted_once() {
+    let lines = vec![upright("middle", 0.5), upright("east", 0.75)];
+    let mut observer = Observer::new(identity(), scene(vec![], lines), Config::default());
+    let mut out = Vec::new();
+    // Two people; the other one goes to and fro over the middle, and is never sure enough to be told.
+    let walk = [200.0, 240.0, 300.0, 340.0, 400.0, 500.0, 520.0, 340.0, 300.0, 280.0];
+    for (n, x) in walk.into_iter().enumerate() {
+        let doubtful = seen(2, if n / 2 % 2 == 0 { 300.0 } else { 340.0 }, 0.3);
+        observer.step(1_000 + n as u64 * FRAME_MS, SIZE, &[seen(1, x, 0.6), doubtful], &mut out);
+    }
+    observer.step(2_000, SIZE, &[], &mut out);
+    let shown: Vec<String> = out
+        .iter()
+        .map(|event| {
+            let crossed = |Crossing { line, direction, frame_time_ms }: &Crossing| {
+                format!("{line}{}{frame_time_ms}", if *direction == Direction::LeftToRight { ">" } else { "<" })
+            };
+            let crossings: Vec<_> = event.crossings.iter().map(crossed).collect();
+            format!("{} {:?} {}", event.frame_time_ms, event.kind, crossings.join(" "))
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "1000 New ",
+            "1400 Update middle>1300",
+            "1600 Update middle>1300 east>1500",
+            "1800 Update middle>1300 east>1500 east<1700",
+            "1900 Update middle>1300 east>1500 east<1700 middle<1800",
+            "2000 End middle>1300 east>1500 east<1700 middle<1800",
+        ]
+    );
+    let both = Crossed { left_to_right: 1, right_to_left: 1 };
+    let lines: Vec<_> = observer.tally().lines.iter().map(|(line, crossed)| (line.as_str(), *crossed)).collect();
+    assert_eq!(lines, [("east", both), ("middle", both)]);
+}
+
+#[test]
+fn an_event_lists_its_newest_crossings_and_the_tally_counts_all() {
+    let mut observer = Observer::new(
+        identity(),
+        scene(vec![], vec![upright("middle", 0.5)]),
+        Config { inertia_frames: 1, ..Config::default() },
+    );
+    let mut out = Vec::new();
+    for n in 0..21 {
+        observer.step(1_000 + n * FRAME_MS, SIZE, &[seen(1, if n % 2 == 0 { 300.0 } else { 340.0 }, 0.6)], &mut out);
+    }
+    let last = out.last().unwrap();
+    assert_eq!(last.crossings.len(), EVENT_CROSSINGS_MAX);
+    assert_eq!(last.crossings.last().unwrap().frame_time_ms, 3_000);
+    let all = Crossed { left_to_right: 10, right_to_left: 10 };
+    assert_eq!(observer.tally().lines.values().copied().collect::<Vec<_>>(), [all]);
+}
+
+#[test]
+fn who_stays_too_long_loiters_and_the_end_says_how_long_it_was() {
+    let square = Zone { dwell_ms: Some(300), ..zone("square", 0.0, 0.5) };
+    let config = Config { inertia_frames: 1, ..Config::default() };
+    let mut observer = Observer::new(identity(), scene(vec![square, zone("all", 0.0, 1.0)], vec![]), config);
+    let at = |x: f32| Some(seen(1, x, 0.6));
+    let lost = Some(Track { state: State::Lost, score: 0.0, ..seen(1, 100.0, 0.6) });
+    let mut out = Vec::new();
+    let frames = [at(100.0), at(90.0), at(110.0), at(100.0), at(80.0), at(400.0), at(400.0), lost, None];
+    for (n, track) in frames.iter().enumerate() {
+        observer.step(1_000 + n as u64 * FRAME_MS, SIZE, track.as_slice(), &mut out);
+    }
+    let shown: Vec<_> = out
+        .iter()
+        .map(|event| {
+            let dwelt: Vec<_> = event.dwell_times_ms.iter().map(u64::to_string).collect();
+            let loitering = joined(&event.loitering_zones);
+            format!(
+                "{} {:?} {} {} {loitering}",
+                event.frame_time_ms,
+                event.kind,
+                joined(&event.entered_zones),
+                dwelt.join("+")
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "1000 New square+all 0+0 ",
+            "1300 Update square+all 300+300 square",
+            "1500 Update square+all 400+500 ",
+            // Lost is not there: what was seen counts.
+            "1800 End square+all 400+600 ",
+        ]
+    );
+}
+
+/// A crowd's event in a few words.
+fn crowd_shown(event: &Event) -> String {
+    let Event { frame_time_ms, kind, id, count, start_time_ms, end_time_ms, box_px, .. } = event;
+    format!("{frame_time_ms} {kind:?} {id} {count:?} {start_time_ms}-{end_time_ms:?} {box_px:?}")
+}
+
+#[test]
+fn many_at_once_are_one_event_beside_theirs() {
+    let square = Zone { crowd_at: Some(2), crowd_ms: 200, ..zone("square", 0.0, 0.5) };
+    let config = Config { inertia_frames: 1, ..Config::default() };
+    let mut observer = Observer::new(identity(), scene(vec![square], vec![]), config);
+    let (mut out, mut counts) = (Vec::new(), Vec::new());
+    let (a, b, c) = (seen(3, 100.0, 0.6), seen(4, 200.0, 0.9), seen(5, 150.0, 0.7));
+    let guess = Track { state: State::Tentative, ..seen(2, 120.0, 0.9) };
+    // The one who is hidden is still there; the one who is only a guess is not.
+    let hidden = Track { state: State::Lost, score: 0.0, ..b };
+    let frames = [vec![guess, a], vec![a, b], vec![a, b], vec![a, hidden], vec![a, b, c], vec![a], vec![a], vec![a]];
+    for (n, tracks) in frames.iter().enumerate() {
+        observer.step(1_000 + n as u64 * FRAME_MS, SIZE, tracks, &mut out);
+        counts.push(observer.tally().zones.values().sum::<u32>());
+    }
+    assert_eq!(counts, [1, 2, 2, 2, 3, 1, 1, 1]);
+    let crowds: Vec<_> = out.iter().filter(|event| event.label == "crowd").collect();
+    assert_eq!(
+        crowds.iter().map(|event| crowd_shown(event)).collect::<Vec<_>>(),
+        [
+            "1300 New node-1-1700000000-4-crowd1 Some(2) 1100-None [80, 300, 220, 400]",
+            "1400 Update node-1-1700000000-4-crowd1 Some(3) 1100-None [80, 300, 220, 400]",
+            "1600 End node-1-1700000000-4-crowd1 Some(3) 1100-Some(1400) [80, 300, 220, 400]",
+        ]
+    );
+    assert!(crowds.iter().all(|event| joined(&event.current_zones) == "square" && event.top_score == 0.9));
+    assert_eq!(crowds[2].dwell_times_ms, [300]);
+}
+
+#[test]
+fn a_crowd_that_is_there_when_the_agent_stops_is_ended_too() {
+    let square = Zone { crowd_at: Some(2), crowd_ms: 0, ..zone("square", 0.0, 0.5) };
+    let all = Zone { crowd_at: Some(3), crowd_ms: 0, ..zone("all", 0.0, 1.0) };
+    let config = Config { inertia_frames: 1, ..Config::default() };
+    let mut observer = Observer::new(identity(), scene(vec![square, all], vec![]), config);
+    let mut out = Vec::new();
+    observer.step(1_000, SIZE, &[seen(1, 100.0, 0.6), seen(2, 200.0, 0.6)], &mut out);
+    out.clear();
+    observer.finish(1_500, &mut out);
+    let ended: Vec<_> = out.iter().map(|event| (event.id.as_str(), event.kind, event.end_time_ms)).collect();
+    let end = |id| (id, EventKind::End, Some(1_000));
+    assert_eq!(ended, [end("node-1-1700000000-1"), end("node-1-1700000000-2"), end("node-1-1700000000-2-crowd1")]);
+    assert_eq!(observer.tally().zones.values().copied().collect::<Vec<_>>(), [0, 0]);
+    out.clear();
+    observer.finish(1_600, &mut out);
+    assert_eq!(out, []);
+}
+
+#[test]
+fn a_track_that_is_none_is_counted_and_the_others_are_unharmed() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let with = |area: Area| Track { area, ..seen(1, 100.0, 0.6) };
+    let good = seen(1, 100.0, 0.6).area;
+    let mut observer = observer(Config { inertia_frames: 1, ..Config::default() });
+    let mut out = Vec::new();
+    let bad = [
+        with(Area { x1: nan, ..good }),
+        with(Area { y2: inf, ..good }),
+        with(Area { x2: good.x1, ..good }),
+        Track { score: nan, ..seen(1, 100.0, 0.6) },
+    ];
+    for (n, bad) in bad.into_iter().enumerate() {
+        observer.step(1_000 + n as u64, SIZE, &[bad, seen(2, 500.0, 0.6)], &mut out);
+    }
+    observer.step(1_100, (0, 0), &[with(Area { x1: -1e30, y1: -1e30, x2: 1e30, y2: 1e30 })], &mut out);
+    assert_eq!(observer.tally().tracks_refused, 4);
+    assert_eq!(out.iter().map(shown).next().unwrap(), "1000 new 0.60 right/right");
 }
 
 #[test]
@@ -232,10 +415,20 @@ impl Law {
             prop_assert!(event.score <= event.top_score && (0.0..=1.0).contains(&event.top_score));
             let [x1, y1, x2, y2] = event.box_px.map(u32::from);
             prop_assert!(x1 <= x2 && x2 <= size.0 && y1 <= y2 && y2 <= size.1);
+            prop_assert_eq!(event.dwell_times_ms.len(), event.entered_zones.len());
+            prop_assert!(event.loitering_zones.iter().all(|zone| event.current_zones.contains(zone)));
+            prop_assert_eq!(event.label == "crowd", event.count.is_some());
+            let within = |ms: u64| event.start_time_ms <= ms && ms <= event.frame_time_ms;
+            prop_assert!(event.crossings.iter().all(|crossing| within(crossing.frame_time_ms)));
             prop_assert!(event.current_zones.iter().all(|zone| event.entered_zones.contains(zone)));
             if let Some(before) = before {
                 prop_assert!(before.top_score <= event.top_score);
                 prop_assert!(event.entered_zones.starts_with(&before.entered_zones));
+                prop_assert!(before.count <= event.count);
+                if event.label == "person" {
+                    let dwelt = before.dwell_times_ms.iter().zip(&event.dwell_times_ms);
+                    prop_assert!(dwelt.into_iter().all(|(before, now)| before <= now), "dwelling is not taken back");
+                }
             }
             prop_assert!(picket_shared::codec::encode(event).is_ok());
             prop_assert_eq!(event.end_time_ms.is_some(), event.kind == EventKind::End);
@@ -285,7 +478,9 @@ fn track() -> impl Strategy<Value = Track> {
 /// The longest names there may be, in as many zones as there may be.
 fn longest() -> Observer {
     let name = |n: usize| format!("{n:a>48}");
-    let zones = (0..EVENT_ZONES_MAX).map(|n| zone(&name(n), n as f64 / 20.0, 1.0)).collect();
+    let busy = |zone: Zone| Zone { dwell_ms: Some(100), crowd_at: Some(2), crowd_ms: 100, ..zone };
+    let zones = (0..EVENT_ZONES_MAX).map(|n| busy(zone(&name(n), n as f64 / 20.0, 1.0))).collect();
+    let lines = (0..CAMERA_LINES_MAX).map(|n| upright(&name(n), n as f64 / 20.0)).collect();
     let identity = Identity {
         node: NodeId::new(name(1)).unwrap(),
         boot: Boot(u64::MAX),
@@ -294,7 +489,7 @@ fn longest() -> Observer {
         ..identity()
     };
     let config = Config { inertia_frames: 1, score_start: 0.3, ..Config::default() };
-    Observer::new(identity, Zones::new(zones).unwrap(), config)
+    Observer::new(identity, scene(zones, lines), config)
 }
 
 proptest! {

@@ -395,6 +395,10 @@ fn update() -> picket_shared::event::Event {
         precision: Precision::Fp32,
         covering_for: None,
         epoch: 0,
+        dwell_times_ms: vec![],
+        loitering_zones: vec![],
+        crossings: vec![],
+        count: None,
     }
 }
 

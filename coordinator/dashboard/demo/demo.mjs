@@ -99,6 +99,8 @@ function node(place, index) {
         frames_gated: Math.round(frames * 0.3), frames_detected: Math.round(frames * 0.69), detections: 9000, tracks: 2100,
         persons_now, fps: place.fps + Math.random() * 0.4, inference_ms: place.ms + Math.random() * 0.3,
         restarts: 0, last_error: stalled ? "no frame for 5 s" : null,
+        zones: { entrance: Math.min(2, persons_now), road: Math.max(0, persons_now - 2) },
+        lines: { kerb: { left_to_right: 211 + index, right_to_left: 198 } },
       }],
     },
     events_archived: Math.round(archived / 4) + index * 17,
@@ -123,11 +125,16 @@ function appear(at, live) {
     start_time: at, score, top_score: score, box: [x, y, x + Math.round(tall * 0.42), y + tall],
     current_zones: Math.random() < 0.5 ? [pick(["entrance", "road", "lawn"])] : [], entered_zones: [], stationary: false,
     model: "1b635a15bfb9", precision: place.precision, covering_for: null, epoch: 0,
+    dwell_times: [], loitering_zones: [], crossings: [], count: null,
   };
+  if (Math.random() < 0.3) event.crossings = [{ line: "kerb", direction: pick(["left_to_right", "right_to_left"]), frame_time: at }];
+  if (Math.random() < 0.1) Object.assign(event, { label: "crowd", count: 4 + Math.floor(Math.random() * 9) });
   if (options.dead && place === places[0] && Math.random() < 0.4) {
     Object.assign(event, { station: "fence-east", covering_for: "fence-east", epoch: 4 });
   }
   event.entered_zones = [...new Set([...event.current_zones, ...(Math.random() < 0.3 ? ["road"] : [])])];
+  event.dwell_times = event.entered_zones.map(() => Math.random() * 90);
+  if (Math.random() < 0.15) event.loitering_zones = event.current_zones;
   open.set(event.id, tell(event, "new", at, live));
 }
 

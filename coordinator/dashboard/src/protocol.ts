@@ -87,6 +87,7 @@ const precision = one_of("fp32", "fp16", "int8");
 const liveness = one_of("up", "suspect", "down");
 const outbox_mode = one_of("live", "offline", "catching_up", "full");
 const event_kind = one_of("new", "update", "end");
+const direction = one_of("left_to_right", "right_to_left");
 
 const health = object({
   status: one_of("up", "down"),
@@ -104,6 +105,8 @@ const detector = object({
   passed_over: table(text),
 });
 
+const crossed = object({ left_to_right: number, right_to_left: number });
+
 const camera_stats = object({
   camera: text,
   state: text,
@@ -116,6 +119,8 @@ const camera_stats = object({
   inference_ms: number,
   restarts: number,
   last_error: optional(text),
+  zones: otherwise(table(number), {}),
+  lines: otherwise(table(crossed), {}),
 });
 
 const stats = object({
@@ -158,6 +163,8 @@ const site_view = object({
   nodes: list(node_view),
 });
 
+const crossing = object({ line: text, direction, frame_time: time_s });
+
 const seen_event = object({
   type: event_kind,
   id: text,
@@ -181,6 +188,10 @@ const seen_event = object({
   precision,
   covering_for: optional(text),
   epoch: number,
+  dwell_times: otherwise(list(number), []),
+  loitering_zones: otherwise(list(text), []),
+  crossings: otherwise(list(crossing), []),
+  count: optional(number),
 });
 
 const recent = object({ events: list(seen_event) });
@@ -202,6 +213,7 @@ export type BoxPx = Read<typeof box_px>;
 export type Health = Read<typeof health>;
 export type DetectorTwin = Read<typeof detector>;
 export type CameraStats = Read<typeof camera_stats>;
+export type Direction = Read<typeof direction>;
 export type Stats = Read<typeof stats>;
 export type NodeView = Read<typeof node_view>;
 /** Retained on `view/site`. */

@@ -4,7 +4,7 @@ import type { CameraStats, NodeView, SeenEvent, SiteView } from "./protocol.ts";
 
 export const camera = (name: string, part: Partial<CameraStats> = {}): CameraStats => ({
   camera: name, state: "running", frames: 100, frames_dropped: 4, frames_gated: 30, frames_detected: 66, persons_now: 2,
-  fps: 10, inference_ms: 15, restarts: 0, last_error: null, ...part,
+  fps: 10, inference_ms: 15, restarts: 0, last_error: null, zones: { door: 2 }, lines: { kerb: { left_to_right: 5, right_to_left: 2 } }, ...part,
 });
 
 export const node = (name: string, part: Partial<NodeView> = {}): NodeView => ({
@@ -32,5 +32,5 @@ export const event = (id: string, part: Partial<SeenEvent> = {}): SeenEvent => (
   type: "new", id, node: "orin-1", boot: 5, seq: 1, station: "gate", camera: "north", label: "person", frame_time: 1100,
   start_time: 1099, end_time: null, archive_time: 1100.5, score: 0.7, top_score: 0.8, box: [10, 20, 50, 120],
   current_zones: ["road"], entered_zones: ["road"], stationary: false, model: "1b635a15bfb9", precision: "int8",
-  covering_for: null, epoch: 0, ...part,
+  covering_for: null, epoch: 0, dwell_times: [12], loitering_zones: [], crossings: [], count: null, ...part,
 });

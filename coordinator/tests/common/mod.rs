@@ -262,6 +262,10 @@ pub fn event(node: &NodeId, seq: u64) -> ByteBuf {
         precision: Precision::Int8,
         covering_for: None,
         epoch: 0,
+        dwell_times_ms: vec![],
+        loitering_zones: vec![],
+        crossings: vec![],
+        count: None,
     };
     ByteBuf::from(codec::encode(&event).unwrap())
 }

@@ -34,6 +34,10 @@ pub(super) fn event() -> Event {
         precision: Precision::Fp32,
         covering_for: Some(StationId::new("yard").unwrap()),
         epoch: 9,
+        dwell_times_ms: vec![],
+        loitering_zones: vec![],
+        crossings: vec![],
+        count: None,
     }
 }
 
@@ -85,6 +89,9 @@ fn stats() -> Vec<u8> {
         frames_bad: 1,
         frames_frozen: 0,
         retry_in_s: Some(1.5),
+        zones: Default::default(),
+        lines: Default::default(),
+        bad_input: Default::default(),
     };
     serde_json::to_vec(&Stats {
         time: 1_700_000_000,

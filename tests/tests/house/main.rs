@@ -76,6 +76,7 @@ const CORES: [&str; 34] = [
     "agent/src/outbox",
     "agent/src/polygon",
     "agent/src/reload",
+    "agent/src/steady",
     "agent/src/track",
     "coordinator/src/coordinator",
     "coordinator/src/intake",

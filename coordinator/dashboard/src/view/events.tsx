@@ -1,6 +1,7 @@
 /// The live list: one row an event, newest first, with its life and its box.
 
 import { duration, iso, percent, time_of_day } from "../format.ts";
+import { said_of } from "../words.ts";
 import { box_in_picture, camera_key, type EventRow, EVENTS_SHOWN_MAX, pictures, type State } from "../state.ts";
 
 /** An event without an end that nothing was heard of for this long is not called "in view". */
@@ -42,9 +43,10 @@ function Row({ row, picture, now_s }: { row: EventRow; picture: [number, number]
         </p>
         <p class="event-zones">
           {row.covering_for !== null && <span class="chip on">covered by {row.node}</span>}
-          {row.current_zones.map((zone) => <span class="chip on" key={zone}>{zone}</span>)}
-          {zones.map((zone) => <span class="chip" key={zone} title="was in this zone before">{zone}</span>)}
+          {row.current_zones.map((zone) => <span class="chip on" key={zone} title={dwelt(row, zone, "has been in this zone")}>{zone}</span>)}
+          {zones.map((zone) => <span class="chip" key={zone} title={dwelt(row, zone, "was in this zone before")}>{zone}</span>)}
           {row.stationary && <span class="chip">standing still</span>}
+          {said_of(row).map((said) => <span class="chip on" key={said} data-testid="event-said">{said}</span>)}
         </p>
       </div>
       <div class="event-right">
@@ -53,6 +55,12 @@ function Row({ row, picture, now_s }: { row: EventRow; picture: [number, number]
       </div>
     </li>
   );
+}
+
+/** What a zone's chip says when it is pointed at: with the time, where it is known. */
+function dwelt(row: EventRow, zone: string, what: string): string {
+  const seconds = row.dwell_times[row.entered_zones.indexOf(zone)];
+  return seconds === undefined ? what : `${what} for ${duration(seconds)}`;
 }
 
 const LIFE_WORDS = { new: "New", view: "In view", silent: "No news", end: "Ended" };

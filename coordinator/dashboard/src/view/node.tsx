@@ -3,6 +3,7 @@
 import type { CameraStats, Liveness, NodeView, Stats } from "../protocol.ts";
 import { count, decimal, duration, iso, mebibytes, plural, small_percent, time_of_day } from "../format.ts";
 import { cameras_together } from "../state.ts";
+import { scene_words } from "../words.ts";
 import { Icon } from "./icon.tsx";
 
 /** As many as a node sends before it waits for an ack: `WINDOW_EVENTS_MAX` in `shared/src/limits.rs`. */
@@ -47,10 +48,28 @@ export function NodeCard({ node, now_s }: { node: NodeView; now_s: number }) {
           <Figure name="Archived" value={count(node.events_archived)} unit="events" />
         </dl>
       </div>
+      {stats && <Scenes cameras={stats.cameras} />}
       {stats && <p class="node-why" data-testid="node-outbox" data-outbox={stats.outbox}>{outbox_words(stats)}</p>}
       <Problems node={node} />
       <More node={node} />
     </article>
+  );
+}
+
+/** Per camera: people in each zone now, and how often each line was crossed. */
+function Scenes({ cameras }: { cameras: CameraStats[] }) {
+  const drawn = cameras
+    .map(({ camera, zones, lines }) => ({ camera, words: scene_words(zones, lines) }))
+    .filter(({ words }) => words.length > 0);
+  if (drawn.length === 0) return null;
+  return (
+    <ul class="scenes" aria-label="People in zones now, and crossings of lines">
+      {drawn.map(({ camera, words }) => (
+        <li key={camera} data-testid="camera-scene" data-camera={camera}>
+          <span>{camera}</span> {words.map((word) => <span class="chip" key={word}>{word}</span>)}
+        </li>
+      ))}
+    </ul>
   );
 }
 

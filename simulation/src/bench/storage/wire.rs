@@ -46,6 +46,10 @@ pub(super) fn event(number: u64, zones: usize) -> Event {
         precision: Precision::Fp32,
         covering_for: None,
         epoch: 0,
+        dwell_times_ms: vec![],
+        loitering_zones: vec![],
+        crossings: vec![],
+        count: None,
     }
 }
 

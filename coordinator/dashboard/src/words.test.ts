@@ -1,0 +1,28 @@
+/// What events and cameras say in words.
+
+import { expect, it } from "vitest";
+
+import { event } from "./samples.ts";
+import { said_of, scene_words } from "./words.ts";
+
+const crossing = (line: string, direction: "left_to_right" | "right_to_left") => ({ line, direction, frame_time: 1100 });
+
+it.each([
+  ["nothing special", {}, []],
+  ["a crowd", { label: "crowd", count: 12 }, ["crowd of up to 12"]],
+  [
+    "loitering, with the time in that zone",
+    { loitering_zones: ["door"], entered_zones: ["road", "door"], dwell_times: [5, 125] },
+    ["loitering in door for 2 min 05 s"],
+  ],
+  ["loitering of an unknown time", { loitering_zones: ["door"], entered_zones: [], dwell_times: [] }, ["loitering in door"]],
+  [
+    "each line once, with the last way",
+    { crossings: [crossing("kerb", "left_to_right"), crossing("gate", "left_to_right"), crossing("kerb", "right_to_left")] },
+    ["crossed kerb, right to left", "crossed gate, left to right"],
+  ],
+])("%s", (_, part, expected) => expect(said_of(event("a", part))).toEqual(expected));
+
+it("a camera's zones and lines are one short word each", () => {
+  expect(scene_words({ door: 3 }, { kerb: { left_to_right: 5, right_to_left: 2 } })).toEqual(["door 3", "kerb → 5 ← 2"]);
+});

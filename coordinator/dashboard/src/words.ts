@@ -1,0 +1,29 @@
+/// What an event says beside where it is, in words for people. Pure.
+
+import { count, duration } from "./format.ts";
+import type { Direction, SeenEvent } from "./protocol.ts";
+
+/** As seen by somebody who looks along the line on the picture. */
+const WAYS: Record<Direction, string> = { left_to_right: "left to right", right_to_left: "right to left" };
+
+type Told = Pick<SeenEvent, "label" | "count" | "loitering_zones" | "entered_zones" | "dwell_times" | "crossings">;
+
+/** A crowd and its size, loitering with its time, and each line with the way that it was crossed last. */
+export function said_of(event: Told): string[] {
+  const crowd = event.count === null ? [] : [`${event.label} of up to ${count(event.count)}`];
+  const loitering = event.loitering_zones.map((zone) => {
+    const seconds = event.dwell_times[event.entered_zones.indexOf(zone)];
+    return `loitering in ${zone}${seconds === undefined ? "" : ` for ${duration(seconds)}`}`;
+  });
+  const newest = new Map(event.crossings.map(({ line, direction }) => [line, direction]));
+  const crossed = [...newest].map(([line, direction]) => `crossed ${line}, ${WAYS[direction]}`);
+  return [...crowd, ...loitering, ...crossed];
+}
+
+/** The zones and lines of one camera with their counts. */
+export function scene_words(zones: Record<string, number>, lines: Record<string, Record<Direction, number>>): string[] {
+  const zone = ([name, persons]: [string, number]) => `${name} ${count(persons)}`;
+  const line = ([name, { left_to_right, right_to_left }]: [string, Record<Direction, number>]) =>
+    `${name} → ${count(left_to_right)} ← ${count(right_to_left)}`;
+  return [...Object.entries(zones).map(zone), ...Object.entries(lines).map(line)];
+}
