@@ -209,9 +209,9 @@ mod tests {
             frames_bad: most,
             frames_frozen: most,
             retry_in_s: Some(12.34567),
-            zones: (0..EVENT_ZONES_MAX).map(|n| (ZoneId::new(name(n)).unwrap(), u32::MAX)).collect(),
+            zones: (0..EVENT_ZONES_MAX).map(|n| (ZoneId::new(name(n)).unwrap(), 500)).collect(),
             lines: (0..CAMERA_LINES_MAX)
-                .map(|n| (LineId::new(name(n)).unwrap(), Crossed { left_to_right: most, right_to_left: most }))
+                .map(|n| (LineId::new(name(n)).unwrap(), Crossed { left_to_right: 1 << 40, right_to_left: 1 << 40 }))
                 .collect(),
             bad_input: (0..6).map(|n| (format!("{n:a>16}"), most)).collect(),
         };

@@ -237,7 +237,7 @@ impl<Tell: Fn(Event) + Sync> Work<'_, Tell> {
         let (mut detections, mut events, mut spell) = (Vec::new(), Vec::new(), Spell::default());
         while !self.pulse.stop.load(Ordering::Relaxed) {
             self.pulse.beats[number].fetch_add(1, Ordering::Relaxed);
-            let taken = self.mailbox.take(IDLE);
+            let taken = self.mailbox.lend(IDLE);
             // After the frame was taken: its camera came before it did.
             self.follow();
             let (camera, mut frame) = match taken {

@@ -1,7 +1,6 @@
 //! The one place of backpressure: holds, of each camera, the newest frame that nobody has taken yet.
 //!
-//! Slots come and go with their cameras; a slot's number is never used again. Several may take, and never two of one
-//! camera: its next frame can be taken when the last one was given back, so that each camera's frames stay in order.
+//! Slots come and go with their cameras; a slot's number is never used again.
 //! A source that cannot wait replaces an untaken frame, and the loss is counted; a source that can wait does. After this
 //! file no frame is dropped. Frames are moved, never copied, and their buffers go round: taker, spare, source. Nothing
 //! here knows where frames come from, and no lock is held while pixels are touched.
@@ -62,7 +61,7 @@ impl Slots {
     /// The next camera that has a frame, in turn.
     fn ready(&self) -> Option<usize> {
         let in_turn = self.cameras.range(self.next..).chain(self.cameras.range(..self.next));
-        in_turn.filter(|(_, slot)| !slot.is_empty() && !slot.taken).map(|(&camera, _)| camera).next()
+        in_turn.filter(|(_, slot)| !slot.is_empty() && !slot.lent).map(|(&camera, _)| camera).next()
     }
 
     fn all_ended(&self) -> bool {
@@ -74,8 +73,8 @@ impl Slots {
 struct Slot {
     newest: Option<Frame>,
     spare: Vec<Frame>,
-    /// A frame was taken and not given back yet.
-    taken: bool,
+    /// Its last frame is lent and not given back yet.
+    lent: bool,
     dropped: u64,
     ended: bool,
 }
@@ -142,16 +141,25 @@ impl Mailbox {
         true
     }
 
-    /// The next frame and its camera's index, cameras in turn. Waits up to `timeout` for one. Every frame that is taken is
-    /// to be given back by [`Mailbox::recycle`].
+    /// The next frame and its camera's index, cameras in turn. Waits up to `timeout` for one. For one taker alone.
     pub fn take(&self, timeout: Duration) -> Result<(usize, Frame), NoFrame> {
+        self.next(timeout, false)
+    }
+
+    /// The same for several takers: the camera's next frame can be had when this one was given back by
+    /// [`Mailbox::recycle`], so that a camera's frames stay in order.
+    pub fn lend(&self, timeout: Duration) -> Result<(usize, Frame), NoFrame> {
+        self.next(timeout, true)
+    }
+
+    fn next(&self, timeout: Duration, lent: bool) -> Result<(usize, Frame), NoFrame> {
         let idle = |slots: &mut Slots| !slots.all_ended() && slots.ready().is_none();
         let waited = self.shared.arrived.wait_timeout_while(self.lock(), timeout, idle);
         let (mut slots, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let ready = slots.ready();
         let frame = ready.and_then(|camera| {
             let slot = slots.cameras.get_mut(&camera)?;
-            slot.taken = true;
+            slot.lent = lent;
             Some((camera, slot.newest.take()?))
         });
         match frame {
@@ -165,14 +173,20 @@ impl Mailbox {
         }
     }
 
-    /// Gives a taken frame's buffer back, so that the source need not allocate another, and the camera's next frame may be
-    /// taken.
+    /// Gives a taken frame's buffer back, so that the source need not allocate another.
     pub fn recycle(&self, camera: usize, frame: Frame) {
         if let Some(slot) = self.lock().cameras.get_mut(&camera) {
-            slot.taken = false;
             slot.keep_spare(frame);
+            slot.lent = false;
         }
         self.shared.arrived.notify_one();
+    }
+
+    /// Takes back a buffer in which no frame came to be.
+    pub fn unused(&self, camera: usize, frame: Frame) {
+        if let Some(slot) = self.lock().cameras.get_mut(&camera) {
+            slot.keep_spare(frame);
+        }
     }
 
     /// A buffer for the next frame: a recycled one with its old content, or an empty one.
@@ -216,11 +230,7 @@ mod tests {
     }
 
     fn taken(mailbox: &Mailbox) -> Result<(usize, u64), NoFrame> {
-        mailbox.take(NONE).map(|(camera, frame)| {
-            let number = frame.taken_ms;
-            mailbox.recycle(camera, frame);
-            (camera, number)
-        })
+        mailbox.take(NONE).map(|(camera, frame)| (camera, frame.taken_ms))
     }
 
     #[test]
@@ -250,16 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_s_next_frame_waits_for_the_last_one_to_be_given_back_and_other_cameras_do_not() {
+    fn while_a_frame_is_lent_its_camera_waits_and_the_others_do_not() {
         let mailbox = Mailbox::new(2);
         assert!(mailbox.put(0, frame(1), Pace::Realtime));
-        let (_, first) = mailbox.take(NONE).unwrap();
+        let (_, first) = mailbox.lend(NONE).unwrap();
         assert!(mailbox.put(0, frame(2), Pace::Realtime));
-        assert_eq!(taken(&mailbox), Err(NoFrame::TimedOut));
+        assert_eq!(mailbox.lend(NONE).map(|_| ()), Err(NoFrame::TimedOut));
         assert!(mailbox.put(1, frame(3), Pace::Realtime));
-        assert_eq!(taken(&mailbox), Ok((1, 3)));
+        assert_eq!(mailbox.lend(NONE).map(|(camera, _)| camera), Ok(1));
         let other = mailbox.clone();
-        let waiting = thread::spawn(move || other.take(LONG).map(|(camera, frame)| (camera, frame.taken_ms)));
+        let waiting = thread::spawn(move || other.lend(LONG).map(|(camera, frame)| (camera, frame.taken_ms)));
         mailbox.recycle(0, first);
         assert_eq!(waiting.join().unwrap(), Ok((0, 2)), "whoever waits is woken");
     }

@@ -59,7 +59,7 @@ pub(super) fn run(outlet: &mut Outlet, path: &Path, wish: &Wish) -> Result<(), E
             }
             Err(bad) => {
                 outlet.refuse(&bad);
-                outlet.mailbox.recycle(outlet.index, frame);
+                outlet.mailbox.unused(outlet.index, frame);
             }
         }
     }
