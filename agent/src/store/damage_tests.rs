@@ -164,7 +164,7 @@ struct Sum {
 /// Opens a damaged copy, holds what it says to the truth, and goes on with it.
 fn hold(dir: &Path, truth: &Truth, what: &str, sum: &mut Sum) {
     let store = dir.join("store");
-    let new = !store.exists() && !dir.join("store.extent").exists();
+    let new = fs::read_dir(&store).map_or(0, Iterator::count) == 0 && !dir.join("store.extent").exists();
     let (mut memory, found) =
         AgentStore::open(&store, &Config::default(), 4_000, 0).unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut readable = BTreeSet::new();

@@ -156,6 +156,14 @@ fn rewrite_kernel_boot(path: &Path) {
 }
 
 #[test]
+fn an_empty_directory_is_no_store_that_has_lost_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("store")).unwrap();
+    let (_, found) = open(dir.path(), 1);
+    assert!(found.problems.is_empty() && found.lanes.is_empty(), "{found:?}");
+}
+
+#[test]
 fn an_extent_that_is_gone_is_told_as_a_loss_that_cannot_be_counted() {
     let dir = tempfile::tempdir().unwrap();
     let boot = {

@@ -188,9 +188,9 @@ impl Store {
         self.sync()
     }
 
-    /// Whether there is one already: this process, or an earlier one, has begun to make it.
+    /// Whether there is one already: this process, or an earlier one, has begun to make it. An empty directory is none.
     pub fn exists(&self) -> bool {
-        self.dir.exists()
+        std::fs::read_dir(&self.dir).is_ok_and(|mut files| files.next().is_some())
     }
 
     /// Whether this program found it in an older format.
