@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint soak fuzz powercut bench clean prepare-demo prepare-test
+.PHONY: help build demo test lint soak fuzz powercut bench clean prepare-demo prepare-test prepare-bench
 
 CARGO_TARGET_DIR ?= target
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/picket
@@ -43,7 +43,7 @@ lint: prepare-test ## format, clippy, documentation, and the dependencies' licen
 soak: build ## MINUTES (5) of killed brokers, agents and coordinators, beside a naive publisher; then what was lost: nothing
 	"$(SIMULATION)" soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) --report "$(CARGO_TARGET_DIR)/soak.json"
 
-bench: build ## the frame path and the store against the raw limit and others, as JSON under target/; PART=frames|storage
+bench: build prepare-bench ## the frame path and the store against the raw limit and others, as JSON under target/; PART=frames|storage
 	"$(SIMULATION)" bench $(PART)
 
 fuzz: ## hostile bytes at every door for FUZZ_S seconds (600), from seed SEED (1)
@@ -62,3 +62,6 @@ prepare-demo:
 
 prepare-test:
 	@simulation/prepare/prepare.sh test
+
+prepare-bench:
+	@simulation/prepare/prepare.sh bench

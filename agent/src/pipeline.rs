@@ -149,6 +149,9 @@ pub struct Speed {
     pub ratio: f64,
     /// From the start of the process to the first frame's detections, without the raw runs.
     pub first_detection_ms: f64,
+    /// Processor time of this process for a frame, beyond what the raw limit takes for one: all that is its own. Decoders
+    /// are other processes.
+    pub own_cpu_ms: f64,
 }
 
 /// The frame path of one agent.
@@ -186,6 +189,7 @@ impl Pipeline {
             started: self.started + self.raw.took,
             bare: self.bare,
         };
+        let cpu_before = cpu();
         let spells: Vec<Spell> = std::thread::scope(|scope| {
             let start = |(number, detector)| {
                 let worker = std::thread::Builder::new().name(format!("frame-path-{number}"));
@@ -201,10 +205,11 @@ impl Pipeline {
         });
         work.finish();
         let mut speed = Speed::of(&spells);
+        let cpu_ms = cpu().saturating_sub(cpu_before).as_secs_f64() * 1000.0;
         if self.raw_runs > 0 && speed.frames > 0 {
             self.raw.measure(&mut self.detectors, self.raw_runs);
         }
-        speed.compare(&self.raw);
+        speed.compare(&self.raw, cpu_ms);
         speed
     }
 }
@@ -391,11 +396,13 @@ impl Stage {
 pub struct Raw {
     runs: u32,
     took: Duration,
+    /// Processor time, of all workers together.
+    cpu: Duration,
 }
 
 impl Raw {
     fn measure(&mut self, detectors: &mut [Detector], runs: u32) {
-        let began = Instant::now();
+        let (began, cpu_before) = (Instant::now(), cpu());
         std::thread::scope(|scope| {
             for detector in &mut *detectors {
                 scope.spawn(move || {
@@ -409,6 +416,7 @@ impl Raw {
         });
         self.runs += runs * detectors.len() as u32;
         self.took += began.elapsed();
+        self.cpu += cpu().saturating_sub(cpu_before);
     }
 }
 
@@ -424,10 +432,20 @@ impl Speed {
         Speed { frames, seconds, path_fps, first_detection_ms: first.unwrap_or(0.0), ..Speed::default() }
     }
 
-    fn compare(&mut self, raw: &Raw) {
+    /// `cpu_ms` is what this process took for all frames.
+    fn compare(&mut self, raw: &Raw, cpu_ms: f64) {
         self.raw_fps = rate(f64::from(raw.runs), raw.took.as_secs_f64());
         self.ratio = rate(self.path_fps, self.raw_fps);
+        if raw.runs > 0 && self.frames > 0 {
+            self.own_cpu_ms = cpu_ms / self.frames as f64 - raw.cpu.as_secs_f64() * 1000.0 / f64::from(raw.runs);
+        }
     }
+}
+
+/// The processor time that this process has taken.
+fn cpu() -> Duration {
+    let taken = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(taken).unwrap_or_default()
 }
 
 fn rate(count: f64, seconds: f64) -> f64 {

@@ -3,6 +3,7 @@
 #
 #   prepare.sh demo    what `make demo` and `make bench` need
 #   prepare.sh test    that, and what `make test` needs
+#   prepare.sh bench   what the demo needs, and the Python peer that `make bench` compares with
 #
 # What is there already is left alone, and a second run touches no network. Downloads are pinned by hash, lie in the
 # user's cache and appear there whole or not at all. No service is left running, and nothing in the tree changes except
@@ -34,8 +35,8 @@ have() { command -v "$1" >/dev/null; }
 
 target=${1:-}
 case $target in
-    demo | test) ;;
-    *) give_up "say what for: prepare.sh demo, or prepare.sh test" ;;
+    demo | test | bench) ;;
+    *) give_up "say what for: prepare.sh demo, prepare.sh test, or prepare.sh bench" ;;
 esac
 
 # ---- Debian packages ------------------------------------------------------------------------------------------------
@@ -94,6 +95,9 @@ packages() {
         /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
             missing+=(python3-gi gir1.2-gst-rtsp-server-1.0)
         have gst-launch-1.0 || missing+=(gstreamer1.0-tools)
+    fi
+    if [ "$target" = bench ] && ! peer_is_there && ! "$python" -c 'import ensurepip' 2>/dev/null; then
+        missing+=(python3-venv)
     fi
     local lists=there
     if [ ! -e "$sample" ] && ! apt-cache show opencv-doc >/dev/null 2>&1; then lists=missing; fi
@@ -209,6 +213,29 @@ sample() {
     say "sample video fetched into ${sample%/*}"
 }
 
+# ---- The peer of the bench ------------------------------------------------------------------------------------------
+
+peer=$cache/peer
+peer_is_there() { cmp -s "$here/peer.txt" "$peer/peer.txt"; }
+
+# Without it the bench leaves the row out and says so: a comparison is not worth a failure.
+peer() {
+    if peer_is_there; then return; fi
+    say "the Python peer of the bench, about 300 MB …"
+    rm -rf "$peer"
+    # Its tracker brings another build of OpenCV that asks for a screen's libraries; the one named in peer.txt goes over it.
+    if "$python" -m venv "$peer" &&
+        "$peer/bin/python" -m pip --disable-pip-version-check install -q -r "$here/peer.txt" &&
+        "$peer/bin/python" -m pip --disable-pip-version-check install -q --force-reinstall --no-deps \
+            "$(grep opencv-python-headless "$here/peer.txt")"; then
+        cp "$here/peer.txt" "$peer/peer.txt"
+        say "the Python peer installed"
+    else
+        rm -rf "$peer"
+        say "warning: the Python peer cannot be installed; the bench goes without it"
+    fi
+}
+
 # ---- The dashboard --------------------------------------------------------------------------------------------------
 
 # node_modules FOLDER : as package-lock.json says.
@@ -249,4 +276,5 @@ if [ "$target" = test ]; then
     cargo_deny
     browser
 fi
+if [ "$target" = bench ]; then peer; fi
 say "all is there for $target"
