@@ -19,6 +19,7 @@ use crate::mask::Mask;
 use crate::observe::{self, Observer};
 use crate::pipeline::{Change, Stage};
 use crate::reload::{self, Plan};
+use crate::sinks::Sinks;
 use crate::track::Tracker;
 
 /// Cameras that may begin within one boot. Their trackers share its track numbers, each taking every so many'th.
@@ -34,6 +35,8 @@ pub struct Cameras {
     pub boot: Boot,
     /// What looks at the frames.
     pub detector: DetectorTwin,
+    /// What is done with pictures.
+    pub sinks: Arc<Sinks>,
     /// End each camera after this many frames.
     pub frames_max: Option<u64>,
 }
@@ -129,6 +132,7 @@ impl Cameras {
             // Cameras share the boot's track numbers, because an event's id is its track's.
             tracker: Tracker::numbered(config.track.clone(), slot as u64 + 1, CAMERAS_PER_BOOT_MAX as u64),
             observer: Observer::new(who, camera.zones()?, config.observe.clone()),
+            tap: self.sinks.camera(camera),
             meter: Arc::default(),
         })
     }

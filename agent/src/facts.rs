@@ -17,11 +17,13 @@ use crate::courier::Watcher;
 use crate::node::{Facts, Node};
 use crate::pipeline::{Counts, Meter, Pulse};
 use crate::recorder::Recorder;
+use crate::sinks::Sinks;
 
 /// The cameras and the frame path, as seen from outside.
 pub struct Watch {
     cameras: Vec<Watched>,
     pulse: Arc<Pulse>,
+    sinks: Arc<Sinks>,
     beats: u64,
     /// Why the configuration was not taken in the last time that it was read again.
     reload_refused: Option<String>,
@@ -42,8 +44,8 @@ struct Watched {
 
 impl Watch {
     /// A watch over no cameras yet.
-    pub fn new(pulse: Arc<Pulse>) -> Self {
-        Watch { cameras: Vec::new(), pulse, beats: 0, reload_refused: None }
+    pub fn new(pulse: Arc<Pulse>, sinks: Arc<Sinks>) -> Self {
+        Watch { cameras: Vec::new(), pulse, sinks, beats: 0, reload_refused: None }
     }
 
     /// Watches one camera more: its name, its slot in the mailbox, what its frame path counts, and its source.
@@ -73,7 +75,8 @@ impl Watch {
 
     /// Each camera's counters, as of the last heartbeat where they are rates.
     pub fn stats(&self) -> Vec<CameraStats> {
-        self.cameras.iter().map(Watched::stats).collect()
+        let with_sinks = |watched: &Watched| CameraStats { sinks: self.sinks.stats(&watched.name), ..watched.stats() };
+        self.cameras.iter().map(with_sinks).collect()
     }
 
     /// The first failure, if every camera has failed for good.
@@ -101,11 +104,16 @@ impl Watcher for Watch {
         problems.extend(self.cameras.iter().filter_map(Watched::frozen));
         problems.extend(self.cameras.iter().filter_map(Watched::refusals));
         problems.extend(self.reload_refused.clone());
+        problems.extend(self.sinks.problems());
         problems.extend(recorder.problems());
         if node.lost() > 0 {
             problems.push(format!("{} events were lost because the disk took none for too long", node.lost()));
         }
-        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras: self.stats(), problems, ..Facts::default() }
+        let (cameras, live) = (self.stats(), self.sinks.live());
+        live.inspect(|hub| hub.tell(&cameras));
+        let refused = live.into_iter().flat_map(|hub| hub.refused()).map(|(word, count)| (word.to_owned(), count));
+        let refused = refused.collect();
+        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras, problems, refused, ..Facts::default() }
     }
 }
 
@@ -161,6 +169,7 @@ impl Watched {
             frames_bad: snapshot.frames_bad,
             frames_frozen: snapshot.frames_frozen,
             retry_in_s: snapshot.retry_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs_f32()),
+            sinks: Vec::new(),
         }
     }
 }
@@ -179,12 +188,24 @@ mod tests {
     use crate::capture::{ERROR_CHARS_MAX, FORMAT_CHARS_MAX};
     use picket_shared::ids::Boot;
     use picket_shared::limits::{NAME_CHARS_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
-    use picket_shared::status::{Mode, Stats};
+    use picket_shared::status::{Mode, SinkStats, Stats};
     use picket_shared::wire::GapCause;
+
+    /// Live, snapshots, clips, record, restream.
+    const SINKS: usize = 5;
 
     #[test]
     fn the_statistics_of_as_many_cameras_as_there_may_be_fit_in_a_message() {
         let most = u64::MAX;
+        let sink = SinkStats {
+            sink: "snapshots".into(),
+            state: "retrying".into(),
+            pictures: most,
+            pictures_dropped: most,
+            bytes: most,
+            restarts: most,
+            errors: most,
+        };
         let camera = CameraStats {
             camera: CameraId::new("c".repeat(NAME_CHARS_MAX)).unwrap(),
             state: "retrying".into(),
@@ -204,6 +225,7 @@ mod tests {
             frames_bad: most,
             frames_frozen: most,
             retry_in_s: Some(12.34567),
+            sinks: vec![sink; SINKS],
         };
         let stats = Stats {
             time: most,

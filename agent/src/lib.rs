@@ -13,6 +13,7 @@ pub mod detect;
 pub mod track;
 pub mod observe;
 pub mod pipeline;
+pub mod sinks;
 
 pub mod store;
 pub mod outbox;

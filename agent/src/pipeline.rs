@@ -17,6 +17,7 @@ use crate::frame::{Detection, Frame};
 use crate::gate::{Gate, Verdict};
 use crate::mask::Mask;
 use crate::observe::Observer;
+use crate::sinks::Tap;
 use crate::track::{State, Tracker};
 
 /// How long the thread sleeps at most when no frame comes, before it shows that it is alive.
@@ -32,6 +33,8 @@ pub struct Stage {
     pub tracker: Tracker,
     /// What is worth telling.
     pub observer: Observer,
+    /// Where pictures go that somebody wants to see.
+    pub tap: Tap,
     /// What has been counted.
     pub meter: Arc<Meter>,
 }
@@ -209,10 +212,11 @@ impl Stage {
         detections: &mut Vec<Detection>,
         events: &mut Vec<Event>,
     ) {
+        let told = events.len();
         self.mask.apply(frame);
         if self.gate.decide(frame.taken_ms, frame, self.tracker.alive()) == Verdict::Skip {
             self.meter.add(|counts| counts.frames_gated += 1);
-            return;
+            return self.tap.look(frame, None, &[]);
         }
         let timing = match detector.detect(frame, detections) {
             Ok(timing) => timing,
@@ -229,6 +233,7 @@ impl Stage {
         let tracks = self.tracker.step(frame.taken_ms, detections);
         let persons_now = tracks.iter().filter(|track| track.state != State::Tentative).count() as u32;
         self.observer.step(frame.taken_ms, (frame.width, frame.height), tracks, events);
+        self.tap.look(frame, Some(tracks), &events[told..]);
         let confirmed = self.tracker.counts().tracks_confirmed;
         self.meter.add(|counts| {
             counts.frames_detected += 1;

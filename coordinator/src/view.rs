@@ -143,6 +143,7 @@ mod tests {
             frames_bad: 0,
             frames_frozen: 0,
             retry_in_s: None,
+            sinks: vec![],
         };
         let stats = Stats {
             time: 1,

@@ -173,4 +173,26 @@ pub struct CameraStats {
     /// Seconds until the source is started again, while it waits for that.
     #[serde(default)]
     pub retry_in_s: Option<f32>,
+    /// What is done with its pictures, each way by itself.
+    #[serde(default)]
+    pub sinks: Vec<SinkStats>,
+}
+
+/// One way that a camera's pictures take on the device: its part of [`CameraStats`]. Pictures stay there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkStats {
+    /// `live`, `snapshots`, `clips`, `record` or `restream`.
+    pub sink: String,
+    /// `idle` (nobody looks), `running`, `retrying` (its child is started again), `full` (no room on the disk) or `failed`.
+    pub state: String,
+    /// Pictures that it took.
+    pub pictures: u64,
+    /// Pictures that a newer one replaced before it took them.
+    pub pictures_dropped: u64,
+    /// What it wrote or sent.
+    pub bytes: u64,
+    /// Times that its child process was started again.
+    pub restarts: u64,
+    /// Times that something was wrong.
+    pub errors: u64,
 }

@@ -10,7 +10,7 @@ use picket_shared::codec::{decode, encode};
 use picket_shared::event::{Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, NodeId, SiteId, StationId, ZoneId};
 use picket_shared::limits;
-use picket_shared::status::{CameraStats, DetectorTwin, Health, Stats, Twin, UpDown};
+use picket_shared::status::{CameraStats, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Recent, SeenEvent, Site};
 use picket_shared::wire::{Ack, EventBatch, Gap, GapCause, Wire};
@@ -114,6 +114,15 @@ fn the_page_lists_every_field_of_every_json_message() {
         passed_over: Default::default(),
     };
     let station = StationId::new("gate").unwrap();
+    let sink = SinkStats {
+        sink: String::new(),
+        state: String::new(),
+        pictures: 0,
+        pictures_dropped: 0,
+        bytes: 0,
+        restarts: 0,
+        errors: 0,
+    };
     let camera = CameraStats {
         camera: CameraId::new("front").unwrap(),
         state: String::new(),
@@ -133,6 +142,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         frames_bad: 0,
         frames_frozen: 0,
         retry_in_s: None,
+        sinks: vec![sink.clone()],
     };
     let stats = Stats {
         time: 0,
@@ -182,6 +192,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         ("Twin", serde_json::to_string(&twin).unwrap()),
         ("Stats", serde_json::to_string(&stats).unwrap()),
         ("CameraStats", serde_json::to_string(&camera).unwrap()),
+        ("SinkStats", serde_json::to_string(&sink).unwrap()),
         ("Site", serde_json::to_string(&site).unwrap()),
         ("NodeView", serde_json::to_string(&node_view).unwrap()),
         ("Recent", serde_json::to_string(&Recent { events: vec![seen.clone()] }).unwrap()),

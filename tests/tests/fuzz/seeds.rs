@@ -84,6 +84,7 @@ fn stats() -> Vec<u8> {
         frames_bad: 1,
         frames_frozen: 0,
         retry_in_s: Some(1.5),
+        sinks: vec![],
     };
     serde_json::to_vec(&Stats {
         time: 1_700_000_000,
