@@ -129,7 +129,7 @@ impl Segments {
         let room = Room {
             // What is open is not on the shelf yet.
             bytes_max: config.mib_max * MIB / SEGMENT_SHARE * (SEGMENT_SHARE - 1),
-            age_s_max: (config.age_days_max * DAY_S) as u64,
+            age_ms_max: (config.age_days_max * DAY_S * 1000.0) as u64,
         };
         Segments { config, shelf: Shelf::new(room), open: None, found: false }
     }
@@ -142,15 +142,15 @@ impl Segments {
             let Some(at_s) = name.strip_prefix(stem).and_then(|rest| read_stamp(rest.strip_suffix(".mp4")?)) else {
                 continue;
             };
-            self.shelf.put(at_s, entry.path(), entry.metadata()?.len());
+            self.shelf.put(at_s * 1000, entry.path(), entry.metadata()?.len());
         }
         self.found = true;
         Ok(())
     }
 
     /// Deletes what must go before anything more is written.
-    fn make_room(&mut self, now_s: u64) -> Result<(), Halt> {
-        while let Some(path) = self.shelf.must_go(now_s, 0).map(Path::to_owned) {
+    fn make_room(&mut self, now_ms: u64) -> Result<(), Halt> {
+        while let Some(path) = self.shelf.must_go(now_ms, 0).map(Path::to_owned) {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     let path = path.display();
@@ -186,11 +186,11 @@ impl Target for Segments {
                 Halt::Wrong(format!("{} cannot be used ({error}); check its owner", folder.display()))
             })?;
         }
-        let now_s = unix_ms() / 1000;
-        self.make_room(now_s)?;
+        let now_ms = unix_ms();
+        self.make_room(now_ms)?;
         self.has_room(&folder)?;
         // Two that begin in one second do not write one file.
-        let mut at_s = now_s;
+        let mut at_s = now_ms / 1000;
         let path = loop {
             let path = folder.join(format!("{stem}{}.mp4", stamp(at_s)));
             if !path.exists() {
@@ -226,7 +226,7 @@ impl Target for Segments {
         if full || began.elapsed() >= Duration::from_secs_f64(self.config.segment_s) {
             return Err(Halt::Next);
         }
-        self.make_room(unix_ms() / 1000)
+        self.make_room(unix_ms())
     }
 
     fn ended(&mut self) {
@@ -237,7 +237,7 @@ impl Target for Segments {
                     let (_, stem) = self.config.place();
                     read_stamp(name.rsplit('/').next()?.strip_prefix(&stem)?)
                 });
-                self.shelf.put(at_s.unwrap_or_else(|| unix_ms() / 1000), path, file.len());
+                self.shelf.put(at_s.map_or_else(unix_ms, |at_s| at_s * 1000), path, file.len());
             }
             // Nothing was written: there is nothing to keep.
             _ => drop(std::fs::remove_file(&path)),

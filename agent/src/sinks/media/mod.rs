@@ -33,7 +33,7 @@ const RING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What the disk must have left: the memory of events needs it more.
 const FREE_BYTES_MIN: u64 = 16 * MIB;
 const MIB: u64 = 1024 * 1024;
-const DAY_S: f64 = 86_400.0;
+const DAY_MS: f64 = 86_400_000.0;
 /// The ending of what is not whole yet.
 const PART: &str = "part";
 
@@ -106,7 +106,7 @@ impl Media {
     /// Takes in what earlier runs left in the folder, deletes what is too much, and starts the threads. They end when the
     /// last [`Keeper`] has gone.
     pub(super) fn open(config: Config, folder: PathBuf) -> io::Result<(Keeper, Vec<JoinHandle<()>>)> {
-        let room = Room { bytes_max: config.bytes_max, age_s_max: (config.age_days_max * DAY_S) as u64 };
+        let room = Room { bytes_max: config.bytes_max, age_ms_max: (config.age_days_max * DAY_MS) as u64 };
         let mut shelf = Shelf::new(room);
         fs::create_dir_all(&folder)?;
         for camera in fs::read_dir(&folder)?.flatten().filter(|entry| entry.path().is_dir()) {
@@ -117,8 +117,8 @@ impl Media {
                     // It was being written when the agent was killed.
                     let _ = fs::remove_file(&path);
                 } else if meta.is_file() {
-                    let at_s = meta.modified().unwrap_or(SystemTime::now()).duration_since(UNIX_EPOCH);
-                    shelf.put(at_s.map_or(0, |since| since.as_secs()), path, meta.len());
+                    let at = meta.modified().unwrap_or(SystemTime::now()).duration_since(UNIX_EPOCH);
+                    shelf.put(at.map_or(0, |since| since.as_millis() as u64), path, meta.len());
                 }
             }
         }
@@ -175,13 +175,13 @@ impl Media {
                 let _ = fs::remove_file(&part);
                 format!("{} cannot be written ({error}); check the disk and the folder's owner", path.display())
             })?;
-        shelf.put(unix_ms() / 1000, path, bytes.len() as u64);
+        shelf.put(unix_ms(), path, bytes.len() as u64);
         Ok(bytes.len())
     }
 
     /// Deletes until so many bytes more may be written.
     fn make_room(&self, shelf: &mut Shelf, bytes: u64) -> io::Result<()> {
-        while let Some(path) = shelf.must_go(unix_ms() / 1000, bytes).map(Path::to_owned) {
+        while let Some(path) = shelf.must_go(unix_ms(), bytes).map(Path::to_owned) {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => shelf.gone(&path),
@@ -199,10 +199,10 @@ impl Media {
     /// The newest events that there is a picture of: seconds since 1970, camera, id, and whether there is a clip.
     pub(super) fn newest(&self, count: usize) -> Vec<(u64, String, String, bool)> {
         let shelf = self.lock();
-        let of = |(at_s, path): (u64, &Path)| {
+        let of = |(at_ms, path): (u64, &Path)| {
             let id = path.file_name()?.to_str()?.strip_suffix(".jpg")?.to_owned();
             let camera = path.parent()?.file_name()?.to_str()?.to_owned();
-            Some((at_s, camera, id, path.with_extension("mp4")))
+            Some((at_ms / 1000, camera, id, path.with_extension("mp4")))
         };
         let newest = shelf.newest().filter_map(of).take(count);
         newest.map(|(at_s, camera, id, clip)| (at_s, camera, id, shelf.has(&clip))).collect()
@@ -276,6 +276,8 @@ mod tests {
         // Killed while it wrote, and far too much put there meanwhile.
         fs::write(folder.join("door/n-1-41.jpg.part"), [1; 10]).unwrap();
         fs::write(folder.join("door/n-1-42.jpg"), vec![1; MIB as usize]).unwrap();
+        // A disk keeps a file's time to a few milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(30));
         kept(&config, &folder, vec![best(50, 40_000)]);
         assert!(bytes_in(&folder) <= MIB, "{}", bytes_in(&folder));
         assert!(!folder.join("door/n-1-41.jpg.part").exists());

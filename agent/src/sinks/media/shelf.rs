@@ -15,15 +15,15 @@ const FILES_MAX: usize = 50_000;
 pub(crate) struct Room {
     /// All files together.
     pub(crate) bytes_max: u64,
-    /// How old a file may become, in seconds.
-    pub(crate) age_s_max: u64,
+    /// How old a file may become, in milliseconds.
+    pub(crate) age_ms_max: u64,
 }
 
 /// The books.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     room: Room,
-    /// By age, and in order of arrival where two are of one second.
+    /// By age, and in order of arrival where two are of one moment.
     files: BTreeMap<(u64, u64), (PathBuf, u64)>,
     places: HashMap<PathBuf, (u64, u64)>,
     bytes: u64,
@@ -43,17 +43,17 @@ impl Shelf {
 
     /// The file that must be deleted before so many bytes more may be written; it stays in the books until it is said to
     /// be gone. None: there is room.
-    pub(crate) fn must_go(&self, now_s: u64, bytes: u64) -> Option<&Path> {
-        let (&(at_s, _), (path, _)) = self.files.first_key_value()?;
+    pub(crate) fn must_go(&self, now_ms: u64, bytes: u64) -> Option<&Path> {
+        let (&(at_ms, _), (path, _)) = self.files.first_key_value()?;
         let full = self.bytes.saturating_add(blocks(bytes)) > self.room.bytes_max || self.files.len() >= FILES_MAX;
-        let old = now_s.saturating_sub(at_s) > self.room.age_s_max;
+        let old = now_ms.saturating_sub(at_ms) > self.room.age_ms_max;
         (full || old).then_some(path)
     }
 
     /// A file is there, written at that time; one of the same name is no more.
-    pub(crate) fn put(&mut self, at_s: u64, path: PathBuf, bytes: u64) {
+    pub(crate) fn put(&mut self, at_ms: u64, path: PathBuf, bytes: u64) {
         self.gone(&path);
-        let place = (at_s, self.arrivals);
+        let place = (at_ms, self.arrivals);
         self.arrivals += 1;
         self.bytes += blocks(bytes);
         self.places.insert(path.clone(), place);
@@ -74,7 +74,7 @@ impl Shelf {
 
     /// The newest files, newest first.
     pub(crate) fn newest(&self) -> impl Iterator<Item = (u64, &Path)> {
-        self.files.iter().rev().map(|(&(at_s, _), (path, _))| (at_s, path.as_path()))
+        self.files.iter().rev().map(|(&(at_ms, _), (path, _))| (at_ms, path.as_path()))
     }
 }
 
@@ -87,13 +87,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ROOM: Room = Room { bytes_max: 10 * BLOCK_BYTES, age_s_max: 100 };
+    const ROOM: Room = Room { bytes_max: 10 * BLOCK_BYTES, age_ms_max: 100 };
 
     #[test]
     fn the_oldest_goes_when_there_is_no_room_or_it_is_too_old() {
         let mut shelf = Shelf::new(ROOM);
-        for (at_s, name, blocks) in [(20, "b", 4), (10, "a", 4), (30, "c", 1)] {
-            shelf.put(at_s, name.into(), blocks * BLOCK_BYTES - 1);
+        for (at_ms, name, blocks) in [(20, "b", 4), (10, "a", 4), (30, "c", 1)] {
+            shelf.put(at_ms, name.into(), blocks * BLOCK_BYTES - 1);
         }
         let name = |path: Option<&Path>| path.map(|path| path.display().to_string());
         assert_eq!(name(shelf.must_go(30, BLOCK_BYTES)), None, "there is room for one block");
@@ -115,16 +115,16 @@ mod tests {
         fn whoever_obeys_never_has_more_than_there_may_be(
             script in prop::collection::vec((0u64..50, 0u32..12, 0u64..8 * BLOCK_BYTES), 0..200)
         ) {
-            let (mut shelf, mut now_s) = (Shelf::new(ROOM), 1_000);
-            for (later_s, name, bytes) in script {
-                now_s += later_s;
-                while let Some(path) = shelf.must_go(now_s, bytes).map(Path::to_owned) {
+            let (mut shelf, mut now_ms) = (Shelf::new(ROOM), 1_000);
+            for (later_ms, name, bytes) in script {
+                now_ms += later_ms;
+                while let Some(path) = shelf.must_go(now_ms, bytes).map(Path::to_owned) {
                     shelf.gone(&path);
                 }
                 // The old file of that name is there until the new one takes its place.
                 prop_assert!(shelf.bytes + blocks(bytes) <= ROOM.bytes_max);
-                shelf.put(now_s, name.to_string().into(), bytes);
-                prop_assert!(shelf.files.keys().all(|(at_s, _)| now_s - at_s <= ROOM.age_s_max));
+                shelf.put(now_ms, name.to_string().into(), bytes);
+                prop_assert!(shelf.files.keys().all(|(at_ms, _)| now_ms - at_ms <= ROOM.age_ms_max));
                 prop_assert_eq!(shelf.bytes, shelf.files.values().map(|(_, bytes)| bytes).sum::<u64>());
                 prop_assert_eq!(shelf.files.len(), shelf.places.len());
             }
