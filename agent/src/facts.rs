@@ -113,7 +113,7 @@ impl Watcher for Watch {
         live.inspect(|hub| hub.tell(&cameras));
         let refused = live.into_iter().flat_map(|hub| hub.refused()).map(|(word, count)| (word.to_owned(), count));
         let refused = refused.collect();
-        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras, problems, refused, ..Facts::default() }
+        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras, problems, refused }
     }
 }
 

@@ -245,14 +245,13 @@ fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
 }
 
 /// The process that writes a file.
-fn encoder_of(file: &Path) -> Pid {
+fn encoder_of(file: &Path) -> Option<Pid> {
     let its = format!("file:{}", file.display());
-    let found = std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
         let words = std::fs::read(entry.path().join("cmdline")).ok()?;
         let id = entry.file_name().to_str()?.parse().ok()?;
         words.split(|byte| *byte == 0).any(|word| word == its.as_bytes()).then(|| Pid::from_raw(id))?
-    });
-    found.expect("it runs")
+    })
 }
 
 // ---- Live view and pictures of events ------------------------------------------------------------------------------
@@ -385,12 +384,12 @@ fn too_many_viewers_are_turned_away_and_one_that_reads_nothing_costs_detection_n
 
 #[test]
 fn recordings_are_segments_that_play_whatever_ends_them() {
-    let record = "snapshots = false\nrecord = { path = \"{dir}/video/yard.mp4\", segment_s = 3.0 }";
+    let record = "snapshots = false\nrecord = { path = \"{dir}/video/yard.mp4\", segment_s = 5.0 }";
     let lame = "snapshots = false\nrecord = { path = \"{dir}/lame/yard.mp4\", encoder = [\"/nonexistent/enc\"] }";
     let mut agent = Agent::start("", &format!("{}{}", camera("yard", record), camera("lame", lame)), &[]);
     agent.said("camera lame, record: the encoder /nonexistent/enc cannot be started (No such file");
     let videos = || files(&agent.at("video"), "mp4");
-    wait_for("three segments", || (videos().len() >= 3).then_some(()));
+    wait_for("a second segment", || (videos().len() >= 2).then_some(()));
     let whole = &videos()[0];
     let (codec, width, height, frames) = probed(whole).unwrap();
     assert_eq!((codec.as_str(), width, height), ("h264", 768, 576));
@@ -401,9 +400,13 @@ fn recordings_are_segments_that_play_whatever_ends_them() {
 
     // kill -9 of the encoder: the file plays as far as it went, and another is begun.
     let before = videos().len();
-    let last = videos().pop().unwrap();
-    wait_for("something in it", || probed(&last).filter(|probe| probe.3 > 0));
-    kill_process(encoder_of(&last), Signal::KILL).unwrap();
+    let (last, encoder) = wait_for("something in the last segment", || {
+        let last = videos().pop()?;
+        probed(&last).filter(|probe| probe.3 > 0)?;
+        let encoder = encoder_of(&last)?;
+        Some((last, encoder))
+    });
+    kill_process(encoder, Signal::KILL).unwrap();
     agent.said("camera yard, record: the encoder ended with signal: 9 (SIGKILL)");
     wait_for("another segment", || (videos().len() > before).then_some(()));
     assert!(probed(&last).unwrap().3 > 0);
@@ -446,7 +449,8 @@ fn a_full_disk_stops_the_recording_and_not_the_detection() {
     let (record, camera) = (sink(&report, "yard", "record"), &report.cameras[0]);
     assert_eq!(record.state, "full");
     assert!(record.errors >= 1 && record.pictures_dropped > 0, "{record:?}");
-    assert_eq!((camera.frames_gated + camera.frames_detected).abs_diff(camera.frames) <= 1, true, "{camera:?}");
+    // One may wait to be taken and one be on its way.
+    assert!(camera.frames_gated + camera.frames_detected + 2 >= camera.frames && camera.frames > 50, "{camera:?}");
     assert!(files(disk.path(), "mp4").iter().all(|file| probed(file).is_some()), "what there is plays");
 }
 

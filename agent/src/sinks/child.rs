@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, setpriority_process};
 
 use crate::capture::{Complaints, wait};
 
 /// How often a child that is asked to end is looked at.
 const EXIT_POLL: Duration = Duration::from_millis(5);
+/// What nice(1) calls 19.
+const LOWEST_PRIORITY: i32 = 19;
 
 /// Why a child takes no more.
 #[derive(Debug)]
@@ -72,6 +74,12 @@ impl Child {
         let child = Child { process, stdin, stdout, stderr, complaints, output, output_bytes_max, reaped };
         fcntl_setfl(child.stdin.as_ref().expect("standard input is piped"), OFlags::NONBLOCK)?;
         Ok(child)
+    }
+
+    /// Gives it only what of the processor nobody else wants: for work that can wait.
+    pub(super) fn yield_to_others(&self) {
+        // Refused to a unit that may not change priorities, and only a matter of manners.
+        let _ = setpriority_process(Some(Pid::from_child(&self.process)), LOWEST_PRIORITY);
     }
 
     /// Hands it all of these bytes by `deadline`.
@@ -199,10 +207,16 @@ mod tests {
         let child = shell("sleep 601 & sleep 602", 0);
         let ended = child.finish(Duration::from_millis(100)).unwrap();
         assert!(!ended.status.success());
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let words = String::from_utf8_lossy(&words).replace('\0', " ");
-            assert!(!words.starts_with("sleep 601") && !words.starts_with("sleep 602"), "{words}");
+        let alive = || {
+            std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+                let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                words.starts_with(b"sleep\x00601\0") || words.starts_with(b"sleep\x00602\0")
+            })
+        };
+        let deadline = Instant::now() + LONG;
+        while alive() {
+            assert!(Instant::now() < deadline, "they live on");
+            std::thread::sleep(EXIT_POLL);
         }
     }
 }

@@ -5,7 +5,6 @@
 //! misses pictures, and says so. All of them see the masked frame and no other.
 
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -170,7 +169,9 @@ impl Sinks {
                 tracing::error!(camera = %camera.name, "there are no pictures ({error}); free some resources")
             }
         }
-        lock(&self.cameras).push(watched);
+        let mut cameras = lock(&self.cameras);
+        cameras.retain(|other| other.camera != camera.name && !other.slot.is_closed());
+        cameras.push(watched);
         Tap::open(slot, wish)
     }
 
@@ -210,8 +211,7 @@ impl Sinks {
 
     /// How the sinks of a camera do.
     pub fn stats(&self, camera: &CameraId) -> Vec<SinkStats> {
-        let mut cameras = lock(&self.cameras);
-        cameras.retain(|watched| !watched.slot.is_closed());
+        let cameras = lock(&self.cameras);
         let Some(watched) = cameras.iter().find(|watched| watched.camera == *camera) else { return Vec::new() };
         let dropped = |raw: &Option<Raw>| raw.as_ref().map_or_else(|| watched.slot.dropped(), Slot::dropped);
         watched.sinks.iter().map(|(sink, gauge, raw)| gauge.stats(sink, dropped(raw))).collect()
@@ -220,7 +220,8 @@ impl Sinks {
     /// What is wrong, in a sentence each.
     pub fn problems(&self) -> Vec<String> {
         let cameras = lock(&self.cameras);
-        let gauges = cameras.iter().flat_map(|watched| watched.sinks.iter().map(|(_, gauge, _)| gauge));
+        let there = cameras.iter().filter(|watched| !watched.slot.is_closed());
+        let gauges = there.flat_map(|watched| watched.sinks.iter().map(|(_, gauge, _)| gauge));
         self.broken.iter().cloned().chain(gauges.filter_map(|gauge| gauge.problem())).collect()
     }
 
@@ -256,9 +257,13 @@ impl Watched {
     }
 }
 
-/// Whether the folder of pictures is or can be there, for the doctor.
-pub fn media_folder(data_dir: &Path) -> std::path::PathBuf {
-    data_dir.join(MEDIA_FOLDER)
+/// Makes a clip of ten grey pictures, for the doctor; gives its bytes. The error is a sentence.
+pub fn try_encoder(config: &media::Config) -> Result<usize, String> {
+    let grey = crate::frame::Frame { taken_ms: 0, width: 320, height: 240, rgb: vec![128; 320 * 240 * 3] };
+    let interval_ms = interval_ms(config.fps);
+    let shots: Result<Vec<_>, _> = (0..10).map(|n| studio::encode(n * interval_ms, &grey)).collect();
+    let shots = shots.map_err(|error| format!("a picture cannot be encoded ({error})"))?;
+    media::clip::encode(&shots, config.fps, config.encoder.as_deref()).map(|clip| clip.len())
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

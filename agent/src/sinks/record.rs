@@ -207,8 +207,10 @@ impl Target for Segments {
             Some(words) => filled(words, &known),
             None => {
                 let mut words = ffmpeg_reads_raw(width, height, self.config.fps);
-                let ours = "-preset veryfast -crf 25 -force_key_frames expr:gte(t,n_forced*2) -movflags \
-                     +frag_keyframe+empty_moov+default_base_moof -f mp4 -n";
+                // Nothing is held back, and a fragment is out each second: that is all that a crash can cost.
+                let ours = "-preset veryfast -tune zerolatency -crf 25 -force_key_frames expr:gte(t,n_forced*2) \
+                     -movflags +frag_keyframe+empty_moov+default_base_moof -frag_duration 1000000 -flush_packets 1 \
+                     -f mp4 -n";
                 words.extend(ours.split_whitespace().map(String::from));
                 words.push(format!("file:{target}"));
                 words

@@ -58,7 +58,7 @@ impl Config {
     }
 
     /// Whether others on this machine can see a password.
-    pub(super) fn shows_password(&self) -> bool {
+    pub fn shows_password(&self) -> bool {
         let words = self.encoder.as_deref();
         self.url.secret().contains('@') && words.is_none_or(|words| words.iter().any(|word| word.contains("{url}")))
     }

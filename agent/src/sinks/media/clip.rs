@@ -15,14 +15,14 @@ pub(crate) const CLIP_BYTES_MAX: usize = 32 * 1024 * 1024;
 const MAKE_MAX: Duration = Duration::from_secs(60);
 
 /// Encodes a clip. The error is a sentence.
-pub(super) fn encode(shots: &[Arc<Shot>], fps: f64, encoder: Option<&[String]>) -> Result<Vec<u8>, String> {
+pub(crate) fn encode(shots: &[Arc<Shot>], fps: f64, encoder: Option<&[String]>) -> Result<Vec<u8>, String> {
     let fps_text = fps.to_string();
     let words = match encoder {
         Some(words) => filled(words, &[("fps", fps_text)]),
         None => {
             let words = format!(
                 "ffmpeg -nostdin -hide_banner -loglevel repeat+error -f image2pipe -c:v mjpeg -framerate {fps_text} -i pipe:0 \
-                 -an -vf crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0 -c:v libx264 -preset veryfast -crf 26 -pix_fmt yuv420p \
+                 -an -vf crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0 -c:v libx264 -preset ultrafast -crf 26 -pix_fmt yuv420p \
                  -threads 1 -movflags +frag_keyframe+empty_moov+default_base_moof -f mp4 pipe:1"
             );
             words.split_whitespace().map(String::from).collect()
@@ -34,6 +34,7 @@ pub(super) fn encode(shots: &[Arc<Shot>], fps: f64, encoder: Option<&[String]>) 
     };
     let deadline = Instant::now() + MAKE_MAX;
     let mut child = Child::start(&words, &[], CLIP_BYTES_MAX).map_err(cannot)?;
+    child.yield_to_others();
     let taken_ms: Vec<u64> = shots.iter().map(|shot| shot.at_ms).collect();
     let mut refused = None;
     for index in steady(&taken_ms, interval_ms(fps)) {
