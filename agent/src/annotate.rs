@@ -24,14 +24,14 @@ use serde::Serialize;
 
 use crate::detect::preprocess::FRAME_SIDE_MAX;
 use crate::detect::{Config, Detector};
-use crate::frame::{Detection, Frame};
+use crate::frame::{Area, Detection, Frame};
 
 /// Memory that decoding one picture may take: the largest frame in 16-bit colour with transparency.
 const DECODE_BYTES_MAX: u64 = FRAME_SIDE_MAX as u64 * FRAME_SIDE_MAX as u64 * 8;
 const JPEG_QUALITY: u8 = 90;
 
-const COLOR: Rgb888 = Rgb888::new(255, 196, 0);
-const INK: Rgb888 = Rgb888::BLACK;
+pub(crate) const COLOR: Rgb888 = Rgb888::new(255, 196, 0);
+pub(crate) const INK: Rgb888 = Rgb888::BLACK;
 /// From this height on lines are thicker and letters larger.
 const LARGE_ROWS: u32 = 480;
 /// No coordinate is drawn farther out than this, in pixels.
@@ -39,29 +39,39 @@ const OUTSIDE_MAX: f32 = 2.0 * FRAME_SIDE_MAX as f32;
 
 /// Draws each box with its score, the surest last, so that it lies on top.
 pub fn draw(frame: &mut Frame, detections: &[Detection]) {
-    let (stroke, font): (u32, &MonoFont) = if frame.height < LARGE_ROWS { (1, &FONT_6X10) } else { (2, &FONT_10X20) };
-    let letters = MonoTextStyleBuilder::new().font(font).text_color(INK).background_color(COLOR).build();
-    let style = PrimitiveStyle::with_stroke(COLOR, stroke);
-    let mut canvas = Canvas(frame);
     let mut label = String::new();
     for Detection { area, score } in detections.iter().rev() {
-        // The canvas cuts off what lies outside; the bound is for the arithmetic on the way.
-        let at = |v: f32| v.round().clamp(-OUTSIDE_MAX, OUTSIDE_MAX) as i32;
-        let corner = |x, y| Point::new(at(x), at(y));
-        let top_left = corner(area.x1, area.y1);
-        let bottom_right = corner(area.x2, area.y2) - Point::new(1, 1);
-        let Ok(()) = Rectangle::with_corners(top_left, bottom_right).into_styled(style).draw(&mut canvas);
         label.clear();
         let _ = write!(label, "{score:.2}");
-        // Above the box where there is room, else inside it.
-        let rows = font.character_size.height as i32;
-        let above = Point::new(top_left.x, if top_left.y >= rows { top_left.y - rows } else { top_left.y });
-        let Ok(_) = Text::with_baseline(&label, above, letters, Baseline::Top).draw(&mut canvas);
+        draw_box(frame, area, &label);
     }
 }
 
+/// Draws one box with a label. What lies outside the picture is cut off.
+pub(crate) fn draw_box(frame: &mut Frame, area: &Area, label: &str) {
+    let (stroke, font) = pen(frame);
+    let letters = MonoTextStyleBuilder::new().font(font).text_color(INK).background_color(COLOR).build();
+    let style = PrimitiveStyle::with_stroke(COLOR, stroke);
+    let mut canvas = Canvas(frame);
+    // The canvas cuts off what lies outside; the bound is for the arithmetic on the way.
+    let at = |v: f32| v.round().clamp(-OUTSIDE_MAX, OUTSIDE_MAX) as i32;
+    let corner = |x, y| Point::new(at(x), at(y));
+    let top_left = corner(area.x1, area.y1);
+    let bottom_right = corner(area.x2, area.y2) - Point::new(1, 1);
+    let Ok(()) = Rectangle::with_corners(top_left, bottom_right).into_styled(style).draw(&mut canvas);
+    // Above the box where there is room, else inside it.
+    let rows = font.character_size.height as i32;
+    let above = Point::new(top_left.x, if top_left.y >= rows { top_left.y - rows } else { top_left.y });
+    let Ok(_) = Text::with_baseline(label, above, letters, Baseline::Top).draw(&mut canvas);
+}
+
+/// How thick lines and how large letters are in such a picture.
+pub(crate) fn pen(frame: &Frame) -> (u32, &'static MonoFont<'static>) {
+    if frame.height < LARGE_ROWS { (1, &FONT_6X10) } else { (2, &FONT_10X20) }
+}
+
 /// A frame to draw on.
-struct Canvas<'f>(&'f mut Frame);
+pub(crate) struct Canvas<'f>(pub(crate) &'f mut Frame);
 
 impl OriginDimensions for Canvas<'_> {
     fn size(&self) -> Size {
@@ -234,7 +244,6 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::Area;
 
     fn black(width: u32, height: u32) -> Frame {
         Frame { taken_ms: 0, width, height, rgb: vec![0; width as usize * height as usize * 3] }

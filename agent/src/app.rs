@@ -24,6 +24,7 @@ use crate::facts::Watch;
 use crate::node::Identity;
 use crate::pipeline::{Pipeline, Pulse, Raw, Speed};
 use crate::report::Report;
+use crate::sinks::Sinks;
 use crate::store::AgentStore;
 
 /// Events between the frame path and the core. The core only hands them on, so this is hardly ever more than one frame's.
@@ -84,8 +85,10 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
         run_pipeline(pipeline, Arc::clone(&pulse))?;
     measured.await.context("the frame path ended by a fault of its own")?;
 
-    let cameras = Cameras { mailbox, changes, boot, detector: detector_twin, frames_max: options.frames_max };
-    let mut watch = Watch::new(Arc::clone(&pulse));
+    let sinks = Arc::new(Sinks::open(&config, boot).await);
+    let (frames_max, shown) = (options.frames_max, Arc::clone(&sinks));
+    let cameras = Cameras { mailbox, changes, boot, detector: detector_twin, sinks: shown, frames_max };
+    let mut watch = Watch::new(Arc::clone(&pulse), Arc::clone(&sinks));
     cameras.begin(&config, &mut watch)?;
     let _ = begin.send(());
     let route = Route { site: config.site.clone(), broker: config.mqtt.broker.clone() };
@@ -120,7 +123,7 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
         }
     }
 
-    // In reverse: cameras, frame path, what it still had to tell, the disk, the last words.
+    // In reverse: cameras, frame path, what it still had to tell, the disk, the last words, recordings.
     courier.watcher.stop_cameras();
     pulse.stop.store(true, Ordering::Relaxed);
     while let Some(event) = observed.recv().await {
@@ -131,6 +134,7 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
         None => frame_path_ended.await.context("the frame path ended by a fault of its own")?,
     };
     let Finished { node, watcher } = courier.finish().await;
+    tokio::task::spawn_blocking(move || sinks.finish()).await.context("the end of recordings")?;
     conclude(&options, &Report::of(&node, &watcher, speed))
 }
 

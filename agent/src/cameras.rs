@@ -19,6 +19,7 @@ use crate::mask::Mask;
 use crate::observe::{self, Observer};
 use crate::pipeline::{Change, Stage};
 use crate::reload::{self, Plan};
+use crate::sinks::Sinks;
 use crate::steady::SteadyClock;
 use crate::track::Tracker;
 
@@ -35,6 +36,8 @@ pub struct Cameras {
     pub boot: Boot,
     /// What looks at the frames.
     pub detector: DetectorTwin,
+    /// What is done with pictures.
+    pub sinks: Arc<Sinks>,
     /// End each camera after this many frames.
     pub frames_max: Option<u64>,
 }
@@ -131,6 +134,7 @@ impl Cameras {
             tracker: Tracker::numbered(config.track.clone(), slot as u64 + 1, CAMERAS_PER_BOOT_MAX as u64),
             observer: Observer::new(who, camera.scene()?, config.observe.clone()),
             clock: SteadyClock::default(),
+            tap: self.sinks.camera(camera),
             meter: Arc::default(),
         })
     }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::capture::{self, Pace, SourceUrl};
 use crate::observe::{Line, Lines, Scene, Zone, Zones};
+use crate::sinks::{live, media, record, restream};
 use crate::{detect, gate, mask, observe, polygon, store, track};
 
 /// The store's directory below the data directory.
@@ -42,6 +43,10 @@ pub struct Config {
     pub track: track::Config,
     /// When something is worth telling.
     pub observe: observe::Config,
+    /// The live view.
+    pub live: live::Config,
+    /// Pictures and clips of events.
+    pub media: media::Config,
     /// The cameras.
     #[serde(rename = "camera")]
     pub cameras: Vec<Camera>,
@@ -94,6 +99,13 @@ pub struct Camera {
     /// Lines that people are counted over.
     #[serde(default, rename = "line")]
     pub lines: Vec<Line>,
+    /// Whether a picture and a clip of each event are kept on the device.
+    #[serde(default = "yes")]
+    pub snapshots: bool,
+    /// Where to record, if anywhere.
+    pub record: Option<record::Config>,
+    /// Where to send the pictures on to, if anywhere.
+    pub restream: Option<restream::Config>,
 }
 
 /// One privacy zone.
@@ -128,6 +140,10 @@ pub struct Overrides {
     pub data_dir: Option<PathBuf>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn broker_url(text: &str) -> Result<BrokerUrl, String> {
     BrokerUrl::try_from(text.to_owned())
 }
@@ -144,6 +160,8 @@ impl Default for Config {
             detector: detect::Config::default(),
             track: track::Config::default(),
             observe: observe::Config::default(),
+            live: live::Config::default(),
+            media: media::Config::default(),
             cameras: Vec::new(),
         }
     }
@@ -215,6 +233,8 @@ impl Config {
         self.detector.check()?;
         self.track.check()?;
         self.observe.check()?;
+        self.live.check()?;
+        self.media.check()?;
         for camera in &self.cameras {
             camera.check().map_err(|what| format!("camera \"{}\": {what}", camera.name))?;
         }
@@ -228,7 +248,7 @@ impl Camera {
         let capture::Config { source, pace, start_s, repeat, crop, stall_timeout_s, frozen_timeout_s, decoder } =
             capture::Config::new(source);
         let name = CameraId::new("main").expect("a constant name");
-        let (gate, masks, zones, lines) = Default::default();
+        let (gate, masks, zones, lines, record, restream) = Default::default();
         Camera {
             name,
             source,
@@ -243,6 +263,9 @@ impl Camera {
             masks,
             zones,
             lines,
+            snapshots: true,
+            record,
+            restream,
         }
     }
 
@@ -274,6 +297,8 @@ impl Camera {
         self.capture().check()?;
         self.gate.check()?;
         self.mask().check()?;
+        self.record.as_ref().map_or(Ok(()), record::Config::check)?;
+        self.restream.as_ref().map_or(Ok(()), restream::Config::check)?;
         self.scene().map(|_| ())
     }
 }
@@ -338,6 +363,10 @@ mod tests {
                 "line \"l\": from and to are the same",
             ),
             ("[store]\nowed_mib = 0\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "store.owed_mib is 0; give it 1 to"),
+            (&format!("[live]\nlisten = \"0.0.0.0:8091\"\n{CAMERA}"), "add live.allow_other_machines = true"),
+            (&format!("[media]\nbytes_max = 7\n{CAMERA}"), "media.bytes_max is 7"),
+            (&format!("{CAMERA}record = \"v.mp4\""), "camera \"front\": record.path is v.mp4"),
+            (&format!("{CAMERA}[camera.restream]\nurl = \"http://h/\""), "camera \"front\": restream.url is"),
             ("data_dir = \"\"\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "data_dir is empty"),
         ] {
             let failure = read(text).unwrap_err();

@@ -57,6 +57,15 @@ pub async fn run(config: &Config) -> ExitCode {
     show("model", model);
     show("broker", check_broker(config).await);
     show("disk", check_disk(config));
+    if config.live.enabled {
+        show("live view", check_live(config));
+    }
+    for camera in config.cameras.iter().filter(|camera| camera.record.is_some() || camera.restream.is_some()) {
+        show(&format!("sinks of {}", camera.name), check_sinks(camera));
+    }
+    if config.cameras.iter().any(|camera| camera.snapshots || camera.record.is_some() || camera.restream.is_some()) {
+        show("encoder", check_encoder(config));
+    }
     show("clock", check_clock());
     if broken == 0 {
         println!("everything that an agent needs is here");
@@ -169,6 +178,49 @@ fn check_disk(config: &Config) -> Finding {
             if free_bytes < FREE_BYTES_MIN { Doubtful(format!("{seen}; make room")) } else { Fine(seen) }
         }
         Err(error) => denied(error.into()),
+    }
+}
+
+/// Whether its address could be listened on. A running agent has it, which is as good.
+fn check_live(config: &Config) -> Finding {
+    let Some(listen) = config.live.listen else { return Fine("on this machine, at a port that the log names".into()) };
+    match std::net::TcpListener::bind(listen) {
+        Ok(_) if listen.ip().is_loopback() => Fine(format!("http://{listen}/ for this machine")),
+        Ok(_) => Doubtful(format!("http://{listen}/ can be reached from other machines, and is not encrypted")),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Doubtful(format!("{listen} is in use: by the running agent, or set live.listen to another port"))
+        }
+        Err(error) => Broken(format!("{listen} cannot be listened on ({error}); correct live.listen")),
+    }
+}
+
+/// Whether recordings can be written, and whether a stream's server answers.
+fn check_sinks(camera: &Camera) -> Finding {
+    if let Some(record) = &camera.record {
+        let folder = record.path.parent().unwrap_or(std::path::Path::new("/"));
+        let Some(dir) = folder.ancestors().find(|dir| dir.is_dir()) else {
+            return Broken(format!("{} cannot be made; correct record.path", folder.display()));
+        };
+        let probe = dir.join(format!(".picket-doctor-{}", std::process::id()));
+        if let Err(error) = std::fs::write(&probe, [0; 4096]).and_then(|()| std::fs::remove_file(&probe)) {
+            return Broken(format!("{} cannot be written ({error}); correct record.path", folder.display()));
+        }
+    }
+    match &camera.restream {
+        Some(restream) if restream.shows_password() => Doubtful(format!(
+            "{}: its password can be seen in the list of processes; give a restream.encoder that reads PICKET_URL",
+            restream.url
+        )),
+        Some(restream) => Fine(format!("sent on to {}", restream.url)),
+        None => Fine("recorded".into()),
+    }
+}
+
+/// Makes a clip of nothing much, with what would make the real ones.
+fn check_encoder(config: &Config) -> Finding {
+    match crate::sinks::try_encoder(&config.media) {
+        Ok(bytes) => Fine(format!("makes clips; one of ten grey pictures has {bytes} bytes")),
+        Err(sentence) => Broken(sentence),
     }
 }
 

@@ -17,12 +17,14 @@ use crate::courier::Watcher;
 use crate::node::{Facts, Node};
 use crate::pipeline::{Counts, Meter, Pulse};
 use crate::recorder::Recorder;
+use crate::sinks::Sinks;
 
 /// The cameras and the frame path, as seen from outside.
 pub struct Watch {
     cameras: Vec<Watched>,
     pulse: Arc<Pulse>,
     beats: Vec<u64>,
+    sinks: Arc<Sinks>,
     /// Why the configuration was not taken in the last time that it was read again.
     reload_refused: Option<String>,
 }
@@ -42,8 +44,8 @@ struct Watched {
 
 impl Watch {
     /// A watch over no cameras yet.
-    pub fn new(pulse: Arc<Pulse>) -> Self {
-        Watch { cameras: Vec::new(), pulse, beats: Vec::new(), reload_refused: None }
+    pub fn new(pulse: Arc<Pulse>, sinks: Arc<Sinks>) -> Self {
+        Watch { cameras: Vec::new(), pulse, sinks, beats: Vec::new(), reload_refused: None }
     }
 
     /// Watches one camera more: its name, its slot in the mailbox, what its frame path counts, and its source.
@@ -73,7 +75,8 @@ impl Watch {
 
     /// Each camera's counters, as of the last heartbeat where they are rates.
     pub fn stats(&self) -> Vec<CameraStats> {
-        self.cameras.iter().map(Watched::stats).collect()
+        let with_sinks = |watched: &Watched| CameraStats { sinks: self.sinks.stats(&watched.name), ..watched.stats() };
+        self.cameras.iter().map(with_sinks).collect()
     }
 
     /// The first failure, if every camera has failed for good.
@@ -102,11 +105,16 @@ impl Watcher for Watch {
         problems.extend(self.cameras.iter().filter_map(Watched::frozen));
         problems.extend(self.cameras.iter().filter_map(Watched::refusals));
         problems.extend(self.reload_refused.clone());
+        problems.extend(self.sinks.problems());
         problems.extend(recorder.problems());
         if node.lost() > 0 {
             problems.push(format!("{} events were lost because the disk took none for too long", node.lost()));
         }
-        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras: self.stats(), problems, ..Facts::default() }
+        let (cameras, live) = (self.stats(), self.sinks.live());
+        live.inspect(|hub| hub.tell(&cameras));
+        let refused = live.into_iter().flat_map(|hub| hub.refused()).map(|(word, count)| (word.to_owned(), count));
+        let refused = refused.collect();
+        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras, problems, refused }
     }
 }
 
@@ -165,6 +173,7 @@ impl Watched {
             zones: tally.zones,
             lines: tally.lines,
             bad_input: self.meter.bad_input(),
+            sinks: Vec::new(),
         }
     }
 }
@@ -183,13 +192,25 @@ mod tests {
     use crate::capture::{ERROR_CHARS_MAX, FORMAT_CHARS_MAX};
     use picket_shared::ids::{Boot, LineId, ZoneId};
     use picket_shared::limits::{CAMERA_LINES_MAX, EVENT_ZONES_MAX, NAME_CHARS_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
-    use picket_shared::status::{Crossed, Mode, Stats};
+    use picket_shared::status::{Crossed, Mode, SinkStats, Stats};
     use picket_shared::wire::GapCause;
+
+    /// Live, snapshots, clips, record, restream.
+    const SINKS: usize = 5;
 
     #[test]
     fn the_statistics_of_as_many_cameras_as_there_may_be_fit_in_a_message() {
         let most = u64::MAX;
         let name = |n: usize| format!("{n:a>width$}", width = NAME_CHARS_MAX);
+        let sink = SinkStats {
+            sink: "snapshots".into(),
+            state: "retrying".into(),
+            pictures: most,
+            pictures_dropped: most,
+            bytes: most,
+            restarts: most,
+            errors: most,
+        };
         let camera = CameraStats {
             camera: CameraId::new("c".repeat(NAME_CHARS_MAX)).unwrap(),
             state: "retrying".into(),
@@ -214,6 +235,7 @@ mod tests {
                 .map(|n| (LineId::new(name(n)).unwrap(), Crossed { left_to_right: 1 << 40, right_to_left: 1 << 40 }))
                 .collect(),
             bad_input: (0..6).map(|n| (format!("{n:a>16}"), most)).collect(),
+            sinks: vec![sink; SINKS],
         };
         let stats = Stats {
             time: most,

@@ -3,7 +3,7 @@
 //! Plain data; nothing here decides or reads a clock.
 
 /// One picture: RGB, 8 bits a channel, rows from the top without padding.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frame {
     /// When it was taken, in milliseconds since 1970.
     pub taken_ms: u64,

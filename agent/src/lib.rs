@@ -14,6 +14,7 @@ pub mod detect;
 pub mod track;
 pub mod observe;
 pub mod pipeline;
+pub mod sinks;
 
 pub mod store;
 pub mod outbox;

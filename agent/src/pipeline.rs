@@ -19,6 +19,7 @@ use crate::frame::{Detection, Frame};
 use crate::gate::{Gate, Verdict};
 use crate::mask::Mask;
 use crate::observe::{Observer, Tally};
+use crate::sinks::Tap;
 use crate::steady::SteadyClock;
 use crate::track::{self, State, Tracker};
 
@@ -37,6 +38,8 @@ pub struct Stage {
     pub observer: Observer,
     /// What durations are counted by.
     pub clock: SteadyClock,
+    /// Where pictures go that somebody wants to see.
+    pub tap: Tap,
     /// What has been counted.
     pub meter: Arc<Meter>,
 }
@@ -354,11 +357,12 @@ impl Stage {
         detections: &mut Vec<Detection>,
         events: &mut Vec<Event>,
     ) {
+        let told = events.len();
         self.mask.apply(frame);
         let now_ms = self.clock.tick(frame.taken_ms, mono_ms);
         if self.gate.decide(now_ms, frame, self.tracker.alive()) == Verdict::Skip {
             self.meter.add(|counts| counts.frames_gated += 1);
-            return;
+            return self.tap.look(frame, None, &[]);
         }
         let timing = match detector.detect(frame, detections) {
             Ok(timing) => timing,
@@ -374,10 +378,10 @@ impl Stage {
         };
         let tracks = self.tracker.step(now_ms, detections);
         let persons_now = tracks.iter().filter(|track| track.state != State::Tentative).count() as u32;
-        let told = events.len();
         self.observer.step(now_ms, (frame.width, frame.height), tracks, events);
         events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
         self.meter.note(self.observer.tally());
+        self.tap.look(frame, Some(tracks), &events[told..]);
         let (tracker, clock_jumps) = (self.tracker.counts(), self.clock.jumps());
         self.meter.add(|counts| {
             counts.frames_detected += 1;

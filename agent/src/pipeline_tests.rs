@@ -52,6 +52,7 @@ fn stage(masks: &[Polygon], scene: Scene, config: observe::Config) -> Stage {
         gate: Gate::new(gate::Config::default()),
         tracker: Tracker::new(track::Config::default()),
         observer: Observer::new(identity, scene, config),
+        tap: Tap::closed(),
         clock: SteadyClock::default(),
         meter: Arc::default(),
     }

@@ -35,6 +35,8 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         ("detector", old.detector == new.detector),
         ("track", old.track == new.track),
         ("observe", old.observe == new.observe),
+        ("live", old.live == new.live),
+        ("media", old.media == new.media),
     ];
     Plan {
         end: ending.map(|camera| camera.name.clone()).collect(),

@@ -146,6 +146,7 @@ mod tests {
             zones: Default::default(),
             lines: Default::default(),
             bad_input: Default::default(),
+            sinks: vec![],
         };
         let stats = Stats {
             time: 1,

@@ -190,6 +190,9 @@ pub struct CameraStats {
     /// `detection_over` `track` `track_over` `clock_jump`.
     #[serde(default)]
     pub bad_input: BTreeMap<String, u64>,
+    /// What is done with its pictures, each way by itself.
+    #[serde(default)]
+    pub sinks: Vec<SinkStats>,
 }
 
 /// How often a line was crossed each way; see [`crate::event::Direction`].
@@ -199,4 +202,23 @@ pub struct Crossed {
     pub left_to_right: u64,
     /// From the line's right to its left.
     pub right_to_left: u64,
+}
+
+/// One way that a camera's pictures take on the device: its part of [`CameraStats`]. Pictures stay there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkStats {
+    /// `live`, `snapshots`, `clips`, `record` or `restream`.
+    pub sink: String,
+    /// `idle` (nobody looks), `running`, `retrying` (its child is started again), `full` (no room on the disk) or `failed`.
+    pub state: String,
+    /// Pictures that it took.
+    pub pictures: u64,
+    /// Pictures that a newer one replaced before it took them.
+    pub pictures_dropped: u64,
+    /// What it wrote or sent.
+    pub bytes: u64,
+    /// Times that its child process was started again.
+    pub restarts: u64,
+    /// Times that something was wrong.
+    pub errors: u64,
 }

@@ -11,6 +11,7 @@ use picket_shared::event::{Crossing, Direction, Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
 use picket_shared::limits;
 use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, Stats, Twin, UpDown};
+use picket_shared::status::{CameraStats, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Recent, SeenEvent, Site};
 use picket_shared::wire::{Ack, EventBatch, Gap, GapCause, Wire};
@@ -134,6 +135,15 @@ fn the_page_lists_every_field_of_every_json_message() {
         passed_over: Default::default(),
     };
     let station = StationId::new("gate").unwrap();
+    let sink = SinkStats {
+        sink: String::new(),
+        state: String::new(),
+        pictures: 0,
+        pictures_dropped: 0,
+        bytes: 0,
+        restarts: 0,
+        errors: 0,
+    };
     let camera = CameraStats {
         camera: CameraId::new("front").unwrap(),
         state: String::new(),
@@ -156,6 +166,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         zones: Default::default(),
         lines: Default::default(),
         bad_input: Default::default(),
+        sinks: vec![sink.clone()],
     };
     let stats = Stats {
         time: 0,
@@ -206,6 +217,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         ("Stats", serde_json::to_string(&stats).unwrap()),
         ("CameraStats", serde_json::to_string(&camera).unwrap()),
         ("Crossed", serde_json::to_string(&Crossed::default()).unwrap()),
+        ("SinkStats", serde_json::to_string(&sink).unwrap()),
         ("Site", serde_json::to_string(&site).unwrap()),
         ("NodeView", serde_json::to_string(&node_view).unwrap()),
         ("Recent", serde_json::to_string(&Recent { events: vec![seen.clone()] }).unwrap()),

@@ -37,6 +37,8 @@ mod supervise;
 pub use mailbox::{Mailbox, NoFrame, Pace};
 pub use source::SourceUrl;
 
+pub(crate) use process::{Complaints, wait};
+
 #[cfg(test)]
 pub(crate) use outlet::{ERROR_CHARS_MAX, FORMAT_CHARS_MAX};
 

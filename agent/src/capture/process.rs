@@ -178,7 +178,7 @@ impl<'a> Decoder<'a> {
             self.await_exit()?;
         }
         let status = self.kill()?;
-        Ok(Ended { status, complaints: std::mem::take(&mut self.complaints).lines.into() })
+        Ok(Ended { status, complaints: std::mem::take(&mut self.complaints).into_lines() })
     }
 
     /// Hears the last words and waits for the exit, both within [`EXIT_GRACE`].
@@ -253,7 +253,7 @@ impl Drop for Decoder<'_> {
 }
 
 /// Waits until one of these can be read or has hung up; false when the deadline has passed.
-pub(super) fn wait(ends: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
+pub(crate) fn wait(ends: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
@@ -268,13 +268,19 @@ pub(super) fn wait(ends: &mut [PollFd<'_>], deadline: Instant) -> io::Result<boo
 
 /// The newest lines of a decoder's standard error.
 #[derive(Default)]
-struct Complaints {
+pub(crate) struct Complaints {
     lines: VecDeque<String>,
     unfinished: Vec<u8>,
 }
 
 impl Complaints {
-    fn push(&mut self, bytes: &[u8]) {
+    /// The lines, the newest last.
+    pub(crate) fn into_lines(self) -> Vec<String> {
+        self.lines.into()
+    }
+
+    /// Takes in what was read.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             if byte != b'\n' && byte != b'\r' {
                 // One byte more than is kept shows that the line was too long.

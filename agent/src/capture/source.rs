@@ -100,12 +100,12 @@ impl SourceUrl {
     }
 
     /// The URL with its secrets: for a command line only.
-    pub(super) fn secret(&self) -> &str {
+    pub(crate) fn secret(&self) -> &str {
         &self.0
     }
 
     /// Makes this URL's secrets, and those of every other URL in the text, unreadable.
-    pub(super) fn redact(&self, text: &str) -> String {
+    pub(crate) fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in self.secrets() {
             text = text.replace(secret, "***");

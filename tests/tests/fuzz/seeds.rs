@@ -92,6 +92,7 @@ fn stats() -> Vec<u8> {
         zones: Default::default(),
         lines: Default::default(),
         bad_input: Default::default(),
+        sinks: vec![],
     };
     serde_json::to_vec(&Stats {
         time: 1_700_000_000,

@@ -21,7 +21,7 @@ type Owns = fn(path: &str) -> bool;
 /// A crate, and the only files that may name it.
 /// Three have another reader: the writer that the power cut test expects to lose events, because it has sled without what
 /// our store adds; the peers that the storage bench compares; and the naive publisher that the soak compares.
-const OWNERS: [(&str, Owns); 12] = [
+const OWNERS: [(&str, Owns); 14] = [
     ("rumqttc", |path| ["shared/src/mqtt.rs", "simulation/src/soak/naive.rs"].contains(&path)),
     ("sled", |path| {
         let compared = ["tests/src/bin/power-cut-writer.rs", "simulation/src/bench/storage/peers.rs"];
@@ -36,6 +36,8 @@ const OWNERS: [(&str, Owns); 12] = [
     ("rumqttd", |path| path == "coordinator/src/broker.rs"),
     ("v4l", |path| path == "agent/src/capture/v4l.rs"),
     ("nokhwa", |path| path == "agent/src/capture/camera.rs"),
+    ("axum", |path| path.starts_with("agent/src/sinks/") || path == "coordinator/src/http.rs"),
+    ("jpeg_encoder", |path| path == "agent/src/sinks/studio.rs"),
     ("zune_jpeg", |path| path == "agent/src/capture/pixels.rs"),
 ];
 
@@ -48,7 +50,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 35] = [
+const CORES: [&str; 39] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -76,6 +78,10 @@ const CORES: [&str; 35] = [
     "agent/src/outbox",
     "agent/src/polygon",
     "agent/src/reload",
+    "agent/src/sinks/media/moments",
+    "agent/src/sinks/media/shelf",
+    "agent/src/sinks/pace",
+    "agent/src/sinks/words",
     "agent/src/steady",
     "agent/src/track",
     "coordinator/src/coordinator",
