@@ -35,8 +35,8 @@ pub const ACK_BYTES_MAX: usize = 2 * 1024;
 /// How often a node says its statistics. The coordinator takes their absence for trouble, so both sides must mean the same.
 pub const HEARTBEAT_MS: u64 = 2_000;
 /// One JSON message (health, twin, statistics) from a node. Sixteen cameras with all zones, lines and sinks under the
-/// longest names are about 58 KiB.
-pub const STATUS_BYTES_MAX: usize = 64 * 1024;
+/// longest names are about 77 KiB.
+pub const STATUS_BYTES_MAX: usize = 96 * 1024;
 /// Sources of one agent.
 pub const SOURCES_MAX: usize = 16;
 /// Nodes that one coordinator shows. The retained view is one document, so it has a size.

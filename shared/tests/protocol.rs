@@ -10,8 +10,7 @@ use picket_shared::codec::{decode, encode};
 use picket_shared::event::{Crossing, Direction, Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
 use picket_shared::limits;
-use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, Stats, Twin, UpDown};
-use picket_shared::status::{CameraStats, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
+use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Recent, SeenEvent, Site};
 use picket_shared::wire::{Ack, EventBatch, Gap, GapCause, Wire};
@@ -272,6 +271,15 @@ fn what_a_cause_is_called_is_the_same_everywhere() {
 #[test]
 fn the_fullest_statistics_and_the_longest_event_fit_their_messages() {
     let name = |n: usize| format!("{n:a>width$}", width = limits::NAME_CHARS_MAX);
+    let sink = SinkStats {
+        sink: "snapshots".into(),
+        state: "retrying".into(),
+        pictures: u64::MAX,
+        pictures_dropped: u64::MAX,
+        bytes: u64::MAX,
+        restarts: u64::MAX,
+        errors: u64::MAX,
+    };
     let camera = |n: usize| CameraStats {
         camera: CameraId::new(name(n)).unwrap(),
         state: "x".repeat(16),
@@ -296,6 +304,7 @@ fn the_fullest_statistics_and_the_longest_event_fit_their_messages() {
             .map(|n| (LineId::new(name(n)).unwrap(), Crossed { left_to_right: 1 << 40, right_to_left: 1 << 40 }))
             .collect(),
         bad_input: (0..6).map(|n| (format!("{n:a>16}"), u64::MAX)).collect(),
+        sinks: vec![sink.clone(); 5],
     };
     let cameras: Vec<_> = (0..limits::SOURCES_MAX).map(camera).collect();
     let bytes = serde_json::to_vec(&cameras).unwrap().len();
