@@ -5,7 +5,8 @@
 //! misses pictures, and says so. All of them see the masked frame and no other.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ use tap::{Picture, Wish};
 use crate::config::{Camera, Config};
 
 /// How long the end of the agent waits for recordings and clips to end.
-const FINISH_MAX: Duration = Duration::from_secs(8);
+const FINISH_MAX: Duration = Duration::from_secs(5);
 /// Pictures and clips of events lie here below the data directory.
 const MEDIA_FOLDER: &str = "media";
 
@@ -64,11 +65,13 @@ pub struct Sinks {
     node: NodeId,
     boot: Boot,
     media_config: media::Config,
+    media_folder: PathBuf,
+    /// Opened for the first camera that needs it.
     keeper: Mutex<Option<Keeper>>,
     live: Option<Arc<live::Hub>>,
     live_interval_ms: u64,
     /// What is wrong with all of them.
-    broken: Vec<String>,
+    broken: Mutex<Vec<String>>,
     cameras: Mutex<Vec<Watched>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -76,40 +79,28 @@ pub struct Sinks {
 struct Watched {
     camera: CameraId,
     slot: Slot<Picture>,
+    /// Who looks.
+    wish: Option<Arc<Wish>>,
     sinks: Vec<(&'static str, Arc<Gauge>, Option<Raw>)>,
 }
 
 impl Sinks {
-    /// Opens what all cameras share: the folder of pictures, and the live view's port. What cannot be opened is told, and
-    /// the agent goes on without it.
+    /// Opens what all cameras share: the live view's port. What cannot be opened is told, and the agent goes on without it.
     pub async fn open(config: &Config, boot: Boot) -> Sinks {
         let mut sinks = Sinks {
             node: config.node.clone(),
             boot,
             media_config: config.media.clone(),
+            media_folder: config.data_dir.join(MEDIA_FOLDER),
             keeper: Mutex::default(),
             live: None,
             live_interval_ms: interval_ms(config.live.fps),
-            broken: Vec::new(),
+            broken: Mutex::default(),
             cameras: Mutex::default(),
             threads: Mutex::default(),
         };
-        if config.cameras.iter().any(|camera| camera.snapshots) {
-            let folder = config.data_dir.join(MEDIA_FOLDER);
-            match Media::open(config.media.clone(), folder.clone()) {
-                Ok((keeper, threads)) => {
-                    *lock(&sinks.keeper) = Some(keeper);
-                    lock(&sinks.threads).extend(threads);
-                }
-                Err(error) => sinks.broke(format!(
-                    "no pictures of events are kept, because {} cannot be used ({error}); check its owner and the disk",
-                    folder.display()
-                )),
-            }
-        }
         if config.live.enabled {
-            let media = lock(&sinks.keeper).as_ref().map(|keeper| Arc::clone(&keeper.media));
-            match live::open(&config.live, &config.data_dir, media).await {
+            match live::open(&config.live, &config.data_dir).await {
                 Ok(hub) => sinks.live = Some(hub),
                 Err(sentence) => sinks.broke(format!("there is no live view: {sentence}")),
             }
@@ -117,18 +108,36 @@ impl Sinks {
         sinks
     }
 
-    fn broke(&mut self, sentence: String) {
+    fn broke(&self, sentence: String) {
         tracing::error!("{sentence}");
-        self.broken.push(sentence);
+        lock(&self.broken).push(sentence);
+    }
+
+    /// The way to the folder of pictures, unless it cannot be used.
+    fn keeper(&self) -> Option<Keeper> {
+        let mut keeper = lock(&self.keeper);
+        if keeper.is_none() {
+            match Media::open(self.media_config.clone(), self.media_folder.clone()) {
+                Ok((opened, threads)) => {
+                    threads.into_iter().for_each(|thread| self.keep_thread(thread));
+                    self.live.iter().for_each(|hub| hub.show(&opened.media));
+                    *keeper = Some(opened);
+                }
+                Err(error) => self.broke(format!(
+                    "no pictures of events are kept, because {} cannot be used ({error}); check its owner and the disk",
+                    self.media_folder.display()
+                )),
+            }
+        }
+        keeper.clone()
     }
 
     /// Starts the sinks of a camera that begins. They end when the tap is dropped.
     pub fn camera(&self, camera: &Camera) -> Tap {
         let slot = Slot::<Picture>::default();
-        let mut watched = Watched { camera: camera.name.clone(), slot: slot.clone(), sinks: Vec::new() };
+        let mut watched = Watched { camera: camera.name.clone(), slot: slot.clone(), wish: None, sinks: Vec::new() };
         let feeds = self.feeds(camera, &mut watched);
-        let keeper = lock(&self.keeper).clone().filter(|_| camera.snapshots);
-        let events = keeper.map(|keeper| Events {
+        let events = Some(camera).filter(|camera| camera.snapshots).and_then(|_| self.keeper()).map(|keeper| Events {
             keeper,
             snapshots: watched.gauge("snapshots"),
             clips: watched.gauge("clips"),
@@ -148,6 +157,7 @@ impl Sinks {
             taken: AtomicU64::new(0),
             events: events.is_some(),
         });
+        watched.wish = Some(Arc::clone(&wish));
         let live = self.live.as_ref().map(|hub| {
             let (shots, shown) = watch::channel(None);
             hub.add(Viewed { camera: camera.name.clone(), wish: Arc::clone(&wish), shots: shown });
@@ -215,6 +225,10 @@ impl Sinks {
         let cameras = lock(&self.cameras);
         let Some(watched) = cameras.iter().find(|watched| watched.camera == *camera) else { return Vec::new() };
         let dropped = |raw: &Option<Raw>| raw.as_ref().map_or_else(|| watched.slot.dropped(), Slot::dropped);
+        let looked_at = watched.wish.as_ref().is_some_and(|wish| wish.viewers.load(Ordering::Relaxed) > 0);
+        if let Some((_, gauge, _)) = watched.sinks.iter().find(|(sink, ..)| *sink == "live" && !looked_at) {
+            gauge.well(State::Idle);
+        }
         watched.sinks.iter().map(|(sink, gauge, raw)| gauge.stats(sink, dropped(raw))).collect()
     }
 
@@ -223,7 +237,7 @@ impl Sinks {
         let cameras = lock(&self.cameras);
         let there = cameras.iter().filter(|watched| !watched.slot.is_closed());
         let gauges = there.flat_map(|watched| watched.sinks.iter().map(|(_, gauge, _)| gauge));
-        self.broken.iter().cloned().chain(gauges.filter_map(|gauge| gauge.problem())).collect()
+        lock(&self.broken).iter().cloned().chain(gauges.filter_map(|gauge| gauge.problem())).collect()
     }
 
     /// The live view, where there is one.

@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use picket_shared::config::within;
 use picket_shared::ids::CameraId;
@@ -88,7 +88,7 @@ pub(super) struct Viewed {
 pub struct Hub {
     token: Token,
     viewers_max: usize,
-    media: Option<Arc<Media>>,
+    media: OnceLock<Arc<Media>>,
     cameras: Mutex<Vec<Viewed>>,
     stats: Mutex<Vec<CameraStats>>,
     viewers: AtomicUsize,
@@ -98,7 +98,7 @@ pub struct Hub {
 }
 
 /// Begins to serve, on the current tokio runtime, as long as that runs. The error is a sentence.
-pub(super) async fn open(config: &Config, data_dir: &Path, media: Option<Arc<Media>>) -> Result<Arc<Hub>, String> {
+pub(super) async fn open(config: &Config, data_dir: &Path) -> Result<Arc<Hub>, String> {
     let addresses = config.addresses();
     let opened = addresses.iter().find_map(|address| Door::open(*address).ok());
     let door = opened.ok_or_else(|| match (Door::open(addresses[0]).err(), addresses[0]) {
@@ -110,7 +110,7 @@ pub(super) async fn open(config: &Config, data_dir: &Path, media: Option<Arc<Med
     let hub = Arc::new(Hub {
         token,
         viewers_max: config.viewers_max,
-        media,
+        media: OnceLock::new(),
         cameras: Mutex::default(),
         stats: Mutex::default(),
         viewers: AtomicUsize::new(0),
@@ -135,9 +135,15 @@ impl Hub {
         cameras.push(viewed);
     }
 
+    /// Pictures of events are kept here.
+    pub(super) fn show(&self, media: &Arc<Media>) {
+        // There is one such folder; a second time changes nothing.
+        let _ = self.media.set(Arc::clone(media));
+    }
+
     /// What the page shows of the cameras' state.
     pub fn tell(&self, stats: &[CameraStats]) {
-        lock(&self.stats).clone_from(&stats.to_vec());
+        *lock(&self.stats) = stats.to_vec();
     }
 
     /// Requests that were refused, by a constant word.
@@ -189,11 +195,11 @@ mod tests {
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let config = Config::default();
         for dir in &dirs {
-            assert!(open(&config, dir.path(), None).await.is_ok());
+            assert!(open(&config, dir.path()).await.is_ok());
         }
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let named = Config { listen: Some(taken.local_addr().unwrap()), ..config };
-        let refused = open(&named, dirs[0].path(), None).await.err().unwrap();
+        let refused = open(&named, dirs[0].path()).await.err().unwrap();
         assert!(refused.contains("set live.listen to another port"), "{refused}");
     }
 }

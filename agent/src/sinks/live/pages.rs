@@ -104,7 +104,7 @@ async fn state(State(hub): State<Arc<Hub>>) -> Response {
             "last_error": stats.and_then(|stats| stats.last_error.as_deref()),
         })
     };
-    let newest = hub.media.as_ref().map(|media| media.newest(EVENTS_SHOWN)).unwrap_or_default();
+    let newest = hub.media.get().map(|media| media.newest(EVENTS_SHOWN)).unwrap_or_default();
     let event = |(at_s, camera, id, clip): (u64, String, String, bool)| serde_json::json!({ "event": id, "camera": camera, "time": at_s, "clip": clip });
     Json(serde_json::json!({
         "cameras": names.into_iter().map(camera).collect::<Vec<_>>(),
@@ -160,7 +160,7 @@ async fn kept(
     end: &'static str,
     kind: &'static str,
 ) -> Response {
-    let Some((media, id)) = hub.media.clone().zip(EventId::new(event).ok()) else { return nothing().await };
+    let Some((media, id)) = hub.media.get().cloned().zip(EventId::new(event).ok()) else { return nothing().await };
     let read = tokio::task::spawn_blocking(move || std::fs::read(media.find(&id, end)?).ok()).await;
     match read {
         Ok(Some(bytes)) => ([(header::CONTENT_TYPE, kind)], bytes).into_response(),
