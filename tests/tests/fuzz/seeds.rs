@@ -193,6 +193,12 @@ fn node_tape() -> Vec<u8> {
 }
 
 /// Target, name and bytes of each seed.
+fn voc() -> Vec<u8> {
+    let corners = "<xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>";
+    let object = format!("<object><name>person</name><difficult>0</difficult><bndbox>{corners}</bndbox></object>");
+    format!("<annotation>{object}</annotation>").into_bytes()
+}
+
 pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let shared = |path: &str| std::fs::read(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let bytes = ByteBuf::from(encode(&event()).unwrap());
@@ -200,6 +206,11 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("ppm", "two", b"P6\n2 1\n255\nabcdefP6 # with a comment\n1 2\n255\nghijkl".to_vec()),
         ("onnx", "plain", shared("agent/tests/reference/plain.onnx")),
         ("onnx", "external", shared("agent/tests/reference/external.onnx")),
+        ("truth", "mot", b"1,3,794.2,47.5,71.2,174.8,1,1,0.9\n2,3,10,20,30,40,0,1,1\n".to_vec()),
+        ("truth", "csv", b"file,x1,y1,x2,y2,ignore\na.jpg,1,2,30,40,0\nb.jpg,,,,,\n".to_vec()),
+        ("truth", "towncentre", b"0,0,1,1,1,2,3,4,10,20,30,40\n".to_vec()),
+        ("truth", "seqinfo", b"[Sequence]\nimDir=img1\nframeRate=30\nseqLength=600\n".to_vec()),
+        ("truth", "voc", voc()),
         ("polygon", "square", b"[[0.2,0.2],[0.8,0.2],[0.8,0.8],[0.2,0.8]]".to_vec()),
         ("agent-config", "demo", shared("firmware-configs/demo/agent.toml")),
         ("agent-config", "x86", shared("firmware-configs/x86/agent.toml")),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use picket_agent::capture::ppm::{FRAME_BYTES_MAX, Pictures};
 use picket_agent::config::{Config as AgentConfig, Overrides};
 use picket_agent::detect::onnx;
+use picket_agent::eval::truth::{csv, mot, towncentre, voc};
 use picket_agent::frame::Frame;
 use picket_agent::polygon::Polygon;
 use picket_coordinator::config::{Config as CoordinatorConfig, Flags};
@@ -93,6 +94,29 @@ pub(super) fn status(bytes: &[u8]) -> Verdict {
         }
     }
     Ok(trip::<Health>(bytes)? | trip::<Twin>(bytes)? | trip::<Stats>(bytes)?)
+}
+
+/// What people have marked, in each format that it may be kept in.
+pub(super) fn truth(bytes: &[u8]) -> Verdict {
+    let text = text(bytes);
+    let mut accepted = false;
+    for read in [mot::parse, towncentre::parse, csv::parse] {
+        match read(&text) {
+            Ok(truth)
+                if truth
+                    .boxes()
+                    .any(|marked| !(marked.area.x1 < marked.area.x2 && marked.area.y1 < marked.area.y2)) =>
+            {
+                return Err("a box without an inside was read".to_owned());
+            }
+            Ok(_) => accepted = true,
+            Err(error) => accepted |= sentence(&error.to_string())?,
+        }
+    }
+    for read in [mot::parse_seqinfo(&text).map(drop), voc::add(&mut voc::empty(), "one.xml", &text)] {
+        accepted |= read.map_or_else(|error| sentence(&error.to_string()), |()| Ok(true))?;
+    }
+    Ok(accepted)
 }
 
 pub(super) fn polygon(bytes: &[u8]) -> Verdict {
