@@ -74,7 +74,7 @@ pub(super) fn start(who: String, target: impl Target, slot: Raw, gauge: Arc<Gaug
         backoff: Backoff::default(),
         not_before: Instant::now(),
         running: None,
-        begun_before: false,
+        failed: false,
     };
     std::thread::Builder::new().name(name).spawn(move || encoder.run())
 }
@@ -87,7 +87,8 @@ struct Encoder<T> {
     backoff: Backoff,
     not_before: Instant,
     running: Option<Running>,
-    begun_before: bool,
+    /// The last one ended as it should not have.
+    failed: bool,
 }
 
 struct Running {
@@ -151,8 +152,7 @@ impl<T: Target> Encoder<T> {
             Ok(child) => {
                 let now = Instant::now();
                 self.running = Some(Running { child, size, began: now, checked: now });
-                self.gauge.restarts.fetch_add(u64::from(self.begun_before), Ordering::Relaxed);
-                self.begun_before = true;
+                self.gauge.restarts.fetch_add(u64::from(std::mem::take(&mut self.failed)), Ordering::Relaxed);
             }
             Err(halt) => self.halted(halt),
         }
@@ -210,6 +210,7 @@ impl<T: Target> Encoder<T> {
             Halt::Full(sentence) => (State::Full, sentence),
             Halt::Wrong(sentence) => (State::Retrying, sentence),
         };
+        self.failed = true;
         self.not_before = Instant::now() + self.backoff.next(fastrand::f64());
         self.gauge.wrong(state, &self.who, &sentence);
     }
@@ -263,6 +264,6 @@ mod tests {
         files.sort();
         // An odd size loses a row and a column, which H.264 cannot have.
         assert_eq!(files.iter().map(|file| size(file)).collect::<Vec<_>>(), ["64,48", "96,64", "64,48"]);
-        assert_eq!((gauge.problem(), gauge.restarts.load(Ordering::Relaxed)), (None, 2));
+        assert_eq!((gauge.problem(), gauge.restarts.load(Ordering::Relaxed)), (None, 0));
     }
 }
