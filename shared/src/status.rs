@@ -217,7 +217,7 @@ pub struct SinkStats {
     pub pictures_dropped: u64,
     /// What it wrote or sent.
     pub bytes: u64,
-    /// Times that its child process was started again.
+    /// Times that its child process was started again after something was wrong.
     pub restarts: u64,
     /// Times that something was wrong.
     pub errors: u64,

@@ -74,7 +74,7 @@ pub(super) fn start(who: String, target: impl Target, slot: Raw, gauge: Arc<Gaug
         backoff: Backoff::default(),
         not_before: Instant::now(),
         running: None,
-        begun_before: false,
+        failed: false,
     };
     std::thread::Builder::new().name(name).spawn(move || encoder.run())
 }
@@ -87,7 +87,8 @@ struct Encoder<T> {
     backoff: Backoff,
     not_before: Instant,
     running: Option<Running>,
-    begun_before: bool,
+    /// The last one ended as it should not have.
+    failed: bool,
 }
 
 struct Running {
@@ -151,8 +152,7 @@ impl<T: Target> Encoder<T> {
             Ok(child) => {
                 let now = Instant::now();
                 self.running = Some(Running { child, size, began: now, checked: now });
-                self.gauge.restarts.fetch_add(u64::from(self.begun_before), Ordering::Relaxed);
-                self.begun_before = true;
+                self.gauge.restarts.fetch_add(u64::from(std::mem::take(&mut self.failed)), Ordering::Relaxed);
             }
             Err(halt) => self.halted(halt),
         }
@@ -210,7 +210,60 @@ impl<T: Target> Encoder<T> {
             Halt::Full(sentence) => (State::Full, sentence),
             Halt::Wrong(sentence) => (State::Retrying, sentence),
         };
+        self.failed = true;
         self.not_before = Instant::now() + self.backoff.next(fastrand::f64());
         self.gauge.wrong(state, &self.who, &sentence);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sinks::record::{Config, Segments};
+    use std::path::Path;
+
+    /// Width and height of a video, as ffprobe reads them.
+    fn size(file: &Path) -> String {
+        let words = "-v error -show_entries stream=width,height -of csv=p=0";
+        let output = std::process::Command::new("ffprobe").args(words.split(' ')).arg(file).output();
+        String::from_utf8_lossy(&output.expect("ffmpeg is here for the decoder's tests").stdout).trim().to_owned()
+    }
+
+    /// Feeds pictures until so many were taken.
+    fn feed(slot: &Raw, gauge: &Gauge, (width, height): (u32, u32), count: u64) {
+        let until = gauge.pictures.load(Ordering::Relaxed) + count;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while gauge.pictures.load(Ordering::Relaxed) < until {
+            slot.offer(false, |frame| {
+                let rgb = vec![100; (width * height * 3) as usize];
+                *frame = Frame { taken_ms: 0, width, height, rgb };
+            });
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(Instant::now() < deadline, "{:?}", gauge.problem());
+        }
+    }
+
+    #[test]
+    fn another_size_is_another_file_and_the_end_of_the_camera_ends_the_last_one_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        #[derive(serde::Deserialize)]
+        struct Camera {
+            record: Config,
+        }
+        let text = format!("record = \"{}/door.mp4\"", dir.path().display());
+        let config = picket_shared::config::parse::<Camera>(&text).unwrap().record;
+        let (slot, gauge) = (Raw::default(), Arc::new(Gauge::default()));
+        let thread =
+            start("camera door, record".into(), Segments::new(config), slot.clone(), Arc::clone(&gauge)).unwrap();
+        for size in [(64, 48), (97, 65), (64, 48)] {
+            feed(&slot, &gauge, size, 10);
+        }
+        slot.close();
+        thread.join().unwrap();
+        let mut files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        // An odd size loses a row and a column, which H.264 cannot have.
+        assert_eq!(files.iter().map(|file| size(file)).collect::<Vec<_>>(), ["64,48", "96,64", "64,48"]);
+        assert_eq!((gauge.problem(), gauge.restarts.load(Ordering::Relaxed)), (None, 0));
     }
 }
