@@ -41,6 +41,8 @@ pub struct FramesOptions {
 struct Row {
     streams: usize,
     workers: usize,
+    /// Pictures and clips of events are kept too, as they are by default.
+    pictures: bool,
     /// Frames a second through the whole path, all cameras together.
     path_fps: f64,
     /// `session.run` in a tight loop by as many workers, no decoder running.
@@ -72,11 +74,13 @@ pub async fn run(options: FramesOptions) -> anyhow::Result<()> {
     let video = stage::video(options.video.as_deref())?;
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // One worker, the other processors being the decoders'; then as many as there are.
-    let shapes = [(1, 1), (2, 1), (4, 1), (2, processors.min(2)), (4, processors.min(4))];
+    let (two, four) = (processors.min(2), processors.min(4));
+    let shapes =
+        [(1, 1, false), (2, 1, false), (4, 1, false), (2, two, false), (4, four, false), (1, 1, true), (4, four, true)];
     let mut rows = Vec::new();
-    for (at, &(streams, workers)) in shapes.iter().enumerate() {
-        if !shapes[..at].contains(&(streams, workers)) {
-            rows.push(measure(&options, &video, streams, workers).await?);
+    for (at, shape) in shapes.iter().enumerate() {
+        if !shapes[..at].contains(shape) {
+            rows.push(measure(&options, &video, *shape).await?);
         }
     }
     let peer = measure_peer(&options, &video).await?;
@@ -89,18 +93,23 @@ pub async fn run(options: FramesOptions) -> anyhow::Result<()> {
         .with_context(|| format!("the figures {}", options.out.display()))
 }
 
-async fn measure(options: &FramesOptions, video: &Path, streams: usize, workers: usize) -> anyhow::Result<Row> {
+/// Cameras of one agent, its workers, and whether pictures and clips of events are kept.
+type Shape = (usize, usize, bool);
+
+async fn measure(options: &FramesOptions, video: &Path, shape: Shape) -> anyhow::Result<Row> {
+    let (streams, workers, pictures) = shape;
     let (mut runs, mut bare_runs) = (Vec::new(), Vec::new());
     for number in 1..=options.runs.max(1) {
         eprintln!("frames: {streams} stream(s), {workers} worker(s), run {number}");
         // In turn, so that what else this machine does meets both.
-        runs.push(agent(video, options.frames, streams, workers, false).await?);
-        bare_runs.push(agent(video, options.frames, streams, workers, true).await?);
+        runs.push(agent(video, options.frames, shape, false).await?);
+        bare_runs.push(agent(video, options.frames, shape, true).await?);
     }
     let (path_fps, bare_fps) = (median(&runs, |run| run.speed.path_fps), median(&bare_runs, |run| run.speed.path_fps));
     Ok(Row {
         streams,
         workers,
+        pictures,
         path_fps,
         raw_fps: median(&runs, |run| run.speed.raw_fps),
         ratio_raw: median(&runs, |run| run.speed.ratio),
@@ -115,14 +124,14 @@ async fn measure(options: &FramesOptions, video: &Path, streams: usize, workers:
 }
 
 /// One agent beside a coordinator, from start to end.
-async fn agent(video: &Path, frames: u64, streams: usize, workers: usize, bare: bool) -> anyhow::Result<Report> {
+async fn agent(video: &Path, frames: u64, shape: Shape, bare: bool) -> anyhow::Result<Report> {
     let dir = tempfile::Builder::new().prefix("picket-bench-").tempdir()?;
-    let frames = frames.div_ceil(streams as u64);
+    let frames = frames.div_ceil(shape.0 as u64);
     let stage = Stage::set(dir.path(), video, Ports::free()?, stage::Mode::Bench { frames })?;
     let mut coordinator = Supervised::start(stage.coordinator())?;
     stage.wait_for_dashboard(&mut coordinator).await?;
     let node = stage::AREAS[0].node;
-    spread(&stage.agent_dir(node).join("agent.toml"), streams, workers)?;
+    spread(&stage.agent_dir(node).join("agent.toml"), shape)?;
     let mut plan = stage.agents().swap_remove(0);
     if bare {
         plan.args.push("--bare".into());
@@ -140,13 +149,14 @@ async fn agent(video: &Path, frames: u64, streams: usize, workers: usize, bare: 
 }
 
 /// Makes of one camera so many, each at another time of the video.
-fn spread(config: &Path, streams: usize, workers: usize) -> anyhow::Result<()> {
+fn spread(config: &Path, (streams, workers, pictures): Shape) -> anyhow::Result<()> {
     let mut table: Table = toml::from_str(&std::fs::read_to_string(config)?)?;
     let camera = table.get("camera").and_then(|cameras| cameras.get(0)).and_then(Value::as_table).cloned();
     let camera = camera.context("the profile has a [[camera]]")?;
     let nth = |n: usize| {
         let mut camera = camera.clone();
         camera.insert("name".into(), Value::String(format!("camera-{n}")));
+        camera.insert("snapshots".into(), Value::Boolean(pictures));
         camera.insert("start_s".into(), Value::Float(n as f64 * 15.0));
         Value::Table(camera)
     };
@@ -187,7 +197,7 @@ fn print(rows: &[Row], peer: &[Peer]) {
     for row in rows {
         println!(
             "{:<22} {:>8.1} {:>8.1} {:>7.3} {:>10.1} {:>7.3} {:>11.2} {:>9.0} {:>5.0}",
-            format!("{}, {}", row.streams, row.workers),
+            format!("{}, {}{}", row.streams, row.workers, if row.pictures { ", with pictures" } else { "" }),
             row.path_fps,
             row.raw_fps,
             row.ratio_raw,
