@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use picket_shared::clock::Now;
 use picket_shared::exit::{Exit, Failure};
-use picket_shared::limits::BATCH_BYTES_MAX;
+use picket_shared::limits::{BATCH_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
 use picket_shared::status::UpDown;
 use picket_shared::store::StoreError;
@@ -96,8 +96,8 @@ fn link_options(config: &Config, me: &Identity, now: Now) -> LinkOptions {
         client_id: format!("picket-coordinator-{}", me.site),
         will: Some((Topic::CoordinatorHealth.render(&me.site), view::json(&will))),
         filters: Topic::coordinator_filters(&me.site),
-        // Batches are the largest of what nodes say.
-        payload_bytes_max: BATCH_BYTES_MAX,
+        // The largest of what nodes say; more is cut off, and refused.
+        payload_bytes_max: BATCH_BYTES_MAX.max(STATUS_BYTES_MAX),
     }
 }
 
