@@ -96,7 +96,7 @@ impl Watcher for Watch {
     fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts {
         // Each worker has its own: one that stands still must not hide behind another that goes on.
         let beats: Vec<u64> = self.pulse.beats.iter().map(|beats| beats.load(Ordering::Relaxed)).collect();
-        if self.beats.is_empty() || beats.iter().zip(&self.beats).all(|(now, before)| now != before) {
+        if all_moved(&self.beats, &beats) {
             self.beats = beats;
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }
@@ -116,6 +116,11 @@ impl Watcher for Watch {
         let refused = refused.collect();
         Facts { resident_bytes: memory_bytes("VmRSS:"), cameras, problems, refused }
     }
+}
+
+/// Whether every worker has moved; before the first look, all have.
+fn all_moved(before: &[u64], now: &[u64]) -> bool {
+    now.iter().zip(before).all(|(now, before)| now != before)
 }
 
 impl Watched {
@@ -197,6 +202,15 @@ mod tests {
 
     /// Live, snapshots, clips, record, restream.
     const SINKS: usize = 5;
+
+    #[test]
+    fn one_worker_that_stands_still_is_not_hidden_by_another() {
+        for (before, now, expect) in
+            [(&[][..], &[0, 0][..], true), (&[1, 1], &[2, 9], true), (&[1, 1], &[2, 1], false), (&[1], &[1], false)]
+        {
+            assert_eq!(all_moved(before, now), expect, "{before:?} {now:?}");
+        }
+    }
 
     #[test]
     fn the_statistics_of_as_many_cameras_as_there_may_be_fit_in_a_message() {

@@ -254,9 +254,9 @@ impl<Tell: Fn(Event) + Sync> Work<'_, Tell> {
                 Err(NoFrame::Ended) => break,
             };
             let began = Instant::now();
-            // What a camera that has gone left behind has no stage.
-            if let Some(stage) = self.stage(camera) {
-                let mut stage = lock(&stage);
+            // What a camera that has gone left behind has no stage; it may have gone this moment.
+            let seat = self.seat(camera);
+            if let Some(stage) = lock(&seat).as_mut() {
                 let mono_ms = began.saturating_duration_since(self.started).as_millis() as u64;
                 match self.bare {
                     true => stage.pass_bare(detector),
@@ -280,30 +280,32 @@ impl<Tell: Fn(Event) + Sync> Work<'_, Tell> {
         while let Ok(change) = stages.changes.try_recv() {
             match change {
                 Change::Add(camera, stage) => {
-                    stages.by_slot.insert(camera, Arc::new(Mutex::new(*stage)));
+                    stages.by_slot.insert(camera, Arc::new(Mutex::new(Some(*stage))));
                 }
                 Change::Remove(camera) => {
                     self.mailbox.close(camera);
-                    if let Some(stage) = stages.by_slot.remove(&camera) {
-                        self.end(&stage);
+                    if let Some(seat) = stages.by_slot.remove(&camera) {
+                        self.end(&seat);
                     }
                 }
             }
         }
     }
 
-    fn stage(&self, camera: usize) -> Option<Arc<Mutex<Stage>>> {
-        lock(&self.stages).by_slot.get(&camera).map(Arc::clone)
+    fn seat(&self, camera: usize) -> Seat {
+        lock(&self.stages).by_slot.get(&camera).map(Arc::clone).unwrap_or_default()
     }
 
     fn finish(&self) {
-        lock(&self.stages).by_slot.values().for_each(|stage| self.end(stage));
+        lock(&self.stages).by_slot.values().for_each(|seat| self.end(seat));
     }
 
-    /// Ends what is open of a camera, and tells it while no worker can have a frame of it.
-    fn end(&self, stage: &Mutex<Stage>) {
-        let (mut stage, mut events) = (lock(stage), Vec::new());
-        stage.finish(&mut events);
+    /// Ends what is open of a camera. A worker that has a frame of it finds no stage any more: nothing follows the end.
+    fn end(&self, seat: &Seat) {
+        let (mut seat, mut events) = (lock(seat), Vec::new());
+        if let Some(mut stage) = seat.take() {
+            stage.finish(&mut events);
+        }
         events.into_iter().for_each(&self.tell);
     }
 }
@@ -311,8 +313,11 @@ impl<Tell: Fn(Event) + Sync> Work<'_, Tell> {
 /// The cameras' stages by their slots, and what changes them.
 struct Stages {
     changes: Receiver<Change>,
-    by_slot: BTreeMap<usize, Arc<Mutex<Stage>>>,
+    by_slot: BTreeMap<usize, Seat>,
 }
+
+/// Where a camera's stage is, until the camera has gone. Held while a frame passes.
+type Seat = Arc<Mutex<Option<Stage>>>;
 
 /// A worker that panics ends the others, and with them the agent.
 struct StopOnPanic<'a>(&'a Pulse);

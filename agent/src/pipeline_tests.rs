@@ -268,3 +268,74 @@ fn ten_thousand_candidates_are_bounded_counted_and_followed_where_they_make_sens
     assert!(!events.is_empty() && events.len() <= 5 * track::DETECTIONS_MAX, "{}", events.len());
     assert!(events.iter().all(|event| event.box_px[2] <= 768 && event.box_px[3] <= 576));
 }
+
+// ---- Workers ---------------------------------------------------------------------------------------------------------
+
+/// Two workers over so many cameras that never end.
+fn two_workers(cameras: usize) -> (Pipeline, std::sync::mpsc::Sender<Change>) {
+    let (changes, changed) = std::sync::mpsc::channel();
+    let mailbox = Mailbox::new(0);
+    for _ in 0..cameras {
+        let (slot, mut stage) = (mailbox.open(), stage(&[], Scene::default(), observe::Config::default()));
+        stage.tracker = Tracker::numbered(track::Config::default(), slot as u64 + 1, cameras as u64);
+        changes.send(Change::Add(slot, Box::new(stage))).unwrap();
+    }
+    let detectors = vec![detector(), detector()];
+    let (started, raw) = (Instant::now(), Raw::default());
+    (Pipeline { mailbox, detectors, changes: changed, started, raw_runs: 0, raw, bare: false }, changes)
+}
+
+fn people(taken_ms: u64) -> Frame {
+    Frame { taken_ms, ..picture("wide.png") }
+}
+
+#[test]
+fn the_events_of_each_camera_are_in_order_with_several_workers_and_nothing_follows_an_end() {
+    let (pipeline, changes) = two_workers(3);
+    let (mailbox, pulse) = (pipeline.mailbox.clone(), Pulse::new(2));
+    let told: Mutex<Vec<Event>> = Mutex::default();
+    let speed = std::thread::scope(|scope| {
+        for camera in 0..3 {
+            let (mailbox, changes) = (mailbox.clone(), changes.clone());
+            scope.spawn(move || {
+                for n in 1..=20 {
+                    mailbox.put(camera, people(n * FRAME_MS), crate::capture::Pace::Max);
+                    if camera == 0 && n == 10 {
+                        changes.send(Change::Remove(0)).unwrap();
+                    }
+                }
+                mailbox.end(camera);
+            });
+        }
+        pipeline.run(&pulse, |event| lock(&told).push(event))
+    });
+    assert!(speed.frames >= 40, "{speed:?}");
+    let told = told.into_inner().unwrap();
+    let mut lives: BTreeMap<String, Vec<(EventKind, u64)>> = BTreeMap::new();
+    for event in &told {
+        lives.entry(event.id.to_string()).or_default().push((event.kind, event.frame_time_ms));
+    }
+    assert!(lives.len() >= 3, "somebody in each camera: {lives:?}");
+    for (id, life) in &lives {
+        let [(EventKind::New, _), between @ .., (EventKind::End, _)] = &life[..] else { panic!("{id}: {life:?}") };
+        assert!(between.iter().all(|(kind, _)| *kind == EventKind::Update), "{id}: {life:?}");
+        assert!(life.is_sorted_by_key(|(_, frame_time_ms)| *frame_time_ms), "{id}: {life:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_fails_ends_the_others() {
+    let (pipeline, _changes) = two_workers(1);
+    let mailbox = pipeline.mailbox.clone();
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let run = || pipeline.run(&Pulse::new(2), |_| panic!("a fault, for a test"));
+        let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err();
+        ended.send(failed).unwrap();
+    });
+    for n in 1..=10 {
+        mailbox.put(0, people(n * FRAME_MS), crate::capture::Pace::Realtime);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(end.recv_timeout(Duration::from_secs(60)), Ok(true));
+}
