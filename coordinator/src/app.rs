@@ -11,22 +11,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use picket_shared::clock::Now;
 use picket_shared::exit::{Exit, Failure};
-use picket_shared::limits::{BATCH_BYTES_MAX, STATUS_BYTES_MAX};
+use picket_shared::limits::{BATCH_BYTES_MAX, DUTY_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
 use picket_shared::status::UpDown;
 use picket_shared::store::StoreError;
 use picket_shared::topics::Topic;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::archive::Commit;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Effect, Identity, Input};
 use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
+use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
 use crate::outgoing::Outgoing;
 use crate::store::Archive;
-use crate::{broker, http, view};
+use crate::{broker, http, plan, view};
 
 /// How long the last commit and the goodbye may take.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -68,6 +69,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         );
     }
 
+    for gap in plan::gaps(&config.stations) {
+        tracing::warn!("the site plan: {gap}");
+    }
+
     let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
     let (link, events) = mqtt::open(link_options(&config, &me, clock.now()));
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
@@ -76,12 +81,61 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
 
     let archive_bytes = archive.size_bytes();
     let (commits, answers) = spawn_writer(archive, clock)?;
-    let core = Coordinator::new(me, recovered, clock.now());
+    let core = Coordinator::new(me, config.rules(), recovered, clock.now());
     let outgoing = Outgoing::default();
-    let shell = Shell { config, clock, core, link, outgoing, commits, archive_bytes, effects: Vec::new() };
-    let ended = shell.run(events, answers, asked, shutdown).await;
+    let (outranked, above) = watch::channel(0);
+    let leader = FileLeader::new(&config.leader_file(), config.leader.name.as_str());
+    let (mut leading, stop_leading) = spawn_leader(leader, clock, above);
+    let shell = Shell { config, clock, core, link, outgoing, commits, archive_bytes, outranked, effects: Vec::new() };
+    let ended = shell.run(events, answers, asked, &mut leading, shutdown).await;
     page.abort();
+    // The row is given back by a task of its own, which ends when it has.
+    drop(stop_leading);
+    while leading.recv().await.is_some() {}
     ended
+}
+
+/// The task that settles who leads. It ends when the second half is dropped, and gives the lead back.
+fn spawn_leader(
+    mut store: impl LeaderStore + 'static,
+    clock: Clock,
+    above: watch::Receiver<u32>,
+) -> (mpsc::Receiver<Input>, oneshot::Sender<()>) {
+    let (tell, told) = mpsc::channel(1);
+    let (stop, mut stopped) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let mut complained = String::new();
+        loop {
+            let asked_ms = clock.now().mono_ms;
+            let outranking = *above.borrow();
+            let lead = store.lead(outranking).await;
+            let input = match lead {
+                Ok(Some(epoch)) => {
+                    Input::Lead { epoch, until_ms: asked_ms + (LEADER_TTL - LEADER_MARGIN).as_millis() as u64 }
+                }
+                Ok(None) => Input::Follow,
+                Err(error) => {
+                    let sentence = error.to_string();
+                    if sentence != complained {
+                        tracing::error!("{sentence}; without it this coordinator does not lead");
+                        complained = sentence;
+                    }
+                    Input::Follow
+                }
+            };
+            let told = tell.send(input);
+            tokio::select! {
+                _ = &mut stopped => break,
+                sent = told => if sent.is_err() { break },
+            }
+            tokio::select! {
+                _ = &mut stopped => break,
+                () = tokio::time::sleep(LEADER_LOOK) => {}
+            }
+        }
+        store.release().await;
+    });
+    (told, stop)
 }
 
 /// A store's error as an end of the program.
@@ -90,14 +144,14 @@ pub fn disk_failure(error: StoreError) -> Failure {
 }
 
 fn link_options(config: &Config, me: &Identity, now: Now) -> LinkOptions {
-    let will = me.health(now, UpDown::Down, Vec::new());
+    let will = me.health(now, UpDown::Down, 0, Vec::new());
     LinkOptions {
         broker: config.broker(),
-        client_id: format!("picket-coordinator-{}", me.site),
+        client_id: format!("picket-coordinator-{}-{}", me.site, config.leader.name),
         will: Some((Topic::CoordinatorHealth.render(&me.site), view::json(&will))),
         filters: Topic::coordinator_filters(&me.site),
         // The largest of what nodes say; more is cut off, and refused.
-        payload_bytes_max: BATCH_BYTES_MAX.max(STATUS_BYTES_MAX),
+        payload_bytes_max: BATCH_BYTES_MAX.max(STATUS_BYTES_MAX).max(DUTY_BYTES_MAX),
     }
 }
 
@@ -158,6 +212,8 @@ struct Shell {
     outgoing: Outgoing,
     commits: SyncSender<Arc<Commit>>,
     archive_bytes: u64,
+    /// Tells the task that settles who leads of a higher epoch.
+    outranked: watch::Sender<u32>,
     effects: Vec<Effect>,
 }
 
@@ -167,6 +223,7 @@ impl Shell {
         mut events: mpsc::Receiver<LinkEvent>,
         mut answers: mpsc::Receiver<Written>,
         mut asked: mpsc::Receiver<Question>,
+        leading: &mut mpsc::Receiver<Input>,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         tokio::pin!(shutdown);
@@ -190,6 +247,7 @@ impl Shell {
                     }
                     continue;
                 }
+                lead = leading.recv() => lead.context("the task that settles who leads ended")?,
                 event = events.recv() => self.link_event(event.context("the link's task ended")?),
                 () = sleep_until(wakeup) => Input::Tick,
             };
@@ -249,6 +307,7 @@ impl Shell {
             match effect {
                 Effect::Commit(commit) => self.commits.send(commit).context("the archive's thread ended")?,
                 Effect::Publish { topic, payload } => self.outgoing.push(topic, payload),
+                Effect::Outranked(epoch) => drop(self.outranked.send_replace(epoch)),
                 Effect::Reject { reason, detail, count } => {
                     // A flood of garbage must not become a flood of log lines.
                     if count.is_power_of_two() {
@@ -261,7 +320,7 @@ impl Shell {
         let (link, site) = (&self.link, &self.config.site);
         self.outgoing.flush(|topic, payload| {
             // An agent that misses an ack asks again, and the retained list has what the live view misses.
-            let at_most_once = matches!(topic, Topic::Ack(_) | Topic::ViewEvent);
+            let at_most_once = matches!(topic, Topic::Ack(_) | Topic::Leases(_) | Topic::ViewEvent | Topic::ViewChange);
             link.publish(&topic.render(site), payload.to_vec(), topic.retained(), at_most_once)
         });
         Ok(stopped)

@@ -5,10 +5,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use picket_shared::duty::How;
 use picket_shared::exit::{Exit, Failure};
-use picket_shared::ids::SiteId;
+use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::mqtt::BrokerUrl;
 use serde::Deserialize;
+
+use crate::plan;
+use crate::swarm::Rules;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -22,6 +26,39 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// The web page.
     pub http: Http,
+    /// This coordinator among those of its site.
+    pub leader: Leader,
+    /// Who watches what where the plan says nothing.
+    pub line: Line,
+    /// The site plan.
+    #[serde(rename = "station")]
+    pub stations: Vec<plan::Station>,
+}
+
+/// Which coordinator leads, where a site has a standby.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Leader {
+    /// This coordinator's name; those of one site differ.
+    pub name: NodeId,
+    /// The file that they settle it in: one that all of them see. By default it lies beside the archive, for a coordinator
+    /// without a standby.
+    pub file: Option<PathBuf>,
+}
+
+/// Who watches what where the plan says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Line {
+    /// Stations without a `[[station.cover]]` can be covered by every node in this way; `camera` is the only one that needs
+    /// no more to be said.
+    pub anyone: Option<How>,
+}
+
+impl Default for Leader {
+    fn default() -> Self {
+        Leader { name: NodeId::new("main").expect("a constant name"), file: None }
+    }
 }
 
 /// The broker: a real one, or one inside this process.
@@ -56,6 +93,9 @@ impl Default for Config {
             data_dir: "/var/lib/picket-coordinator".into(),
             mqtt: Mqtt::default(),
             http: Http::default(),
+            leader: Leader::default(),
+            line: Line::default(),
+            stations: Vec::new(),
         }
     }
 }
@@ -123,6 +163,12 @@ impl Config {
     /// Whether the values make sense together; the error is a sentence with the remedy.
     pub fn check(&self) -> Result<(), String> {
         let mqtt = &self.mqtt;
+        plan::check(&self.stations)?;
+        if self.line.anyone.is_some_and(|how| how != How::Camera) {
+            return Err("line.anyone can only be \"camera\"; for the other ways each [[station.cover]] says what is \
+                        seen or done there"
+                .into());
+        }
         if self.data_dir.as_os_str().is_empty() {
             return Err("data_dir is empty; name a directory for the archive".into());
         }
@@ -154,6 +200,16 @@ impl Config {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Where coordinators settle who leads.
+    pub fn leader_file(&self) -> PathBuf {
+        self.leader.file.clone().unwrap_or_else(|| self.data_dir.join("leader"))
+    }
+
+    /// The site plan and what is assumed without one.
+    pub fn rules(&self) -> Rules {
+        Rules { stations: self.stations.clone(), anyone: self.line.anyone }
     }
 
     /// Where this coordinator finds its broker.
@@ -205,6 +261,8 @@ mod tests {
             ("[mqtt]\nports = 1", "did you mean \"port\"?"),
             ("[http]\nlisten = \"8080\"", "socket address"),
             ("site = \"Yard\"", "a character other than"),
+            ("[line]\nanyone = \"flight\"", "can only be \"camera\""),
+            ("[[station]]\nname = \"a\"\nnode = \"n\"\n[[station.cover]]\nnode = \"n\"", "its own node"),
             ("data_dir = \"\"", "name a directory"),
             ("[mqtt]\nport = -1", "expected u16"),
             ("[mqtt]\nport = 70000", "expected u16"),

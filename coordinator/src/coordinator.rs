@@ -4,21 +4,20 @@
 //! It takes nothing on trust: a message that is garbage, too large or from one node too many is counted and left.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
 
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::ids::{Boot, NodeId, SiteId};
-use picket_shared::limits::{CAMERA_LINES_MAX, EVENT_ZONES_MAX, NODES_MAX, SOURCES_MAX, STATUS_BYTES_MAX};
-use picket_shared::status::{CameraStats, Health, Stats, Twin, UpDown};
+use picket_shared::status::{CameraStats, Health, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Site};
 use picket_shared::wire::{Ack, EventBatch};
-use serde::de::DeserializeOwned;
 
 use crate::archive::{Commit, Missed, Recovered, What};
 use crate::intake::Intake;
+use crate::line::Word;
+use crate::swarm::{Refusal, Rules, Swarm};
 use crate::view::{self, Newest, NodeState, SITE_VIEW_MS_MAX, VIEW_MS_MIN};
 
 /// A commit that failed is tried again after this long: a full disk does not empty itself sooner.
@@ -39,8 +38,9 @@ pub struct Identity {
 
 impl Identity {
     /// The health that this coordinator publishes, or leaves with the broker as its will.
-    pub fn health(&self, now: Now, status: UpDown, problems: Vec<String>) -> Health {
-        Health { status, pid: self.pid, time: now.unix_ms / 1000, boot: self.boot, epoch: 0, problems }
+    pub fn health(&self, now: Now, status: UpDown, leader: u32, problems: Vec<String>) -> Health {
+        let (time, epoch) = (now.unix_ms / 1000, u64::from(leader));
+        Health { status, pid: self.pid, time, boot: self.boot, epoch, problems, goodbye: false }
     }
 }
 
@@ -62,6 +62,15 @@ pub enum Input {
     Committed,
     /// It is not, with the reason; part of it may be on the disk all the same.
     CommitFailed(String),
+    /// This coordinator leads under this epoch, and may believe so until then on the monotonic clock. Said again to go on.
+    Lead {
+        /// Higher than every leader's before.
+        epoch: u32,
+        /// Until when.
+        until_ms: u64,
+    },
+    /// Another leads.
+    Follow,
     /// Time has passed.
     Tick,
     /// Come to an end: finish what is under way, say goodbye.
@@ -80,6 +89,8 @@ pub enum Effect {
         /// What.
         payload: Vec<u8>,
     },
+    /// A node has heard of a leader with this epoch, which is higher than ours: lead under a higher one, or not at all.
+    Outranked(u32),
     /// A message, or part of it, was refused.
     Reject {
         /// A constant word, for a counter.
@@ -129,8 +140,13 @@ pub struct Counters {
 pub struct Coordinator {
     me: Identity,
     intake: Intake,
-    nodes: BTreeMap<NodeId, NodeState>,
+    swarm: Swarm,
     newest: Newest,
+    /// The epoch that it leads under, and until when it may believe so.
+    lead: Option<(u32, u64)>,
+    words: Vec<Word>,
+    /// The last step.
+    stepped: Now,
     link_up: bool,
     link_changed_ms: u64,
     course: Course,
@@ -173,16 +189,20 @@ impl Retained {
 
 impl Coordinator {
     /// A coordinator that goes on where its archive ends.
-    pub fn new(me: Identity, recovered: Recovered, now: Now) -> Coordinator {
+    /// It follows until it is told to lead.
+    pub fn new(me: Identity, rules: Rules, recovered: Recovered, now: Now) -> Coordinator {
         let intake = Intake::new(&recovered);
-        let nodes = intake.nodes().map(|(id, _)| (id.clone(), NodeState::unheard(now))).collect();
+        let swarm = Swarm::new(now, rules, intake.nodes().map(|(id, _)| id));
         let mut newest = Newest::default();
         recovered.recent.iter().filter_map(view::seen).for_each(|event| newest.push(event));
         Coordinator {
             me,
             intake,
-            nodes,
+            swarm,
             newest,
+            lead: None,
+            words: Vec::new(),
+            stepped: now,
             link_up: false,
             link_changed_ms: now.mono_ms,
             course: Course::Running,
@@ -202,6 +222,10 @@ impl Coordinator {
     /// Handles one input and appends what is to be done.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.excuse_own_pause(now);
+        if self.lead.is_some_and(|(_, until_ms)| now.mono_ms >= until_ms) {
+            // Whoever leads now need not have told this one: it may have stood still.
+            self.follow();
+        }
         match input {
             Input::LinkUp => self.link_came_up(now, out),
             Input::LinkDown(_) => {
@@ -214,19 +238,24 @@ impl Coordinator {
             Input::Message { topic, payload } => self.message(now, &topic, payload, out),
             Input::Committed => self.committed(now, out),
             Input::CommitFailed(why) => self.commit_failed(now, why, out),
+            Input::Lead { epoch, until_ms } => self.take_the_lead(now, epoch, until_ms, out),
+            Input::Follow => self.follow(),
             Input::Tick => {}
             Input::Stop => self.course = Course::Stopping,
         }
         self.whatever_is_due(now, out);
+        self.stepped = now;
     }
 
     /// When [`Input::Tick`] is wanted, on the monotonic clock, if nothing happens before. Later is fine, never is not.
     pub fn next_wakeup(&self) -> Option<u64> {
-        let view = |view: &Retained| (self.link_up && view.changed).then_some(view.not_before_ms);
-        let silence = self.nodes.values().filter(|_| self.link_up).filter_map(|node| node.pulse.next_wakeup());
-        let fresh = self.link_up.then_some(self.site_fresh_until_ms());
+        let leads = self.lead.is_some();
+        let view = |view: &Retained| (self.link_up && leads && view.changed).then_some(view.not_before_ms);
+        let silence = self.swarm.next_wakeup(self.stepped).filter(|_| self.link_up);
+        let lead = self.lead.map(|(_, until_ms)| until_ms);
+        let fresh = (self.link_up && self.lead.is_some()).then_some(self.site_fresh_until_ms());
         let views = [view(&self.site_view), view(&self.recent_view), fresh];
-        silence.chain(views.into_iter().flatten()).chain(self.retry_ms).min()
+        silence.into_iter().chain(lead).chain(views.into_iter().flatten()).chain(self.retry_ms).min()
     }
 
     /// Whether the broker can be reached.
@@ -238,7 +267,7 @@ impl Coordinator {
     pub fn counters(&self) -> Counters {
         let mut nodes: BTreeMap<Liveness, u64> =
             [Liveness::Up, Liveness::Suspect, Liveness::Down].map(|liveness| (liveness, 0)).into();
-        for node in self.nodes.values() {
+        for node in self.swarm.nodes().values() {
             *nodes.entry(node.pulse.liveness).or_default() += 1;
         }
         Counters {
@@ -259,7 +288,7 @@ impl Coordinator {
 
     /// The cameras of the nodes that are not down, as last heard of.
     pub fn cameras(&self) -> impl Iterator<Item = (&NodeId, &CameraStats)> {
-        let living = self.nodes.iter().filter(|(_, node)| node.pulse.liveness != Liveness::Down);
+        let living = self.swarm.nodes().iter().filter(|(_, node)| node.pulse.liveness != Liveness::Down);
         living
             .flat_map(|(id, node)| node.stats.iter().flat_map(move |stats| stats.cameras.iter().map(move |c| (id, c))))
     }
@@ -270,17 +299,63 @@ impl Coordinator {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.disk_problem.iter().chain(&self.archive_problems).cloned().collect()
+        let own = self.disk_problem.iter().chain(&self.archive_problems).cloned();
+        own.chain(self.swarm.problems()).collect()
     }
 
     fn link_came_up(&mut self, now: Now, out: &mut Vec<Effect>) {
         let deaf_ms = if self.link_up { 0 } else { now.mono_ms.saturating_sub(self.link_changed_ms) };
-        self.nodes.values_mut().for_each(|node| node.pulse.excuse(now, deaf_ms));
+        self.swarm.excuse(now, deaf_ms);
         self.link_up = true;
         self.link_changed_ms = now.mono_ms;
+        self.say_all(now, out);
+    }
+
+    /// The topic of the coordinator's health: where it says that there is none, another one left, or an earlier run did.
+    fn coordinators_health(&mut self, now: Now, payload: &[u8], out: &mut Vec<Effect>) {
+        let down = serde_json::from_slice::<Health>(payload).is_ok_and(|health| health.status == UpDown::Down);
+        if down && self.course == Course::Running {
+            self.say_health(now, UpDown::Up, out);
+        }
+    }
+
+    fn say_words(&mut self, out: &mut Vec<Effect>) {
+        let encoded = "the line keeps the bounds of what it says";
+        for word in self.words.drain(..) {
+            let (topic, payload) = match word {
+                Word::Leases(leases) => (Topic::Leases(leases.node.clone()), codec::encode(&leases).expect(encoded)),
+                Word::Standby(node, standby) => (Topic::Standby(node), codec::encode(&standby).expect(encoded)),
+                Word::Change(_) if self.lead.is_none() => continue,
+                Word::Change(change) => (Topic::ViewChange, view::json(&change)),
+            };
+            out.push(Effect::Publish { topic, payload });
+        }
+    }
+
+    fn take_the_lead(&mut self, now: Now, epoch: u32, until_ms: u64, out: &mut Vec<Effect>) {
+        let before = self.lead.replace((epoch, until_ms));
+        if before.is_none_or(|(led, _)| led != epoch) {
+            self.swarm.lead(now, epoch, &mut self.words);
+            if self.link_up {
+                self.say_all(now, out);
+            }
+        }
+    }
+
+    fn follow(&mut self) {
+        self.lead = None;
+        self.swarm.follow();
+    }
+
+    /// Everything that stands at the broker, anew: nothing that was said before is certain to stand there.
+    fn say_all(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.lead.is_none() {
+            return;
+        }
+        self.swarm.say_again();
         self.say_health(now, UpDown::Up, out);
         for (id, ack) in self.intake.newest_acks() {
-            say_ack(id, &ack, out);
+            out.push(acknowledge(id, &ack));
         }
         self.site_view = Retained { changed: true, not_before_ms: 0 };
         self.recent_view = Retained { changed: true, not_before_ms: 0 };
@@ -289,15 +364,20 @@ impl Coordinator {
     fn message(&mut self, now: Now, topic: &str, payload: Vec<u8>, out: &mut Vec<Effect>) {
         let refused = match Topic::parse(&self.me.site, topic) {
             Err(error) => Err(("topic", error.to_string())),
-            Ok(Topic::Health(id)) => self.health(now, id, &payload),
-            Ok(Topic::Twin(id)) => self.twin(now, id, &payload),
-            Ok(Topic::Stats(id)) => self.stats(now, id, &payload),
+            Ok(Topic::Health(id)) => self.swarm.health(now, id, &payload),
+            Ok(Topic::Twin(id)) => self.swarm.twin(now, id, &payload),
+            Ok(Topic::Stats(id)) => self.swarm.stats(now, id, &payload),
+            Ok(Topic::Duty(id)) => self.swarm.duty(now, id, &payload),
+            Ok(Topic::Heartbeat(id)) => self.swarm.heartbeat(now, id, &payload, &mut self.words),
             Ok(Topic::Events(id)) => self.events(now, id, &payload, out),
-            // The filter for all nodes' health brings back what this side says of itself.
-            Ok(Topic::CoordinatorHealth) => return,
+            // The filter for all nodes' health brings back what this side says of itself; or another coordinator's will.
+            Ok(Topic::CoordinatorHealth) => return self.coordinators_health(now, &payload, out),
             Ok(other) => Err(("topic", format!("{other:?} is not for a coordinator to read"))),
         };
         self.site_view.changed = true;
+        if let Err(("outranked", _)) = &refused {
+            out.extend(self.swarm.outranked_by().map(Effect::Outranked));
+        }
         if let Err((reason, detail)) = refused {
             let count = self.rejected.entry(reason).or_default();
             *count += 1;
@@ -305,76 +385,28 @@ impl Coordinator {
         }
     }
 
-    fn health(&mut self, now: Now, id: NodeId, payload: &[u8]) -> Result<(), Refusal> {
-        let health: Health = status(payload)?;
-        let node = self.node(now, id)?;
-        node.pulse.health(now, &health);
-        if health.status == UpDown::Up {
-            node.namesake.heard(now, health.boot);
-        }
-        node.problems = health.problems;
-        Ok(())
-    }
-
-    fn twin(&mut self, now: Now, id: NodeId, payload: &[u8]) -> Result<(), Refusal> {
-        let twin: Twin = status(payload)?;
-        self.node(now, id)?.twin = Some(twin);
-        Ok(())
-    }
-
-    fn stats(&mut self, now: Now, id: NodeId, payload: &[u8]) -> Result<(), Refusal> {
-        let stats: Stats = status(payload)?;
-        if stats.cameras.len() > SOURCES_MAX {
-            return Err(("refused", format!("{} cameras in the statistics of {id}", stats.cameras.len())));
-        }
-        if stats.cameras.iter().any(|camera| !camera.fps.is_finite() || !camera.inference_ms.is_finite()) {
-            return Err(("refused", format!("a number out of range in the statistics of {id}")));
-        }
-        let full = |camera: &CameraStats| camera.zones.len() > EVENT_ZONES_MAX || camera.lines.len() > CAMERA_LINES_MAX;
-        if stats.cameras.iter().any(full) {
-            return Err(("refused", format!("more zones or lines than a camera may have in the statistics of {id}")));
-        }
-        let node = self.node(now, id)?;
-        node.pulse.heartbeat(now, stats.boot);
-        node.namesake.heard(now, stats.boot);
-        node.stats = Some(stats);
-        Ok(())
-    }
-
     fn events(&mut self, now: Now, id: NodeId, payload: &[u8], out: &mut Vec<Effect>) -> Result<(), Refusal> {
         let batch: EventBatch =
             codec::decode(payload).map_err(|error| (error.word(), format!("{error}, from {id}")))?;
-        self.node(now, id.clone())?;
+        self.swarm.node(now, id.clone())?;
         let taken = self.intake.take(&id, batch);
-        if let Some(ack) = taken.ack {
-            say_ack(&id, &ack, out);
+        if let Some(ack) = taken.ack.filter(|_| self.lead.is_some()) {
+            out.push(acknowledge(&id, &ack));
         }
         taken.refused.map_or(Ok(()), Err)
-    }
-
-    /// The node's state, new where it was never heard of and there is room.
-    fn node(&mut self, now: Now, id: NodeId) -> Result<&mut NodeState, Refusal> {
-        let full = self.nodes.len() >= NODES_MAX;
-        match self.nodes.entry(id) {
-            Slot::Occupied(known) => Ok(known.into_mut()),
-            Slot::Vacant(slot) if full => {
-                Err(("too_many_nodes", format!("{} is one node more than {NODES_MAX}", slot.key())))
-            }
-            Slot::Vacant(slot) => Ok(slot.insert(NodeState::unheard(now))),
-        }
     }
 
     fn committed(&mut self, now: Now, out: &mut Vec<Effect>) {
         let durable = self.intake.finish_commit();
         self.commits += 1;
         self.retry_ms = None;
-        for (id, ack) in &durable.acks {
-            say_ack(id, ack, out);
-        }
+        let leads = self.lead.is_some();
+        out.extend(durable.acks.iter().filter(|_| leads).map(|(id, ack)| acknowledge(id, ack)));
         for entry in &durable.commit.entries {
             self.unreadable += u64::from(matches!(entry.what, What::Unreadable { .. }));
             if let Some(event) = view::seen(entry) {
-                out.push(Effect::Publish { topic: Topic::ViewEvent, payload: view::json(&event) });
+                let payload = leads.then(|| view::json(&event));
+                out.extend(payload.map(|payload| Effect::Publish { topic: Topic::ViewEvent, payload }));
                 self.newest.push(event);
                 self.recent_view.changed = true;
             }
@@ -405,8 +437,11 @@ impl Coordinator {
         }
         out.extend(self.intake.begin_commit(now.unix_ms).map(Effect::Commit));
         if self.link_up {
-            let changed = self.nodes.values_mut().fold(false, |changed, node| node.pulse.tick(now) | changed);
+            let changed = self.swarm.tick(now, &mut self.words);
             self.site_view.changed |= changed || now.mono_ms >= self.site_fresh_until_ms();
+            self.say_words(out);
+        }
+        if self.link_up && self.lead.is_some() {
             if self.site_view.is_due(now) {
                 let payload = self.site_document(now);
                 out.push(Effect::Publish { topic: Topic::ViewSite, payload });
@@ -431,7 +466,10 @@ impl Coordinator {
             events_duplicate: self.intake.events_duplicate(),
             events_missed: self.intake.events_missed(),
             rejected: self.rejected.values().sum(),
-            nodes: self.nodes.iter().map(|(id, node)| self.line(now, id, node)).collect(),
+            nodes: self.swarm.nodes().iter().map(|(id, node)| self.line(now, id, node)).collect(),
+            leader: self.swarm.leader(),
+            stations: self.swarm.stations(),
+            changes: self.swarm.changes(),
         };
         let (document, trimmed) = view::site_document(site);
         if trimmed {
@@ -445,7 +483,9 @@ impl Coordinator {
     }
 
     fn say_health(&self, now: Now, status: UpDown, out: &mut Vec<Effect>) {
-        let health = self.me.health(now, status, self.problems());
+        let Some((leader, _)) = self.lead else { return };
+        let goodbye = status == UpDown::Down;
+        let health = Health { goodbye, ..self.me.health(now, status, leader, self.problems()) };
         out.push(Effect::Publish { topic: Topic::CoordinatorHealth, payload: view::json(&health) });
     }
 
@@ -454,25 +494,14 @@ impl Coordinator {
     fn excuse_own_pause(&mut self, now: Now) {
         let late_ms = self.next_wakeup().map_or(0, |wanted_ms| now.mono_ms.saturating_sub(wanted_ms));
         if self.link_up && late_ms > LATE_MS {
-            self.nodes.values_mut().for_each(|node| node.pulse.excuse(now, late_ms));
+            self.swarm.excuse(now, late_ms);
         }
     }
 }
 
-/// A constant word for a counter, and the detail.
-type Refusal = (&'static str, String);
-
-fn status<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Refusal> {
-    match payload.len() {
-        0 => Err(("empty", "an empty status message".into())),
-        bytes if bytes > STATUS_BYTES_MAX => Err(("too_large", format!("a status message of {bytes} bytes"))),
-        _ => serde_json::from_slice(payload).map_err(|error| ("malformed", format!("a status message: {error}"))),
-    }
-}
-
-fn say_ack(id: &NodeId, ack: &Ack, out: &mut Vec<Effect>) {
+fn acknowledge(id: &NodeId, ack: &Ack) -> Effect {
     let payload = codec::encode(ack).expect("an ack of ours keeps its own bounds");
-    out.push(Effect::Publish { topic: Topic::Ack(id.clone()), payload });
+    Effect::Publish { topic: Topic::Ack(id.clone()), payload }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The root state machine, input by input.
 
 use super::*;
-use picket_shared::limits::RECENT_EVENTS_MAX;
+use picket_shared::limits::{EVENT_ZONES_MAX, NODES_MAX, RECENT_EVENTS_MAX, STATUS_BYTES_MAX};
 use picket_shared::view::Recent;
 use serde_bytes::ByteBuf;
 
@@ -26,8 +26,9 @@ impl Bench {
     fn new() -> Bench {
         let now = Now { mono_ms: 0, unix_ms: 1_000_000 };
         let me = Identity { site: site(), pid: 1, boot: Boot(3) };
-        let core = Coordinator::new(me, Recovered::default(), now);
+        let core = Coordinator::new(me, Rules::default(), Recovered::default(), now);
         let mut bench = Bench { core, now, commits: vec![], published: vec![], stopped: None };
+        bench.put(Input::Lead { epoch: 1, until_ms: u64::MAX });
         bench.put(Input::LinkUp);
         bench.published.clear();
         bench
@@ -40,7 +41,7 @@ impl Bench {
             match effect {
                 Effect::Commit(commit) => self.commits.push(commit),
                 Effect::Publish { topic, payload } => self.published.push((topic, payload)),
-                Effect::Reject { .. } => {}
+                Effect::Reject { .. } | Effect::Outranked(_) => {}
                 Effect::Stopped { unarchived } => self.stopped = Some(unarchived),
             }
         }
@@ -78,7 +79,7 @@ impl Bench {
     }
 
     fn liveness(&self, name: &str) -> Liveness {
-        self.core.nodes[&id(name)].pulse.liveness
+        self.core.swarm.nodes()[&id(name)].pulse.liveness
     }
 
     fn last(&self, topic: &Topic) -> Option<serde_json::Value> {
@@ -159,7 +160,7 @@ fn garbage_is_counted_by_reason_and_left() {
     assert_eq!(bench.core.counters().rejected["topic"], 2);
     bench.send(Topic::CoordinatorHealth, b"an echo".to_vec());
     assert_eq!(bench.core.counters().rejected["topic"], 2);
-    assert!(bench.core.nodes.is_empty() && bench.commits.is_empty(), "garbage makes no node known");
+    assert!(bench.core.swarm.nodes().is_empty() && bench.commits.is_empty(), "garbage makes no node known");
 }
 
 /// Statistics with one camera that counts people in these zones.
@@ -188,7 +189,7 @@ fn one_node_too_many_is_refused_and_the_others_go_on() {
     for i in 0..=NODES_MAX {
         bench.events(&format!("n{i}"), 1, 1);
     }
-    assert_eq!(bench.core.nodes.len(), NODES_MAX);
+    assert_eq!(bench.core.swarm.nodes().len(), NODES_MAX);
     assert_eq!(bench.core.counters().rejected["too_many_nodes"], 1);
     bench.events("n0", 2, 1);
     assert_eq!(bench.core.counters().rejected["too_many_nodes"], 1);
@@ -198,13 +199,13 @@ fn one_node_too_many_is_refused_and_the_others_go_on() {
 fn silence_makes_a_node_suspect_and_down_but_not_while_this_side_is_deaf() {
     let mut bench = Bench::new();
     bench.send(Topic::Stats(id("a")), stats(1));
-    bench.wait(5_000);
+    bench.wait(2_500);
     assert_eq!(bench.liveness("a"), Liveness::Up);
     bench.put(Input::LinkDown("gone".into()));
     bench.wait(60_000);
     assert_eq!(bench.liveness("a"), Liveness::Up);
     bench.put(Input::LinkUp);
-    bench.wait(2_900);
+    bench.wait(1_400);
     assert_eq!(bench.liveness("a"), Liveness::Up);
     bench.wait(200);
     assert_eq!(bench.liveness("a"), Liveness::Suspect);
@@ -247,7 +248,9 @@ fn after_a_restart_each_node_is_told_where_it_stands() {
     first.commits.iter().for_each(|commit| archive.apply(commit));
 
     let me = Identity { site: site(), pid: 1, boot: Boot(4) };
-    let mut bench = Bench { core: Coordinator::new(me, archive.recover(), first.now), ..Bench::new() };
+    let mut bench =
+        Bench { core: Coordinator::new(me, Rules::default(), archive.recover(), first.now), ..Bench::new() };
+    bench.put(Input::Lead { epoch: 2, until_ms: u64::MAX });
     bench.put(Input::LinkUp);
     assert_eq!(bench.liveness("a"), Liveness::Suspect, "known, and not yet heard");
     assert_eq!(bench.last(&Topic::ViewSite).unwrap()["events_archived"], 4);

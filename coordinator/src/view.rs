@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 
 use picket_shared::clock::Now;
 use picket_shared::codec;
+use picket_shared::duty::Duty;
 use picket_shared::event::Event;
 use picket_shared::ids::NodeId;
 use picket_shared::limits::{PACKET_BYTES_MAX, RECENT_EVENTS_MAX};
 use picket_shared::status::{Stats, Twin};
-use picket_shared::view::{NodeView, Recent, SeenEvent, Site};
+use picket_shared::view::{Liveness, NodeView, Recent, SeenEvent, Site};
 use serde::Serialize;
 
 use crate::archive::{Entry, What};
@@ -35,15 +36,19 @@ pub struct NodeState {
     pub problems: Vec<String>,
     /// How it does.
     pub stats: Option<Stats>,
+    /// What it says of its station.
+    pub duty: Option<Duty>,
     /// Whether it is one.
     pub namesake: Namesake,
+    /// Its liveness as people were last told.
+    pub shown: Option<Liveness>,
 }
 
 impl NodeState {
     /// A node of which nothing has been heard yet.
     pub fn unheard(now: Now) -> NodeState {
         let (pulse, namesake) = (Pulse::unheard(now), Namesake::default());
-        NodeState { pulse, twin: None, problems: Vec::new(), stats: None, namesake }
+        NodeState { pulse, twin: None, problems: Vec::new(), stats: None, duty: None, namesake, shown: None }
     }
 
     /// Its line in the view, with its events in the archive and those that never came.
@@ -192,6 +197,9 @@ mod tests {
             events_duplicate: 0,
             events_missed: 0,
             rejected: 0,
+            leader: 1,
+            stations: vec![],
+            changes: vec![],
             nodes: (0..nodes).map(|i| state.view(at_the_end_of_time(), &name(i), u64::MAX, u64::MAX)).collect(),
         }
     }

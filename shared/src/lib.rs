@@ -9,6 +9,7 @@ pub mod limits;
 pub mod clock;
 pub mod ids;
 
+pub mod duty;
 pub mod event;
 pub mod status;
 pub mod view;

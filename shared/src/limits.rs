@@ -32,8 +32,33 @@ pub const ACK_HOLES_MAX: usize = WINDOW_EVENTS_MAX as usize;
 /// One ack on the wire: 64 holes of two 64-bit numbers and change.
 pub const ACK_BYTES_MAX: usize = 2 * 1024;
 
-/// How often a node says its statistics. The coordinator takes their absence for trouble, so both sides must mean the same.
-pub const HEARTBEAT_MS: u64 = 2_000;
+/// How often a node says that it is there, and asks for its leases. The coordinator and its neighbours take the absence for
+/// trouble, so all must mean the same.
+pub const HEARTBEAT_MS: u64 = 1_000;
+/// How long a lease lasts from the heartbeat that it answers: four answers may be lost in a row.
+pub const LEASE_TTL_MS: u64 = 5_000;
+/// By how much earlier a holder takes its lease for ended than the coordinator does. Clocks of oscillators differ by far
+/// less than this fifth.
+pub const LEASE_MARGIN_MS: u64 = 1_000;
+/// Stations that one node may watch at once.
+pub const HOLDINGS_MAX: usize = 16;
+/// Stations that one node may stand by for.
+pub const STANDBY_DUTIES_MAX: usize = 32;
+/// Nodes in line for one station, beside its own.
+pub const RANKS_MAX: usize = 3;
+/// Nodes that one node listens to: the homes and the ranks of what it stands by for.
+pub const NEIGHBOURS_MAX: usize = 64;
+/// One heartbeat: 16 holdings, 32 stations and 64 nodes under the longest names are about 7 KiB; the usual one has 60 bytes.
+pub const HEARTBEAT_BYTES_MAX: usize = 8 * 1024;
+/// One answer to a heartbeat.
+pub const LEASES_BYTES_MAX: usize = 2 * 1024;
+/// What one node stands by for, cameras of its own included.
+pub const STANDBY_BYTES_MAX: usize = 384 * 1024;
+/// What one station's node says of it: the cameras' tables of a configuration.
+pub const DUTY_BYTES_MAX: usize = 64 * 1024;
+
+/// How often a node says its statistics.
+pub const STATS_MS: u64 = 2_000;
 /// One JSON message (health, twin, statistics) from a node. Sixteen cameras with all zones, lines and sinks under the
 /// longest names are about 77 KiB.
 pub const STATUS_BYTES_MAX: usize = 96 * 1024;
@@ -43,6 +68,8 @@ pub const SOURCES_MAX: usize = 16;
 pub const NODES_MAX: usize = 1024;
 /// Events in the retained list of the newest ones.
 pub const RECENT_EVENTS_MAX: usize = 50;
+/// Changes of who lives and who watches what, in the view of the site.
+pub const RECENT_CHANGES_MAX: usize = 20;
 
 /// Largest MQTT packet that either side sends or takes: the view of 1024 nodes is the largest message there is.
 pub const PACKET_BYTES_MAX: usize = 512 * 1024;

@@ -36,6 +36,9 @@ pub struct Health {
     /// What is wrong, in a sentence each; empty when all is well.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// With `status: down`: it says so itself. Absent from a will, which the broker sends for a client that is lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goodbye: bool,
 }
 
 /// Retained on `…/twin`: what changes only when somebody changes the device.

@@ -16,6 +16,14 @@ pub enum Topic {
     Twin(NodeId),
     /// JSON [`crate::status::Stats`], every heartbeat.
     Stats(NodeId),
+    /// CBOR [`crate::duty::Heartbeat`].
+    Heartbeat(NodeId),
+    /// Retained CBOR [`crate::duty::Duty`]: what a station's own node says of it.
+    Duty(NodeId),
+    /// CBOR [`crate::duty::Leases`], from the coordinator to one node.
+    Leases(NodeId),
+    /// Retained CBOR [`crate::duty::Standby`], from the coordinator to one node.
+    Standby(NodeId),
     /// CBOR [`crate::wire::EventBatch`].
     Events(NodeId),
     /// Retained CBOR [`crate::wire::Ack`], from the coordinator to one node.
@@ -28,6 +36,8 @@ pub enum Topic {
     ViewRecent,
     /// JSON [`crate::view::SeenEvent`]: each event, once it is in the archive.
     ViewEvent,
+    /// JSON [`crate::view::Change`]: each change of who lives and who watches what.
+    ViewChange,
 }
 
 /// Why a text is not one of our topics.
@@ -50,12 +60,17 @@ impl Topic {
             Topic::Health(node) => format!("{ROOT}/{site}/{node}/status/health"),
             Topic::Twin(node) => format!("{ROOT}/{site}/{node}/twin"),
             Topic::Stats(node) => format!("{ROOT}/{site}/{node}/m/stats"),
+            Topic::Heartbeat(node) => format!("{ROOT}/{site}/{node}/heartbeat"),
+            Topic::Duty(node) => format!("{ROOT}/{site}/{node}/duty"),
+            Topic::Leases(node) => format!("{ROOT}/{site}/{node}/leases"),
+            Topic::Standby(node) => format!("{ROOT}/{site}/{node}/standby"),
             Topic::Events(node) => format!("{ROOT}/{site}/{node}/events"),
             Topic::Ack(node) => format!("{ROOT}/{site}/{node}/ack"),
             Topic::CoordinatorHealth => format!("{ROOT}/{site}/coordinator/status/health"),
             Topic::ViewSite => format!("{ROOT}/{site}/view/site"),
             Topic::ViewRecent => format!("{ROOT}/{site}/view/recent"),
             Topic::ViewEvent => format!("{ROOT}/{site}/view/event"),
+            Topic::ViewChange => format!("{ROOT}/{site}/view/change"),
         }
     }
 
@@ -82,6 +97,7 @@ impl Topic {
             ("view", "site") => return Ok(Topic::ViewSite),
             ("view", "recent") => return Ok(Topic::ViewRecent),
             ("view", "event") => return Ok(Topic::ViewEvent),
+            ("view", "change") => return Ok(Topic::ViewChange),
             _ => {}
         }
         let node = NodeId::new(who).map_err(|_| refused())?;
@@ -89,6 +105,10 @@ impl Topic {
             "status/health" => Ok(Topic::Health(node)),
             "twin" => Ok(Topic::Twin(node)),
             "m/stats" => Ok(Topic::Stats(node)),
+            "heartbeat" => Ok(Topic::Heartbeat(node)),
+            "duty" => Ok(Topic::Duty(node)),
+            "leases" => Ok(Topic::Leases(node)),
+            "standby" => Ok(Topic::Standby(node)),
             "events" => Ok(Topic::Events(node)),
             "ack" => Ok(Topic::Ack(node)),
             _ => Err(refused()),
@@ -98,15 +118,18 @@ impl Topic {
     /// Whether the broker keeps the last message for those who come later.
     pub fn retained(&self) -> bool {
         match self {
-            Topic::Health(_) | Topic::Twin(_) | Topic::Ack(_) => true,
+            Topic::Health(_) | Topic::Twin(_) | Topic::Duty(_) | Topic::Standby(_) | Topic::Ack(_) => true,
             Topic::CoordinatorHealth | Topic::ViewSite | Topic::ViewRecent => true,
-            Topic::Stats(_) | Topic::Events(_) | Topic::ViewEvent => false,
+            Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
+            Topic::ViewChange => false,
         }
     }
 
     /// What a coordinator listens to: all that nodes say.
     pub fn coordinator_filters(site: &SiteId) -> Vec<String> {
-        ["status/health", "twin", "m/stats", "events"].map(|what| format!("{ROOT}/{site}/+/{what}")).to_vec()
+        ["status/health", "twin", "m/stats", "heartbeat", "duty", "events"]
+            .map(|what| format!("{ROOT}/{site}/+/{what}"))
+            .to_vec()
     }
 
     /// One topic of each kind, for pages and tests that must name them all.
@@ -115,12 +138,17 @@ impl Topic {
             Topic::Health(node.clone()),
             Topic::Twin(node.clone()),
             Topic::Stats(node.clone()),
+            Topic::Heartbeat(node.clone()),
+            Topic::Duty(node.clone()),
+            Topic::Leases(node.clone()),
+            Topic::Standby(node.clone()),
             Topic::Events(node.clone()),
             Topic::Ack(node.clone()),
             Topic::CoordinatorHealth,
             Topic::ViewSite,
             Topic::ViewRecent,
             Topic::ViewEvent,
+            Topic::ViewChange,
         ]
     }
 }

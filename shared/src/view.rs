@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::duty::{How, Sight};
 use crate::event::{BoxPx, Crossing, Direction, Event, EventKind, Precision};
 use crate::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
 use crate::status::{DetectorTwin, Stats};
@@ -38,6 +39,92 @@ pub struct Site {
     pub rejected: u64,
     /// Every node ever heard of, by name.
     pub nodes: Vec<NodeView>,
+    /// The epoch of the coordinator that leads.
+    #[serde(default)]
+    pub leader: u32,
+    /// Every station, by name: who watches it.
+    #[serde(default)]
+    pub stations: Vec<StationView>,
+    /// The newest changes of who lives and who watches what, newest first; at most
+    /// [`crate::limits::RECENT_CHANGES_MAX`].
+    #[serde(default)]
+    pub changes: Vec<Change>,
+}
+
+/// Who stands where, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Guard {
+    /// Its own node watches it.
+    Home,
+    /// Another node watches it.
+    Covered,
+    /// Nobody does.
+    Uncovered,
+}
+
+/// One station in [`Site`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StationView {
+    /// Its name.
+    pub station: StationId,
+    /// The node that it belongs to.
+    pub home: NodeId,
+    /// Who watches it, in a word.
+    pub guard: Guard,
+    /// Who holds the lease; nobody where it is uncovered.
+    pub holder: Option<NodeId>,
+    /// The epoch of the last lease; 0 where there was none.
+    pub epoch: u64,
+    /// How the holder covers it; absent at home.
+    pub how: Option<How>,
+    /// How far the holder is, as it says.
+    pub sight: Option<Sight>,
+    /// Seconds since 1970 when that last changed.
+    pub since: f64,
+    /// Why, in a few words.
+    pub why: String,
+    /// Who is next in line.
+    pub ranks: Vec<NodeId>,
+}
+
+/// What changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// A node lives.
+    Up,
+    /// A node may be gone.
+    Suspect,
+    /// A node is gone.
+    Down,
+    /// A station's own node was granted its lease.
+    Granted,
+    /// Another node was granted it.
+    Takeover,
+    /// The own node was granted it again.
+    HandBack,
+    /// Nobody watches it.
+    Uncovered,
+    /// A coordinator began to lead.
+    Leader,
+}
+
+/// On `…/view/change`: a change of who lives and who watches what, with the evidence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Seconds since 1970.
+    pub time: f64,
+    /// What.
+    pub change: ChangeKind,
+    /// Which node.
+    pub node: Option<NodeId>,
+    /// Which station.
+    pub station: Option<StationId>,
+    /// The epoch of the lease, or of the leader; 0 where none is meant.
+    pub epoch: u64,
+    /// Why: the evidence in a few words.
+    pub why: String,
 }
 
 /// One node in [`Site`].

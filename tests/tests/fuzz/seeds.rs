@@ -66,7 +66,16 @@ pub(super) fn node_identity() -> Identity {
 
 fn health(status: UpDown) -> Vec<u8> {
     let problems = vec!["the disk is full".into()];
-    serde_json::to_vec(&Health { status, pid: 1, time: 1_700_000_000, boot: Boot(7), epoch: 0, problems }).unwrap()
+    serde_json::to_vec(&Health {
+        status,
+        pid: 1,
+        time: 1_700_000_000,
+        boot: Boot(7),
+        epoch: 0,
+        problems,
+        goodbye: false,
+    })
+    .unwrap()
 }
 
 fn stats() -> Vec<u8> {
