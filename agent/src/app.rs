@@ -72,7 +72,7 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
         detector: detector_twin.clone(),
     };
     let (boot, salt, pid) = (found.boot, fastrand::u32(..), std::process::id());
-    let identity = Identity { node: config.node.clone(), boot, salt, pid, twin };
+    let identity = Identity { node: config.node.clone(), boot, salt, pid, twin, duty: config.duty() };
     let owed: u64 = found.lanes.iter().map(|(_, lane)| lane.stored - lane.acked).sum();
     tracing::info!(boot = found.boot.0, owed, "store open");
 

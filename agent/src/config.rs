@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use picket_shared::config::load;
+use picket_shared::duty::Duty;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{CameraId, NodeId, SiteId, StationId};
 use picket_shared::limits::SOURCES_MAX;
@@ -202,6 +203,11 @@ impl Config {
     pub fn memory_dir_of(path: Option<&Path>, data_dir: Option<PathBuf>) -> Result<PathBuf, Failure> {
         let config = path.map_or_else(|| Ok(Config::default()), load::<Config>)?;
         Ok(data_dir.unwrap_or(config.data_dir).join(STORE))
+    }
+
+    /// What this station is to those who stand in for this node.
+    pub fn duty(&self) -> Duty {
+        Duty { station: self.station(), settings: String::new(), model: String::new(), need_fps: 1 }
     }
 
     /// Where it remembers events.

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use picket_shared::clock::Now;
 use picket_shared::event::Event;
-use picket_shared::ids::{Boot, CameraId, SiteId};
-use picket_shared::limits::{ACK_BYTES_MAX, STATUS_BYTES_MAX};
+use picket_shared::ids::{Boot, CameraId, NodeId, SiteId};
+use picket_shared::limits::{STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError};
 use picket_shared::topics::Topic;
 use tokio::sync::mpsc;
 
+use crate::duty::Order;
 use crate::node::{self, Effect, Facts, Identity, Input, Node};
 use crate::recorder::{Outlet, Recorder, Request};
 use crate::store::{AgentStore, Found};
@@ -29,6 +30,15 @@ const BUSY_RETRY: Duration = Duration::from_millis(5);
 pub trait Watcher {
     /// Everything for one heartbeat.
     fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts;
+
+    /// Changes what this device watches, as far as it can.
+    fn order(&mut self, order: Order) -> Option<Input> {
+        // Without cameras nothing can be covered.
+        match order {
+            Order::Prepare(assignment) => Some(Input::Prepared(assignment.standby.station, false)),
+            _ => None,
+        }
+    }
 
     /// Hears that the store made this boot durable up to this sequence, before anybody else does.
     fn stored(&mut self, _boot: Boot, _upto: u64) {}
@@ -84,8 +94,8 @@ impl<W: Watcher> Courier<W> {
             broker: route.broker.clone(),
             client_id: format!("picket-{site}-{me}"),
             will: Some((Topic::Health(me.clone()).render(site), node::will(&identity, unix_ms()))),
-            filters: [Topic::Ack, Topic::Health].map(|of| of(me.clone()).render(site)).to_vec(),
-            payload_bytes_max: ACK_BYTES_MAX.max(STATUS_BYTES_MAX),
+            filters: filters(site, me),
+            payload_bytes_max: STANDBY_BYTES_MAX.max(STATUS_BYTES_MAX),
         });
         // Not bounded by itself: the recorder answers each of its bounded requests at most once.
         let (answer, answers) = mpsc::unbounded_channel();
@@ -197,6 +207,13 @@ impl<W: Watcher> Courier<W> {
                 }
                 return Some(Input::Facts(facts));
             }
+            Effect::Duty(Order::Listen(nodes)) => {
+                let topics = nodes
+                    .into_iter()
+                    .flat_map(|node| [Topic::Health(node.clone()), Topic::Heartbeat(node.clone()), Topic::Duty(node)]);
+                self.link.listen(topics.map(|topic| topic.render(&self.route.site)).collect());
+            }
+            Effect::Duty(order) => return self.watcher.order(order),
             Effect::DeadLetter { reason, bytes } => {
                 tracing::error!(reason, "an event can never be sent; it is kept as a dead letter");
                 self.recorder.request(Request::DeadLetter { reason: reason.to_owned(), bytes });
@@ -247,6 +264,12 @@ impl<W: Watcher> Courier<W> {
     }
 }
 
+/// What is said to this node.
+fn filters(site: &SiteId, me: &NodeId) -> Vec<String> {
+    let mine = [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby].map(|of| of(me.clone()));
+    mine.iter().chain([&Topic::CoordinatorHealth]).map(|topic| topic.render(site)).collect()
+}
+
 fn now(started: Instant) -> Now {
     Now { mono_ms: started.elapsed().as_millis() as u64, unix_ms: unix_ms() }
 }
@@ -261,8 +284,9 @@ pub fn unix_ms() -> u64 {
 mod tests {
     use super::*;
     use crate::store::Config;
+    use picket_shared::duty::Duty;
     use picket_shared::event::Precision;
-    use picket_shared::ids::{NodeId, StationId};
+    use picket_shared::ids::StationId;
     use picket_shared::status::{DetectorTwin, Twin};
 
     struct Blind;
@@ -286,7 +310,8 @@ mod tests {
         };
         let station = StationId::new("gate").unwrap();
         let twin = Twin { version: "0".into(), arch: "none".into(), station, cameras: vec![], detector };
-        Identity { node: NodeId::new("edge").unwrap(), boot, salt: 1, pid: 1, twin }
+        let duty = Duty { station: twin.station.clone(), settings: String::new(), model: String::new(), need_fps: 1 };
+        Identity { node: NodeId::new("edge").unwrap(), boot, salt: 1, pid: 1, twin, duty }
     }
 
     #[tokio::test]

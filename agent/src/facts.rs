@@ -114,7 +114,8 @@ impl Watcher for Watch {
         live.inspect(|hub| hub.tell(&cameras));
         let refused = live.into_iter().flat_map(|hub| hub.refused()).map(|(word, count)| (word.to_owned(), count));
         let refused = refused.collect();
-        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras, problems, refused }
+        let (sights, capacity_fps) = Default::default();
+        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras, problems, sights, capacity_fps, refused }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod sinks;
 
 pub mod store;
 pub mod outbox;
+pub mod duty;
 pub mod node;
 pub mod recorder;
 pub mod courier;

@@ -6,10 +6,13 @@
 //! where its reader refuses and counts it. So nothing is dropped here without a word. This file decides nothing about what
 //! is said.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet, QoS, StateError};
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet, QoS, StateError, SubscribeFilter,
+};
 use tokio::sync::mpsc;
 
 use crate::backoff::Backoff;
@@ -110,6 +113,8 @@ pub enum PublishError {
 #[derive(Clone, Default)]
 pub struct Link {
     client: Arc<Mutex<Option<AsyncClient>>>,
+    /// Filters beside those that the link was opened with; they change while it lives.
+    more: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Link {
@@ -122,6 +127,22 @@ impl Link {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let client = client.as_ref().ok_or(PublishError::Offline)?;
         client.try_publish(topic, qos, retain, payload).map_err(|_| PublishError::Busy)
+    }
+
+    /// Listens to these filters too, and no more to those that an earlier call named and this one does not. They outlive a
+    /// connection. Their number must stay below what one packet holds.
+    pub fn listen(&self, filters: BTreeSet<String>) {
+        let mut more = self.more.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *more, filters);
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without a connection, the next one begins with all of them; so it does where this one has no room for the request.
+        let Some(client) = client.as_ref() else { return };
+        let new = subscriptions(more.difference(&before));
+        let taken = new.is_empty() || client.try_subscribe_many(new).is_ok();
+        let gone = before.difference(&more).all(|filter| client.try_unsubscribe(filter).is_ok());
+        if !taken || !gone {
+            let _ = client.try_disconnect();
+        }
     }
 
     /// Tells the broker goodbye, so that no will is sent. Publish the last words first.
@@ -171,13 +192,15 @@ async fn run_once(options: &LinkOptions, link: &Link, events: &mpsc::Sender<Link
         };
         let event = match packet {
             Packet::ConnAck(_) => {
-                for filter in &options.filters {
-                    if client.try_subscribe(filter, QoS::AtLeastOnce).is_err() {
-                        return "more topic filters than the client's queue holds".into();
-                    }
+                // Held until the client is set, lest a filter that is added meanwhile be neither here nor there.
+                let more = link.more.lock().unwrap_or_else(PoisonError::into_inner);
+                let filters = subscriptions(options.filters.iter().chain(more.iter()));
+                if client.try_subscribe_many(filters).is_err() {
+                    return "the client's queue has no room for its first request".into();
                 }
                 up = true;
                 link.set(Some(client.clone()));
+                drop(more);
                 LinkEvent::Up
             }
             Packet::SubAck(ack) if ack.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure) => {
@@ -193,6 +216,10 @@ async fn run_once(options: &LinkOptions, link: &Link, events: &mpsc::Sender<Link
             return "nobody listens any more".into();
         }
     }
+}
+
+fn subscriptions<'a>(filters: impl Iterator<Item = &'a String>) -> Vec<SubscribeFilter> {
+    filters.map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce)).collect()
 }
 
 fn received(options: &LinkOptions, publish: rumqttc::Publish, oversize: &mut u64) -> LinkEvent {

@@ -7,12 +7,13 @@
 use std::collections::BTreeSet;
 
 use picket_shared::codec::{decode, encode};
+use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, How, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::event::{Crossing, Direction, Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
 use picket_shared::limits;
 use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
-use picket_shared::view::{Liveness, NodeView, Recent, SeenEvent, Site};
+use picket_shared::view::{Change, ChangeKind, Guard, Liveness, NodeView, Recent, SeenEvent, Site, StationView};
 use picket_shared::wire::{Ack, EventBatch, Gap, GapCause, Wire};
 use serde_bytes::ByteBuf;
 
@@ -72,6 +73,48 @@ fn ack() -> Ack {
     Ack { boot: Boot(1_700_000_000), watermark: 300, holes: vec![(302, 302), (310, 315)] }
 }
 
+fn heartbeat() -> Heartbeat {
+    let (station, epoch) = (StationId::new("gate").unwrap(), Epoch::new(3, 7));
+    Heartbeat {
+        boot: Boot(1_700_000_000),
+        number: 12,
+        leader: 3,
+        capacity_fps: 40,
+        holdings: vec![Holding { station, epoch, provisional: false, sight: Sight::Watching }],
+        ready: vec![StationId::new("yard").unwrap()],
+        unheard: vec![NodeId::new("yard-1").unwrap()],
+    }
+}
+
+fn leases() -> Leases {
+    let (station, epoch) = (StationId::new("gate").unwrap(), Epoch::new(3, 7));
+    Leases {
+        node: NodeId::new("gate-3").unwrap(),
+        leader: 3,
+        boot: Boot(1_700_000_000),
+        number: 12,
+        turn: 1,
+        leases: vec![Lease { station, epoch, act_after_ms: 1_500 }],
+    }
+}
+
+fn standby() -> Standby {
+    let duty = StandbyDuty {
+        station: StationId::new("yard").unwrap(),
+        home: NodeId::new("yard-1").unwrap(),
+        ranks: vec![NodeId::new("gate-3").unwrap()],
+        how: How::Flight,
+        cameras: Some("[[camera]]".into()),
+        goal: Some("52.1,4.3,30".into()),
+    };
+    Standby { leader: 3, duties: vec![duty] }
+}
+
+fn duty() -> Duty {
+    let station = StationId::new("yard").unwrap();
+    Duty { station, settings: "[[camera]]".into(), model: "0123456789ab".into(), need_fps: 10 }
+}
+
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
@@ -91,6 +134,10 @@ fn the_golden_bytes_of_version_1_are_read_and_written() {
     golden("batch", include_str!("golden/v1/batch.hex"), &batch());
     golden("gap", include_str!("golden/v1/gap.hex"), &gap());
     golden("ack", include_str!("golden/v1/ack.hex"), &ack());
+    golden("heartbeat", include_str!("golden/v1/heartbeat.hex"), &heartbeat());
+    golden("leases", include_str!("golden/v1/leases.hex"), &leases());
+    golden("standby", include_str!("golden/v1/standby.hex"), &standby());
+    golden("duty", include_str!("golden/v1/duty.hex"), &duty());
 }
 
 #[test]
@@ -113,6 +160,13 @@ fn the_page_numbers_every_field_of_every_cbor_message() {
         ("### Event\n", serde_json::to_string(&observed()).unwrap()),
         ("### Crossing", serde_json::to_string(&observed().crossings[0]).unwrap()),
         ("### Ack", serde_json::to_string(&ack()).unwrap()),
+        ("### Heartbeat", serde_json::to_string(&heartbeat()).unwrap()),
+        ("### Holding", serde_json::to_string(&heartbeat().holdings[0]).unwrap()),
+        ("### Leases", serde_json::to_string(&leases()).unwrap()),
+        ("### Lease\n", serde_json::to_string(&leases().leases[0]).unwrap()),
+        ("### Standby\n", serde_json::to_string(&standby()).unwrap()),
+        ("### StandbyDuty", serde_json::to_string(&standby().duties[0]).unwrap()),
+        ("### Duty", serde_json::to_string(&duty()).unwrap()),
     ] {
         let fields = keys_in_order(&json);
         let expect: Vec<_> = fields.iter().enumerate().map(|(i, key)| (i.to_string(), key.clone())).collect();
@@ -208,7 +262,25 @@ fn the_page_lists_every_field_of_every_json_message() {
         events_missed: 0,
         rejected: 0,
         nodes: vec![node_view.clone()],
+        leader: 1,
+        stations: vec![],
+        changes: vec![],
     };
+    let post = StationView {
+        station: station.clone(),
+        home: node.clone(),
+        guard: Guard::Home,
+        holder: None,
+        epoch: 0,
+        how: None,
+        sight: None,
+        since: 0.0,
+        why: String::new(),
+        ranks: vec![],
+    };
+    let why = String::new();
+    let change = Change { time: 0.0, change: ChangeKind::Up, node: None, station: None, epoch: 0, why };
+    let health = Health { goodbye: true, ..health };
     let twin = Twin { version: String::new(), arch: String::new(), station, cameras: vec![], detector };
     let seen = SeenEvent::of(observed(), node, Boot(1), 1, 0);
     let expect: Vec<(&str, String)> = vec![
@@ -220,6 +292,8 @@ fn the_page_lists_every_field_of_every_json_message() {
         ("SinkStats", serde_json::to_string(&sink).unwrap()),
         ("Site", serde_json::to_string(&site).unwrap()),
         ("NodeView", serde_json::to_string(&node_view).unwrap()),
+        ("StationView", serde_json::to_string(&post).unwrap()),
+        ("Change", serde_json::to_string(&change).unwrap()),
         ("Recent", serde_json::to_string(&Recent { events: vec![seen.clone()] }).unwrap()),
         ("SeenEvent", serde_json::to_string(&seen).unwrap()),
         ("SeenCrossing", serde_json::to_string(&seen.crossings[0]).unwrap()),
@@ -251,10 +325,22 @@ fn the_page_states_every_limit() {
         ("ACK_HOLES_MAX", limits::ACK_HOLES_MAX),
         ("ACK_BYTES_MAX", limits::ACK_BYTES_MAX),
         ("HEARTBEAT_MS", limits::HEARTBEAT_MS as usize),
+        ("LEASE_TTL_MS", limits::LEASE_TTL_MS as usize),
+        ("LEASE_MARGIN_MS", limits::LEASE_MARGIN_MS as usize),
+        ("HOLDINGS_MAX", limits::HOLDINGS_MAX),
+        ("STANDBY_DUTIES_MAX", limits::STANDBY_DUTIES_MAX),
+        ("RANKS_MAX", limits::RANKS_MAX),
+        ("NEIGHBOURS_MAX", limits::NEIGHBOURS_MAX),
+        ("HEARTBEAT_BYTES_MAX", limits::HEARTBEAT_BYTES_MAX),
+        ("LEASES_BYTES_MAX", limits::LEASES_BYTES_MAX),
+        ("STANDBY_BYTES_MAX", limits::STANDBY_BYTES_MAX),
+        ("DUTY_BYTES_MAX", limits::DUTY_BYTES_MAX),
+        ("STATS_MS", limits::STATS_MS as usize),
         ("STATUS_BYTES_MAX", limits::STATUS_BYTES_MAX),
         ("SOURCES_MAX", limits::SOURCES_MAX),
         ("NODES_MAX", limits::NODES_MAX),
         ("RECENT_EVENTS_MAX", limits::RECENT_EVENTS_MAX),
+        ("RECENT_CHANGES_MAX", limits::RECENT_CHANGES_MAX),
         ("PACKET_BYTES_MAX", limits::PACKET_BYTES_MAX),
     ];
     let expect: Vec<_> = expect.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();

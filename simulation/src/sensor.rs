@@ -1,6 +1,7 @@
 //! What a simulated agent sees and says of itself. Only its amount matters to delivery, so its content is drawn.
 
 use fastrand::Rng;
+use picket_shared::duty::Duty;
 use picket_shared::event::{Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, NodeId, StationId};
 use picket_shared::status::{DetectorTwin, Twin};
@@ -37,7 +38,12 @@ pub fn event(rng: &mut Rng, node: &NodeId, boot: Boot, track: u64, time_ms: u64)
     }
 }
 
-/// What every simulated agent is.
+/// What its station is to others.
+pub fn duty() -> Duty {
+    Duty { station: twin().station, settings: String::new(), model: "simulated".into(), need_fps: 1 }
+}
+
+/// What a simulated agent is.
 pub fn twin() -> Twin {
     let detector = DetectorTwin {
         model: "simulated".into(),

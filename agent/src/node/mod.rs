@@ -9,13 +9,15 @@ use std::collections::BTreeMap;
 use picket_shared::backoff::scatter;
 use picket_shared::clock::Now;
 use picket_shared::codec;
+use picket_shared::duty::{Duty, Heartbeat, Leases, Sight, Standby};
 use picket_shared::event::{Class, Event};
-use picket_shared::ids::{Boot, CameraId, NodeId};
-use picket_shared::limits::{DEAD_LETTER_BYTES_MAX, HEARTBEAT_MS, STATUS_BYTES_MAX};
+use picket_shared::ids::{Boot, CameraId, NodeId, StationId};
+use picket_shared::limits::{DEAD_LETTER_BYTES_MAX, HEARTBEAT_MS, STATS_MS, STATUS_BYTES_MAX};
 use picket_shared::status::{CameraStats, Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
-use picket_shared::wire::{Ack, Gap, GapCause};
+use picket_shared::wire::{Ack, Gap, GapCause, Wire};
 
+use crate::duty::{Duties, Order};
 use crate::outbox::{Lane, Outbox, Send};
 
 mod namesake;
@@ -45,6 +47,10 @@ pub enum Input {
     Message(Topic, Vec<u8>),
     /// Other cameras are watched from now on.
     Cameras(Vec<CameraId>),
+    /// What the own station is to those who stand in for this node.
+    Duty(Box<Duty>),
+    /// The answer to [`Order::Prepare`]: whether the station could be covered.
+    Prepared(StationId, bool),
     /// A batch could not be handed to the client.
     SendRefused(Send),
     /// The answer to [`Effect::Heartbeat`].
@@ -86,6 +92,8 @@ pub enum Effect {
     Publish(Topic, Vec<u8>),
     /// Collect [`Facts`] and put them in.
     Heartbeat,
+    /// Change what this node watches.
+    Duty(Order),
     /// An event that can never be sent: keep it where a person finds it.
     DeadLetter {
         /// Why, as a short constant word.
@@ -111,6 +119,10 @@ pub struct Facts {
     pub cameras: Vec<CameraStats>,
     /// What is wrong, in a sentence each.
     pub problems: Vec<String>,
+    /// How far each station is that this node watches.
+    pub sights: BTreeMap<StationId, Sight>,
+    /// Frames a second that the device could look at beside those of its own station.
+    pub capacity_fps: u16,
     /// Messages that the shell refused before they came here, by reason.
     pub refused: BTreeMap<String, u64>,
 }
@@ -128,6 +140,8 @@ pub struct Identity {
     pub pid: u32,
     /// What it is.
     pub twin: Twin,
+    /// What its station is to others.
+    pub duty: Duty,
 }
 
 /// One agent.
@@ -150,7 +164,12 @@ pub struct Node {
     rejected: BTreeMap<String, u64>,
     problems: Vec<String>,
     namesake: Namesake,
+    duties: Duties,
+    orders: Vec<Order>,
     heartbeat_due_ms: u64,
+    stats_due_ms: u64,
+    /// The last step.
+    stepped_ms: u64,
 }
 
 /// The last sequence of a boot that was given to the store, and the last that is durable.
@@ -179,7 +198,11 @@ impl Node {
             rejected: BTreeMap::new(),
             problems: Vec::new(),
             namesake: Namesake::default(),
+            duties: Duties::new(now, identity.node.clone(), identity.twin.station.clone(), identity.boot),
+            orders: Vec::new(),
             heartbeat_due_ms: now.mono_ms,
+            stats_due_ms: now.mono_ms,
+            stepped_ms: now.mono_ms,
             identity,
         }
     }
@@ -187,7 +210,7 @@ impl Node {
     /// Takes one input and appends what must be done to `out`.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Observed(event) => self.observe(&event, out),
+            Input::Observed(event) => self.observe(*event, out),
             Input::Lost(boot, gap) => {
                 let last = self.given.get(&boot).map_or(u64::MAX, |given| given.last);
                 assert!(gap.to <= last, "the store cannot give up what was not given to it");
@@ -201,20 +224,30 @@ impl Node {
                 if self.outbox.wants_new_boot() {
                     self.begin_boot(now);
                 }
+                self.duties.online(now, true);
                 self.say_health(now, UpDown::Up, out);
                 self.say_twin(out);
+                self.say_duty(out);
+                // Not in a second: it is what leases are renewed by.
+                self.heartbeat_due_ms = now.mono_ms;
             }
+            Input::Duty(duty) => {
+                self.identity.duty = *duty;
+                self.say_duty(out);
+            }
+            Input::Prepared(station, could) => self.duties.prepared(station, could),
             Input::Cameras(cameras) => {
                 self.identity.twin.cameras = cameras;
                 self.say_twin(out);
             }
             Input::LinkDown => {
                 self.online = false;
+                self.duties.online(now, false);
                 self.outbox.disconnected();
             }
             Input::Message(topic, payload) => self.message(now, &topic, &payload, out),
             Input::SendRefused(send) => self.outbox.refused(now.mono_ms, send),
-            Input::Facts(facts) => self.say_stats(now, facts, out),
+            Input::Facts(facts) => self.say_facts(now, facts, out),
             Input::Tick => {}
             Input::Stop => self.say_health(now, UpDown::Down, out),
         }
@@ -222,14 +255,18 @@ impl Node {
             self.heartbeat_due_ms = now.mono_ms + HEARTBEAT_MS;
             out.push(Effect::Heartbeat);
         }
+        self.duties.move_on(now, &mut self.orders);
+        out.extend(self.orders.drain(..).map(Effect::Duty));
         while let Some(send) = self.outbox.next(now.mono_ms) {
             out.push(Effect::Send(send));
         }
+        self.stepped_ms = now.mono_ms;
     }
 
     /// When [`Input::Tick`] is due at the latest, on the monotonic clock.
     pub fn next_wakeup_ms(&self) -> u64 {
-        self.outbox.next_wakeup_ms().map_or(self.heartbeat_due_ms, |wakeup| wakeup.min(self.heartbeat_due_ms))
+        let wakeups = [self.outbox.next_wakeup_ms(), self.duties.next_wakeup_ms(self.stepped_ms)];
+        wakeups.into_iter().flatten().fold(self.heartbeat_due_ms, u64::min)
     }
 
     /// Events observed and not yet in the archive, of all boots: 0 means that nothing is owed to anybody.
@@ -257,13 +294,15 @@ impl Node {
         self.outbox.resent()
     }
 
-    fn observe(&mut self, event: &Event, out: &mut Vec<Effect>) {
+    fn observe(&mut self, mut event: Event, out: &mut Vec<Effect>) {
+        event.epoch = self.duties.epoch(&event.station).0;
+        event.covering_for = (event.station != self.identity.twin.station).then(|| event.station.clone());
         // The size comes first: an event that does not fit must never hold up those behind it.
-        let bytes = match codec::encode(event) {
+        let bytes = match codec::encode(&event) {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.dead += 1;
-                out.push(Effect::DeadLetter { reason: error.word(), bytes: dead_letter(event) });
+                out.push(Effect::DeadLetter { reason: error.word(), bytes: dead_letter(&event) });
                 return;
             }
         };
@@ -306,6 +345,12 @@ impl Node {
         match topic {
             Topic::Ack(node) if *node == self.identity.node => self.ack(now, payload, out),
             Topic::Health(node) if *node == self.identity.node => self.own_health(now, payload, out),
+            Topic::Leases(node) | Topic::Standby(node) if *node == self.identity.node => {
+                self.of_the_coordinator(now, topic, payload, out);
+            }
+            Topic::Health(_) | Topic::Heartbeat(_) | Topic::Duty(_) | Topic::CoordinatorHealth => {
+                self.of_another(now, topic, payload, out);
+            }
             _ => self.reject("topic", format!("{topic:?} is not for this node"), out),
         }
     }
@@ -324,19 +369,48 @@ impl Node {
 
     /// The topic of our own health: what stands there is ours, an earlier run's, or of somebody who has our name.
     fn own_health(&mut self, now: Now, payload: &[u8], out: &mut Vec<Effect>) {
-        if payload.len() > STATUS_BYTES_MAX {
-            return self.reject("too_large", format!("a health message of {} bytes", payload.len()), out);
-        }
-        match serde_json::from_slice::<Health>(payload) {
+        match health(payload) {
             // Somebody has cleared what was retained.
             Err(_) if payload.is_empty() => {}
-            Err(error) => self.reject("malformed", format!("a health message: {error}"), out),
+            Err((reason, detail)) => self.reject(reason, detail, out),
             Ok(health) => {
                 let (pid, boot) = (self.identity.pid, self.identity.boot);
                 if self.namesake.heard(now.mono_ms, (pid, boot), &health) {
                     self.say_health(now, UpDown::Up, out);
                 }
             }
+        }
+    }
+
+    /// What the coordinator grants, and what it says beforehand.
+    fn of_the_coordinator(&mut self, now: Now, topic: &Topic, payload: &[u8], out: &mut Vec<Effect>) {
+        let taken = match topic {
+            Topic::Leases(_) => decoded::<Leases>(payload, "leases")
+                .and_then(|leases| self.duties.leases(now, leases, &mut self.orders)),
+            _ => decoded::<Standby>(payload, "what to stand by for")
+                .and_then(|standby| self.duties.standby(now, standby, &mut self.orders)),
+        };
+        if let Err((reason, detail)) = taken {
+            self.reject(reason, detail, out);
+        }
+    }
+
+    /// What other nodes say of themselves, and what is said of the coordinator.
+    fn of_another(&mut self, now: Now, topic: &Topic, payload: &[u8], out: &mut Vec<Effect>) {
+        let taken = match topic {
+            // Somebody has cleared what was retained.
+            _ if payload.is_empty() => Ok(()),
+            Topic::Heartbeat(node) => {
+                decoded::<Heartbeat>(payload, "a heartbeat").map(|beat| self.duties.peer_heartbeat(now, node, beat))
+            }
+            Topic::Duty(node) => {
+                decoded::<Duty>(payload, "a duty").map(|duty| self.duties.peer_duty(node, duty, &mut self.orders))
+            }
+            Topic::Health(node) => health(payload).map(|health| self.duties.peer_health(now, node, &health)),
+            _ => health(payload).map(|health| self.duties.coordinator_health(now, &health)),
+        };
+        if let Err((reason, detail)) = taken {
+            self.reject(reason, detail, out);
         }
     }
 
@@ -352,8 +426,9 @@ impl Node {
                 pid: self.identity.pid,
                 time: now.unix_ms / 1000,
                 boot: self.identity.boot,
-                epoch: 0,
+                epoch: self.duties.own_epoch().0,
                 problems: self.problems.iter().cloned().chain(self.namesake.problem(&self.identity.node)).collect(),
+                goodbye: status == UpDown::Down,
             };
             out.push(Effect::Publish(Topic::Health(self.identity.node.clone()), to_json(&health)));
         }
@@ -366,15 +441,37 @@ impl Node {
         }
     }
 
+    fn say_duty(&self, out: &mut Vec<Effect>) {
+        if !self.online {
+            return;
+        }
+        // One that is too large is the configuration's, and covering is the only thing that it hinders.
+        if let Ok(duty) = codec::encode(&self.identity.duty) {
+            out.push(Effect::Publish(Topic::Duty(self.identity.node.clone()), duty));
+        }
+    }
+
+    fn say_facts(&mut self, now: Now, facts: Facts, out: &mut Vec<Effect>) {
+        self.duties.facts(&facts.sights, facts.capacity_fps);
+        let heartbeat = self.duties.heartbeat(now);
+        if self.online {
+            let heartbeat = codec::encode(&heartbeat).expect("a heartbeat of ours keeps its own bounds");
+            out.push(Effect::Publish(Topic::Heartbeat(self.identity.node.clone()), heartbeat));
+        }
+        self.say_stats(now, facts, out);
+    }
+
     fn say_stats(&mut self, now: Now, facts: Facts, out: &mut Vec<Effect>) {
         let namesake_gone = self.namesake.expired(now.mono_ms);
         if facts.problems != self.problems || namesake_gone {
             self.problems = facts.problems;
             self.say_health(now, UpDown::Up, out);
         }
-        if !self.online {
+        if !self.online || now.mono_ms < self.stats_due_ms {
             return;
         }
+        // They are said with a heartbeat, and those are not to the millisecond.
+        self.stats_due_ms = now.mono_ms + STATS_MS - HEARTBEAT_MS / 2;
         let mut rejected = self.rejected.clone();
         for (reason, count) in facts.refused {
             *rejected.entry(reason).or_default() += count;
@@ -410,6 +507,7 @@ pub fn will(identity: &Identity, unix_ms: u64) -> Vec<u8> {
         boot: identity.boot,
         epoch: 0,
         problems: vec!["the broker lost the connection to this node".into()],
+        goodbye: false,
     })
 }
 
@@ -417,6 +515,17 @@ fn dead_letter(event: &Event) -> Vec<u8> {
     let mut bytes = to_json(event);
     bytes.truncate(DEAD_LETTER_BYTES_MAX);
     bytes
+}
+
+fn decoded<T: Wire>(payload: &[u8], what: &str) -> Result<T, (&'static str, String)> {
+    codec::decode(payload).map_err(|error| (error.word(), format!("{what}: {error}")))
+}
+
+fn health(payload: &[u8]) -> Result<Health, (&'static str, String)> {
+    if payload.len() > STATUS_BYTES_MAX {
+        return Err(("too_large", format!("a health message of {} bytes", payload.len())));
+    }
+    serde_json::from_slice(payload).map_err(|error| ("malformed", format!("a health message: {error}")))
 }
 
 fn to_json(message: &impl serde::Serialize) -> Vec<u8> {

@@ -24,7 +24,8 @@ fn node() -> Node {
     };
     let station = StationId::new("gate").unwrap();
     let twin = Twin { version: "0".into(), arch: "x86_64".into(), station, cameras: vec![], detector };
-    Node::new(at(0), Identity { node: me(), boot: BOOT, salt: 5, pid: 1, twin }, [])
+    let duty = Duty { station: twin.station.clone(), settings: String::new(), model: String::new(), need_fps: 1 };
+    Node::new(at(0), Identity { node: me(), boot: BOOT, salt: 5, pid: 1, twin, duty }, [])
 }
 
 fn me() -> NodeId {

@@ -74,7 +74,7 @@ pub async fn run(options: OutboxOptions) -> anyhow::Result<()> {
     let (store, found) = opened.map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
     let (node, boot, pid) = (options.node, found.boot, std::process::id());
     let (salt, twin) = (fastrand::u32(..), sensor::twin());
-    let identity = Identity { node: node.clone(), boot, salt, pid, twin };
+    let identity = Identity { node: node.clone(), boot, salt, pid, twin, duty: sensor::duty() };
     let mut witness = Witness { ledger: Ledger::append_in(&options.dir)? };
     witness.ledger.ready(pid);
     let route = Route { site: options.site, broker };

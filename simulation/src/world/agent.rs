@@ -204,7 +204,14 @@ impl World {
         let agent = &mut self.agents[index];
         let (boot, lanes) = agent.disk.open(now.unix_ms / 1000, salt);
         let name = self.names[index].clone();
-        let identity = node::Identity { node: name.clone(), boot, salt: later_salt, pid, twin: sensor::twin() };
+        let identity = node::Identity {
+            node: name.clone(),
+            boot,
+            salt: later_salt,
+            pid,
+            twin: sensor::twin(),
+            duty: sensor::duty(),
+        };
         let will = Some((Topic::Health(name), node::will(&identity, now.unix_ms)));
         agent.alive = Some(Alive { node: Node::new(now, identity, lanes), boot, will });
     }

@@ -2,6 +2,7 @@
 
 use picket_coordinator::archive::{Commit, MemoryArchive};
 use picket_coordinator::coordinator::{Coordinator, Effect, Identity, Input};
+use picket_coordinator::swarm::Rules;
 use picket_shared::codec;
 use picket_shared::ids::Boot;
 use picket_shared::topics::Topic;
@@ -127,6 +128,6 @@ impl World {
         let me = Identity { site: site(), pid: 1, boot: Boot(self.coordinator.life + 1) };
         let (now, recovered) = (self.now(self.coordinator.clock_ms), self.coordinator.archive.recover());
         assert_eq!(recovered.problems, Vec::<String>::new(), "the archive agrees with itself");
-        self.coordinator.alive = Some(Coordinator::new(me, recovered, now));
+        self.coordinator.alive = Some(Coordinator::new(me, Rules::default(), recovered, now));
     }
 }

@@ -9,6 +9,7 @@ use picket_agent::outbox::{Lane, Send};
 use picket_coordinator::archive::{Commit, MemoryArchive, What};
 use picket_coordinator::coordinator::{Coordinator, Effect, Identity, Input};
 use picket_coordinator::intake::{BOOTS_PER_NODE_MAX, PENDING_EVENTS_MAX};
+use picket_coordinator::swarm::Rules;
 use picket_shared::clock::Now;
 use picket_shared::codec::{decode, encode};
 use picket_shared::ids::{Boot, NodeId, SiteId};
@@ -124,7 +125,7 @@ impl Site {
             Effect::Reject { reason, detail, count } if reason.is_empty() || detail.is_empty() || count == 0 => {
                 return Err(broken("a refusal without a reason"));
             }
-            Effect::Reject { .. } => {}
+            Effect::Reject { .. } | Effect::Outranked(_) => {}
             Effect::Stopped { .. } => self.stopped = true,
         }
         Ok(())
@@ -186,10 +187,16 @@ impl Site {
         if !found.problems.is_empty() {
             return Err(format!("after a restart: {:?}", found.problems));
         }
-        self.core = Coordinator::new(identity(), found, self.now);
+        self.core = leading(Coordinator::new(identity(), Rules::default(), found, self.now), self.now);
         (self.under_way, self.stopped) = (None, false);
         Ok(())
     }
+}
+
+/// The coordinator leads: its answers, grants and views are what is looked at.
+fn leading(mut core: Coordinator, now: Now) -> Coordinator {
+    core.step(now, Input::Lead { epoch: 1, until_ms: u64::MAX }, &mut Vec::new());
+    core
 }
 
 fn node_name(number: u64) -> String {
@@ -218,7 +225,7 @@ fn batch(bytes: &[u8]) -> Option<Vec<u8>> {
 
 pub(super) fn coordinator(tape: &[u8]) -> Verdict {
     let now = Now { mono_ms: 0, unix_ms: 1_700_000_000_000 };
-    let core = Coordinator::new(identity(), MemoryArchive::default().recover(), now);
+    let core = leading(Coordinator::new(identity(), Rules::default(), MemoryArchive::default().recover(), now), now);
     let archive = MemoryArchive::default();
     let mut site = Site { core, archive, under_way: None, now, taken: BTreeSet::new(), stopped: false };
     let steps = steps(tape);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use picket_agent::node::Identity;
 use picket_coordinator::archive::{Entry, LaneRow, NodeRow, What};
 use picket_shared::codec::encode;
+use picket_shared::duty::Duty;
 use picket_shared::event::{Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, NodeId, StationId, ZoneId};
 use picket_shared::status::{CameraStats, DetectorTwin, Health, Mode, Stats, Twin, UpDown};
@@ -59,9 +60,13 @@ fn twin() -> Twin {
     Twin { version: "0.1.0".into(), arch: "x86_64".into(), station, cameras, detector: detector() }
 }
 
+fn duty() -> Duty {
+    Duty { station: twin().station, settings: String::new(), model: "0123456789ab".into(), need_fps: 5 }
+}
+
 /// The node of the fuzzed sequences: `n1`, in boot 7.
 pub(super) fn node_identity() -> Identity {
-    Identity { node: NodeId::new("n1").unwrap(), boot: Boot(7), salt: 1, pid: 1, twin: twin() }
+    Identity { node: NodeId::new("n1").unwrap(), boot: Boot(7), salt: 1, pid: 1, twin: twin(), duty: duty() }
 }
 
 fn health(status: UpDown) -> Vec<u8> {

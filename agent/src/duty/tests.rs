@@ -1,0 +1,285 @@
+//! The duties of one node, message by message.
+
+use super::*;
+use Order::{Cover as Begin, Go, Leave, Listen, Prepare, Uncover};
+use picket_shared::duty::How;
+
+/// Node `b`, whose station is `sb`, and who is in line for `sa` of node `a`.
+struct Bench {
+    duties: Duties,
+    now: Now,
+    orders: Vec<Order>,
+    beats: u64,
+}
+
+fn id(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+fn station(name: &str) -> StationId {
+    StationId::new(name).unwrap()
+}
+
+fn standby(ranks: &[&str], how: How) -> Standby {
+    let ranks = ranks.iter().map(|node| id(node)).collect();
+    let (cameras, goal) = (None, Some("there".to_owned()));
+    let duty = StandbyDuty { station: station("sa"), home: id("a"), ranks, how, cameras, goal };
+    Standby { leader: 1, duties: vec![duty] }
+}
+
+fn duty() -> Duty {
+    Duty { station: station("sa"), settings: "[[camera]]".into(), model: "m".into(), need_fps: 5 }
+}
+
+fn word(order: &Order) -> &'static str {
+    match order {
+        Listen(_) => "listen",
+        Prepare(_) => "prepare",
+        Begin(_) => "cover",
+        Uncover(_) => "uncover",
+        Go(..) => "go",
+        Leave(..) => "leave",
+    }
+}
+
+impl Bench {
+    /// In line at this place, ready, connected, and answered until now.
+    fn ready(ranks: &[&str], how: How) -> Bench {
+        let now = Now { mono_ms: 100_000, unix_ms: 1 };
+        let duties = Duties::new(now, id("b"), station("sb"), Boot(7));
+        let mut bench = Bench { duties, now, orders: vec![], beats: 0 };
+        bench.duties.online(now, true);
+        bench.duties.facts(&[(station("sb"), Sight::Watching)].into(), 20);
+        bench.duties.standby(now, standby(ranks, how), &mut bench.orders).unwrap();
+        bench.duties.peer_duty(&id("a"), duty(), &mut bench.orders);
+        bench.duties.prepared(station("sa"), true);
+        bench.wait(1_000, &["a", "c"], true);
+        bench.orders.clear();
+        bench
+    }
+
+    fn lease(&self, name: &str, count: u32) -> Lease {
+        Lease { station: station(name), epoch: Epoch::new(1, count), act_after_ms: 0 }
+    }
+
+    fn answer(&self, leases: Vec<Lease>) -> Leases {
+        Leases { node: id("b"), leader: 1, boot: Boot(7), number: self.duties.number, turn: 0, leases }
+    }
+
+    /// A heartbeat, and its answer.
+    fn granted(&mut self, leases: Vec<Lease>) {
+        self.duties.heartbeat(self.now);
+        let answer = self.answer(leases);
+        self.duties.leases(self.now, answer, &mut self.orders).unwrap();
+    }
+
+    /// Lets time pass while these are heard to watch their own, and the coordinator answers with nothing new, or does not.
+    fn wait(&mut self, ms: u64, heard: &[&str], answered: bool) {
+        for _ in 0..ms / 500 {
+            self.now = Now { mono_ms: self.now.mono_ms + 500, unix_ms: 1 };
+            if self.now.mono_ms.is_multiple_of(1_000) {
+                heard.iter().for_each(|node| self.heard(node, &format!("s{node}"), true));
+                self.duties.heartbeat(self.now);
+                if answered {
+                    let answer = self.answer(vec![]);
+                    self.duties.leases(self.now, answer, &mut self.orders).unwrap();
+                }
+            }
+            self.duties.move_on(self.now, &mut self.orders);
+        }
+    }
+
+    fn heard(&mut self, node: &str, name: &str, provisional: bool) {
+        self.beats += 1;
+        let held = Holding { station: station(name), epoch: Epoch::NONE, provisional, sight: Sight::Watching };
+        let (ready, unheard) = (vec![], vec![]);
+        let (boot, leader, capacity_fps) = (Boot(1), 1, 0);
+        let beat = Heartbeat { boot, number: self.beats, leader, capacity_fps, holdings: vec![held], ready, unheard };
+        self.duties.peer_heartbeat(self.now, &id(node), beat);
+    }
+
+    fn words(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.orders).iter().map(word).collect()
+    }
+
+    fn held(&mut self) -> Vec<(String, bool)> {
+        // Looks at what the next heartbeat would say.
+        let beat = self.duties.heartbeat(self.now);
+        beat.holdings.into_iter().map(|held| (held.station.to_string(), held.provisional)).collect()
+    }
+}
+
+fn own(provisional: bool) -> (String, bool) {
+    ("sb".to_owned(), provisional)
+}
+
+fn other(provisional: bool) -> (String, bool) {
+    ("sa".to_owned(), provisional)
+}
+
+#[test]
+fn a_lease_is_owned_for_its_time_counted_from_the_heartbeat_that_it_answers() {
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
+    bench.duties.heartbeat(bench.now);
+    let answer = bench.answer(vec![bench.lease("sb", 1), bench.lease("sa", 2)]);
+    // The answer takes two seconds.
+    bench.now.mono_ms += 2_000;
+    bench.duties.leases(bench.now, answer, &mut bench.orders).unwrap();
+    assert_eq!(bench.words(), ["cover"]);
+    assert_eq!(bench.held(), [own(false), other(false)]);
+    bench.now.mono_ms += LEASE_TTL_MS - LEASE_MARGIN_MS - 2_000 - 1;
+    assert_eq!(bench.held(), [own(false), other(false)]);
+    bench.now.mono_ms += 1;
+    assert_eq!(bench.held(), [own(true), other(true)], "it goes on watching, and owns nothing");
+}
+
+#[test]
+fn what_is_not_in_the_answer_is_not_held_but_an_older_answer_takes_nothing() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.granted(vec![bench.lease("sa", 2)]);
+    bench.words();
+    bench.granted(vec![]);
+    assert_eq!(bench.words(), ["uncover"]);
+
+    // It begins by itself, and the answer to a heartbeat of before says nothing of that.
+    let before = bench.answer(vec![]);
+    bench.wait(7_000, &[], false);
+    assert_eq!(bench.words(), ["cover"]);
+    let before = Leases { turn: 1, ..before };
+    assert!(bench.duties.leases(bench.now, before, &mut bench.orders).is_ok());
+    assert_eq!(bench.words(), Vec::<&str>::new());
+    bench.granted(vec![]);
+    assert_eq!(bench.words(), ["uncover"], "the coordinator has heard of it, and says no");
+}
+
+#[test]
+fn leases_for_others_from_before_and_from_nowhere_are_refused_by_name() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.granted(vec![Lease { epoch: Epoch::new(1, 9), ..bench.lease("sa", 0) }]);
+    bench.duties.heartbeat(bench.now);
+    let fine = bench.answer(vec![]);
+    let mut refused = |change: &dyn Fn(&mut Leases)| {
+        let mut leases = fine.clone();
+        change(&mut leases);
+        bench.duties.leases(bench.now, leases, &mut bench.orders).err().map(|(word, _)| word)
+    };
+    assert_eq!(refused(&|leases| leases.node = id("c")), Some("lease_not_ours"));
+    assert_eq!(refused(&|leases| leases.boot = Boot(6)), Some("lease_of_another_run"));
+    assert_eq!(refused(&|leases| leases.leader = 0), Some("lease_of_an_old_leader"));
+    assert_eq!(refused(&|leases| leases.number += 1), Some("lease_from_the_future"));
+    let old = Lease { station: station("sa"), epoch: Epoch::new(1, 8), act_after_ms: 0 };
+    assert_eq!(refused(&|leases| leases.leases = vec![old.clone()]), Some("lease_of_an_old_epoch"));
+    assert_eq!(refused(&|leases| leases.turn = 1), None);
+    let number = bench.duties.number - 1;
+    for _ in 0..UNANSWERED_MAX {
+        bench.duties.heartbeat(bench.now);
+    }
+    let late = Leases { leader: 2, number, ..fine };
+    assert_eq!(bench.duties.leases(bench.now, late, &mut bench.orders).unwrap_err().0, "lease_too_late");
+}
+
+#[test]
+fn a_platform_moves_only_under_a_lease_and_only_when_the_one_before_cannot() {
+    let mut bench = Bench::ready(&["b"], How::Flight);
+    let lease = Lease { act_after_ms: 1_500, ..bench.lease("sa", 2) };
+    bench.granted(vec![lease.clone()]);
+    assert_eq!(bench.words(), ["cover"]);
+    bench.now.mono_ms += 1_500;
+    bench.granted(vec![Lease { act_after_ms: 0, ..lease.clone() }]);
+    assert_eq!(bench.words(), ["go"]);
+    // Nobody answers any more: it watches on, and leaves.
+    bench.now.mono_ms += LEASE_TTL_MS - LEASE_MARGIN_MS;
+    bench.duties.move_on(bench.now, &mut bench.orders);
+    assert_eq!(bench.words(), ["leave"]);
+    bench.granted(vec![Lease { act_after_ms: 0, ..lease }]);
+    assert_eq!(bench.words(), ["go"]);
+    bench.granted(vec![]);
+    assert_eq!(bench.words(), ["leave", "uncover"]);
+}
+
+#[test]
+fn with_the_coordinator_gone_the_first_in_line_stands_in_and_never_moves_its_platform() {
+    let mut bench = Bench::ready(&["b", "c"], How::Flight);
+    bench.wait(20_000, &["a"], false);
+    assert_eq!(bench.words(), Vec::<&str>::new(), "its own node is there");
+    bench.wait(20_000, &[], true);
+    assert_eq!(bench.words(), Vec::<&str>::new(), "the coordinator decides");
+    bench.wait(5_500, &[], false);
+    assert_eq!(bench.words(), ["cover"]);
+    assert_eq!(bench.held(), [own(true), other(true)]);
+    bench.wait(10_000, &[], false);
+    assert_eq!(bench.words(), Vec::<&str>::new());
+    bench.wait(4_500, &["a"], false);
+    assert_eq!(bench.words(), Vec::<&str>::new(), "it must be back for good");
+    bench.wait(2_000, &["a"], false);
+    assert_eq!(bench.words(), ["uncover"]);
+}
+
+#[test]
+fn the_second_in_line_gives_the_first_time_and_steps_back_for_it() {
+    let mut bench = Bench::ready(&["c", "b"], How::Camera);
+    bench.wait(6_000 + RANK_STEP_MS - 500, &[], false);
+    assert_eq!(bench.words(), Vec::<&str>::new());
+    bench.wait(1_000, &[], false);
+    assert_eq!(bench.words(), ["cover"]);
+    bench.heard("c", "sa", true);
+    bench.wait(500, &[], false);
+    assert_eq!(bench.words(), ["uncover"]);
+
+    let mut bench = Bench::ready(&["c", "b"], How::Camera);
+    for _ in 0..20 {
+        bench.heard("c", "sa", true);
+        bench.wait(1_000, &[], false);
+    }
+    assert_eq!(bench.words(), Vec::<&str>::new(), "the first has it");
+}
+
+#[test]
+fn the_will_of_a_home_and_of_the_coordinator_are_believed_after_a_moment() {
+    let down =
+        |goodbye| Health { status: UpDown::Down, pid: 1, time: 1, boot: Boot(1), epoch: 0, problems: vec![], goodbye };
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.duties.coordinator_health(bench.now, &down(false));
+    bench.duties.peer_health(bench.now, &id("a"), &down(false));
+    bench.duties.move_on(bench.now, &mut bench.orders);
+    assert_eq!(bench.words(), Vec::<&str>::new());
+    bench.now.mono_ms += 500;
+    bench.duties.move_on(bench.now, &mut bench.orders);
+    assert_eq!(bench.words(), ["cover"]);
+}
+
+#[test]
+fn without_a_connection_nobody_is_missed() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.duties.online(bench.now, false);
+    bench.wait(60_000, &[], false);
+    assert_eq!((bench.words(), bench.held()), (vec![], vec![own(true)]));
+    bench.duties.online(bench.now, true);
+    bench.wait(5_500, &[], false);
+    assert_eq!(bench.words(), Vec::<&str>::new(), "and then they have time to be heard");
+    bench.wait(1_000, &[], false);
+    assert_eq!(bench.words(), ["cover"]);
+}
+
+#[test]
+fn a_station_that_this_node_knows_nothing_of_is_held_blind_until_its_duty_comes() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.duties.peers.get_mut(&id("a")).unwrap().duty = None;
+    bench.granted(vec![bench.lease("sa", 2)]);
+    assert_eq!(bench.words(), Vec::<&str>::new());
+    assert_eq!(bench.duties.heartbeat(bench.now).holdings[1].sight, Sight::Blind);
+    bench.duties.peer_duty(&id("a"), duty(), &mut bench.orders);
+    assert!(bench.words().contains(&"cover"));
+    assert_eq!(bench.duties.heartbeat(bench.now).holdings[1].sight, Sight::Starting);
+}
+
+#[test]
+fn it_does_not_stand_in_beyond_what_it_can_do() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.duties.facts(&BTreeMap::new(), 4);
+    bench.wait(20_000, &[], false);
+    assert_eq!(bench.words(), Vec::<&str>::new());
+    bench.duties.facts(&BTreeMap::new(), 5);
+    bench.wait(1_000, &[], false);
+    assert_eq!(bench.words(), ["cover"]);
+}
