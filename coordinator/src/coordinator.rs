@@ -145,8 +145,6 @@ pub struct Coordinator {
     /// The epoch that it leads under, and until when it may believe so.
     lead: Option<(u32, u64)>,
     words: Vec<Word>,
-    /// The last step.
-    stepped: Now,
     link_up: bool,
     link_changed_ms: u64,
     course: Course,
@@ -202,7 +200,6 @@ impl Coordinator {
             newest,
             lead: None,
             words: Vec::new(),
-            stepped: now,
             link_up: false,
             link_changed_ms: now.mono_ms,
             course: Course::Running,
@@ -244,14 +241,13 @@ impl Coordinator {
             Input::Stop => self.course = Course::Stopping,
         }
         self.whatever_is_due(now, out);
-        self.stepped = now;
     }
 
     /// When [`Input::Tick`] is wanted, on the monotonic clock, if nothing happens before. Later is fine, never is not.
     pub fn next_wakeup(&self) -> Option<u64> {
         let leads = self.lead.is_some();
         let view = |view: &Retained| (self.link_up && leads && view.changed).then_some(view.not_before_ms);
-        let silence = self.swarm.next_wakeup(self.stepped).filter(|_| self.link_up);
+        let silence = self.swarm.next_wakeup().filter(|_| self.link_up);
         let lead = self.lead.map(|(_, until_ms)| until_ms);
         let fresh = (self.link_up && self.lead.is_some()).then_some(self.site_fresh_until_ms());
         let views = [view(&self.site_view), view(&self.recent_view), fresh];

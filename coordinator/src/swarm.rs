@@ -46,13 +46,23 @@ pub struct Swarm {
     /// The highest leader that a node has heard of, where that is not this one.
     outranked_by: Option<u32>,
     changes: VecDeque<Change>,
+    /// When a node's liveness may change next: until then, and where nothing is heard, none needs to be looked at.
+    due_ms: u64,
 }
 
 impl Swarm {
     /// A swarm of which only these names are known.
     pub fn new<'a>(now: Now, rules: Rules, known: impl Iterator<Item = &'a NodeId>) -> Swarm {
         let nodes = known.map(|id| (id.clone(), NodeState::unheard(now))).collect();
-        Swarm { rules, nodes, quality: Quality::default(), line: None, outranked_by: None, changes: VecDeque::new() }
+        Swarm {
+            rules,
+            nodes,
+            quality: Quality::default(),
+            line: None,
+            outranked_by: None,
+            changes: VecDeque::new(),
+            due_ms: 0,
+        }
     }
 
     /// Every node, by name.
@@ -88,6 +98,8 @@ impl Swarm {
             node.namesake.heard(now, health.boot);
         }
         node.problems = health.problems;
+        let due_ms = node.due_ms(now);
+        self.due_ms = self.due_ms.min(due_ms);
         Ok(())
     }
 
@@ -119,6 +131,8 @@ impl Swarm {
         node.pulse.heartbeat(now, stats.boot);
         node.namesake.heard(now, stats.boot);
         node.stats = Some(stats);
+        let due_ms = node.due_ms(now);
+        self.due_ms = self.due_ms.min(due_ms);
         Ok(())
     }
 
@@ -128,7 +142,10 @@ impl Swarm {
         let (boot, known) = (beat.boot, beat.leader);
         self.node(now, id.clone())?.namesake.heard(now, boot);
         let Some(line) = &mut self.line else {
-            self.node(now, id)?.pulse.heartbeat(now, boot);
+            let node = self.node(now, id)?;
+            node.pulse.heartbeat(now, boot);
+            let due_ms = node.due_ms(now);
+            self.due_ms = self.due_ms.min(due_ms);
             return Ok(());
         };
         if known > line.leader() {
@@ -146,6 +163,7 @@ impl Swarm {
         };
         if let Some(node) = self.nodes.get_mut(&id) {
             node.pulse.heartbeat(now, boot);
+            self.due_ms = self.due_ms.min(node.due_ms(now));
         }
         self.decide(now, out);
         let answer = self.line.as_mut().and_then(|line| line.answer(now, &id));
@@ -155,6 +173,11 @@ impl Swarm {
 
     /// Time has passed, or something was heard. True where what people are shown has changed.
     pub fn tick(&mut self, now: Now, out: &mut Vec<Word>) -> bool {
+        let before = out.len();
+        if now.mono_ms < self.due_ms {
+            self.decide(now, out);
+            return out.len() > before;
+        }
         let lossy = self.quality.is_lossy();
         let mut changes = Vec::new();
         for (id, node) in &mut self.nodes {
@@ -172,20 +195,20 @@ impl Swarm {
                 changes.push(Change { time, change, node: Some(id.clone()), station: None, epoch: 0, why });
             }
         }
+        self.due_ms = self.nodes.values().map(|node| node.due_ms(now)).min().unwrap_or(u64::MAX);
         let stirred = !changes.is_empty();
         if let Some(line) = self.line.as_mut().filter(|_| stirred) {
             line.stir();
         }
         changes.into_iter().for_each(|change| self.changed(change, out));
-        let before = out.len();
         self.decide(now, out);
         stirred || out.len() > before
     }
 
     /// When time alone would change something next, on the monotonic clock.
-    pub fn next_wakeup(&self, now: Now) -> Option<u64> {
-        let pulses = self.nodes.values().filter_map(|node| node.pulse.next_wakeup(now));
-        pulses.chain(self.line.as_ref().and_then(Line::next_wakeup)).min()
+    pub fn next_wakeup(&self) -> Option<u64> {
+        let pulses = Some(self.due_ms).filter(|_| !self.nodes.is_empty());
+        pulses.into_iter().chain(self.line.as_ref().and_then(Line::next_wakeup)).min()
     }
 
     /// For `deaf_ms` nothing could be heard.
@@ -233,7 +256,10 @@ impl Swarm {
             Slot::Vacant(slot) if full => {
                 Err(("too_many_nodes", format!("{} is one node more than {NODES_MAX}", slot.key())))
             }
-            Slot::Vacant(slot) => Ok(slot.insert(NodeState::unheard(now))),
+            Slot::Vacant(slot) => {
+                self.due_ms = now.mono_ms;
+                Ok(slot.insert(NodeState::unheard(now)))
+            }
         }
     }
 

@@ -22,6 +22,8 @@ use crate::namesake::Namesake;
 pub const VIEW_MS_MIN: u64 = 1_000;
 /// The view of the site is rewritten at least this often: its age tells readers whether the coordinator lives.
 pub const SITE_VIEW_MS_MAX: u64 = 2_000;
+/// How often a suspect is looked at.
+const SUSPECT_LOOK_MS: u64 = 500;
 /// Largest view: one packet, less its topic and header.
 const VIEW_BYTES_MAX: usize = PACKET_BYTES_MAX - 1024;
 
@@ -49,6 +51,18 @@ impl NodeState {
     pub fn unheard(now: Now) -> NodeState {
         let (pulse, namesake) = (Pulse::unheard(now), Namesake::default());
         NodeState { pulse, twin: None, problems: Vec::new(), stats: None, duty: None, namesake, shown: None }
+    }
+
+    /// When to look at it again: at once where people have not been told what it is now.
+    pub fn due_ms(&self, now: Now) -> u64 {
+        let untold = self.shown != Some(self.pulse.liveness);
+        let by_itself = self.pulse.next_wakeup(now).unwrap_or(u64::MAX);
+        match self.pulse.liveness {
+            _ if untold => now.mono_ms,
+            // What its neighbours say comes with their heartbeats.
+            Liveness::Suspect => by_itself.min(now.mono_ms + SUSPECT_LOOK_MS),
+            Liveness::Up | Liveness::Down => by_itself,
+        }
     }
 
     /// Its line in the view, with its events in the archive and those that never came.

@@ -161,8 +161,10 @@ impl Bus {
         let agents = |node: &NodeId| self.bearers.get(node).into_iter().flatten().map(|&index| Client::Agent(index));
         match topic {
             Topic::Health(node) => agents(node).chain([Client::Coordinator]).collect(),
-            Topic::Ack(node) => agents(node).collect(),
-            Topic::Twin(_) | Topic::Stats(_) | Topic::Events(_) => vec![Client::Coordinator],
+            Topic::Ack(node) | Topic::Leases(node) | Topic::Standby(node) => agents(node).collect(),
+            Topic::Twin(_) | Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Duty(_) | Topic::Events(_) => {
+                vec![Client::Coordinator]
+            }
             _ => Vec::new(),
         }
     }

@@ -39,12 +39,12 @@ pub fn event(rng: &mut Rng, node: &NodeId, boot: Boot, track: u64, time_ms: u64)
 }
 
 /// What its station is to others.
-pub fn duty() -> Duty {
-    Duty { station: twin().station, settings: String::new(), model: "simulated".into(), need_fps: 1 }
+pub fn duty(node: &NodeId) -> Duty {
+    Duty { station: station(node), settings: String::new(), model: "simulated".into(), need_fps: 1 }
 }
 
 /// What a simulated agent is.
-pub fn twin() -> Twin {
+pub fn twin(node: &NodeId) -> Twin {
     let detector = DetectorTwin {
         model: "simulated".into(),
         layout: "none".into(),
@@ -55,6 +55,11 @@ pub fn twin() -> Twin {
         runtime: "none".into(),
         passed_over: Default::default(),
     };
-    let station = StationId::new("gate").expect("a constant name");
+    let station = station(node);
     Twin { version: "0".into(), arch: "none".into(), station, cameras: vec![], detector }
+}
+
+/// Each node has a station of its own.
+fn station(node: &NodeId) -> StationId {
+    StationId::new(node.as_str()).expect("a node's name is a station's name")
 }

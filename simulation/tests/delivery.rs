@@ -113,7 +113,8 @@ fn a_thousand_agents_come_back_without_a_storm() {
         );
         assert!(attempts_per_s_max <= attempts_max);
         assert!(healing_ms < 30 * SECOND_MS, "{name}");
-        assert!(resent < events as u64 && steps < 40 * events as u64, "{name}: a storm");
+        // Those who are back before the coordinator send a batch again every while, to nobody.
+        assert!(resent < 2 * events as u64 && steps < 40 * events as u64, "{name}: a storm");
     }
 }
 

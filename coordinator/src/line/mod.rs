@@ -79,7 +79,8 @@ pub struct Line {
     disputed: BTreeMap<StationId, NodeId>,
     dirty: bool,
     ranks_due_ms: u64,
-    looked_ms: u64,
+    /// When to look again though nothing was said.
+    look_ms: Option<u64>,
 }
 
 /// One station.
@@ -143,7 +144,7 @@ impl Line {
             disputed: BTreeMap::new(),
             dirty: true,
             ranks_due_ms: 0,
-            looked_ms: 0,
+            look_ms: None,
         };
         stations.iter().for_each(|station| line.post(now, station.clone(), true));
         line
@@ -288,7 +289,6 @@ impl Line {
             return;
         }
         self.dirty = false;
-        self.looked_ms = now.mono_ms;
         let mut spare_fps: BTreeMap<NodeId, i64> =
             self.members.iter().map(|(node, member)| (node.clone(), i64::from(member.capacity_fps))).collect();
         let mut held: BTreeMap<NodeId, usize> = BTreeMap::new();
@@ -296,8 +296,9 @@ impl Line {
             *held.entry(post.plan.node.clone()).or_default() += 1;
         }
         let mut told = BTreeSet::new();
+        let claimants = self.claimants(witnessed);
         for name in self.order.clone() {
-            let choice = self.choose(now, &name, witnessed, &spare_fps, &held);
+            let choice = self.choose(now, &name, witnessed, claimants.get(&name), (&spare_fps, &held));
             told.extend(self.follow(now, &name, choice, out));
             let post = &self.posts[&name];
             if let Some(holder) = post.holder.as_ref().filter(|holder| holder.node != post.plan.node) {
@@ -307,16 +308,22 @@ impl Line {
         }
         told.iter().for_each(|node| out.extend(self.answer(now, node).map(Word::Leases)));
         self.line_up(now, witnessed, out);
+        self.look_ms = self.look_again(now);
     }
 
     /// When to look again at the latest, on the monotonic clock.
     pub fn next_wakeup(&self) -> Option<u64> {
-        let settled = Some(self.began_ms + SETTLE_MS).filter(|at_ms| *at_ms > self.looked_ms);
+        self.look_ms
+    }
+
+    /// When something that nobody says would change something.
+    fn look_again(&self, now: Now) -> Option<u64> {
+        let settled = Some(self.began_ms + SETTLE_MS).filter(|at_ms| *at_ms > now.mono_ms);
         let at_home = |post: &Post| post.holder.as_ref().is_some_and(|holder| holder.node == post.plan.node);
-        let amiss =
-            self.posts.values().any(|post| !at_home(post)) || self.members.values().any(|m| !m.unseen_ms.is_empty());
-        let look = amiss.then_some(self.looked_ms + UNSETTLED_LOOK_MS);
-        let ranks = (self.ranks_due_ms > self.looked_ms).then_some(self.ranks_due_ms);
+        let blind = || self.members.values().any(|member| !member.unseen_ms.is_empty());
+        let amiss = self.posts.values().any(|post| !at_home(post)) || blind();
+        let look = amiss.then_some(now.mono_ms + UNSETTLED_LOOK_MS);
+        let ranks = (self.ranks_due_ms > now.mono_ms).then_some(self.ranks_due_ms);
         settled.into_iter().chain(look).chain(ranks).min()
     }
 
@@ -325,8 +332,8 @@ impl Line {
         now: Now,
         name: &StationId,
         witnessed: Witnessed<'_>,
-        spare_fps: &BTreeMap<NodeId, i64>,
-        held: &BTreeMap<NodeId, usize>,
+        claimant: Option<&NodeId>,
+        (spare_fps, held): (&BTreeMap<NodeId, i64>, &BTreeMap<NodeId, usize>),
     ) -> Choice {
         let post = &self.posts[name];
         let home = &post.plan.node;
@@ -369,7 +376,7 @@ impl Line {
             (true, false) => format!("{home} is up and no camera of it gives frames"),
             _ => format!("{home} {evidence}"),
         };
-        if let Some(claimant) = self.claimant(name, witnessed) {
+        if let Some(claimant) = claimant {
             return Choice::Grant(
                 claimant.clone(),
                 ChangeKind::Takeover,
@@ -409,16 +416,24 @@ impl Line {
         Choice::Nobody(format!("{why}; {nobody}"))
     }
 
-    /// Who watches it though nobody here granted it: under the leader before, or in its absence.
-    fn claimant(&self, name: &StationId, witnessed: Witnessed<'_>) -> Option<&NodeId> {
-        let post = &self.posts[name];
-        let claims = self.members.iter().filter_map(|(node, member)| {
-            let held = member.holdings.get(name)?;
-            let by_us = held.epoch.leader() == self.leader && !held.provisional;
-            let may = *node != post.plan.node && !by_us && witnessed(node).0 > Standing::Suspect;
-            may.then_some(((!held.provisional, held.epoch, held.sight == Sight::Watching), node))
-        });
-        claims.max_by(|(a, one), (b, other)| a.cmp(b).then_with(|| other.cmp(one))).map(|(_, node)| node)
+    /// Who watches what though nobody here granted it: under the leader before, or in its absence. The best claim of each
+    /// station.
+    fn claimants(&self, witnessed: Witnessed<'_>) -> BTreeMap<StationId, NodeId> {
+        let mut best = BTreeMap::new();
+        for (node, member) in &self.members {
+            for (station, held) in &member.holdings {
+                let by_us = held.epoch.leader() == self.leader && !held.provisional;
+                let at_home = self.posts.get(station).is_none_or(|post| post.plan.node == *node);
+                if at_home || by_us || witnessed(node).0 <= Standing::Suspect {
+                    continue;
+                }
+                let claim = (!held.provisional, held.epoch, held.sight == Sight::Watching);
+                if best.get(station).is_none_or(|(before, _)| *before < claim) {
+                    best.insert(station.clone(), (claim, node.clone()));
+                }
+            }
+        }
+        best.into_iter().map(|(station, (_, node))| (station, node)).collect()
     }
 
     fn candidates<'a>(&'a self, post: &'a Post) -> Box<dyn Iterator<Item = &'a NodeId> + 'a> {

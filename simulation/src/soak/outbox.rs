@@ -73,8 +73,8 @@ pub async fn run(options: OutboxOptions) -> anyhow::Result<()> {
     let opened = AgentStore::open(&options.dir.join("store"), &config, unix_ms() / 1000, fastrand::u32(..));
     let (store, found) = opened.map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
     let (node, boot, pid) = (options.node, found.boot, std::process::id());
-    let (salt, twin) = (fastrand::u32(..), sensor::twin());
-    let identity = Identity { node: node.clone(), boot, salt, pid, twin, duty: sensor::duty() };
+    let (salt, twin) = (fastrand::u32(..), sensor::twin(&node));
+    let identity = Identity { node: node.clone(), boot, salt, pid, twin, duty: sensor::duty(&node) };
     let mut witness = Witness { ledger: Ledger::append_in(&options.dir)? };
     witness.ledger.ready(pid);
     let route = Route { site: options.site, broker };

@@ -149,6 +149,13 @@ impl World {
             }
             Effect::Heartbeat => self.agent(index, Input::Facts(node::Facts::default()))?,
             Effect::DeadLetter { reason, .. } => return Err(format!("agent {index} has a dead letter: {reason}")),
+            // Nobody stands in for anybody here.
+            Effect::Duty(_) => {}
+            // An answer that was overtaken by a restart, or by the time.
+            Effect::Reject {
+                reason: "lease_too_late" | "lease_of_another_run" | "lease_of_an_old_leader" | "lease_from_the_future",
+                ..
+            } => {}
             Effect::Reject { reason, detail } => return Err(format!("agent {index} rejected {reason}: {detail}")),
         }
         Ok(())
@@ -209,8 +216,8 @@ impl World {
             boot,
             salt: later_salt,
             pid,
-            twin: sensor::twin(),
-            duty: sensor::duty(),
+            twin: sensor::twin(&name),
+            duty: sensor::duty(&name),
         };
         let will = Some((Topic::Health(name), node::will(&identity, now.unix_ms)));
         agent.alive = Some(Alive { node: Node::new(now, identity, lanes), boot, will });

@@ -69,6 +69,11 @@ impl World {
                 // What arrives far ahead of something lost is refused and comes again; a view of very many nodes is
                 // trimmed. Nothing else may be refused.
                 Effect::Reject { reason: "ahead" | "view_too_large", .. } | Effect::Stopped { .. } => {}
+                // A heartbeat that came twice, or after a later one, or from a run before; and what follows a restart.
+                Effect::Reject { reason: "repeated" | "earlier_run" | "stale_epoch" | "outranked", .. } => {}
+                Effect::Outranked(leader) => {
+                    return Err(format!("a node has heard of leader {leader}, before its time"));
+                }
                 Effect::Reject { reason, detail, .. } => {
                     return Err(format!("the coordinator rejected {reason}: {detail}"));
                 }
@@ -128,6 +133,9 @@ impl World {
         let me = Identity { site: site(), pid: 1, boot: Boot(self.coordinator.life + 1) };
         let (now, recovered) = (self.now(self.coordinator.clock_ms), self.coordinator.archive.recover());
         assert_eq!(recovered.problems, Vec::<String>::new(), "the archive agrees with itself");
-        self.coordinator.alive = Some(Coordinator::new(me, Rules::default(), recovered, now));
+        let mut core = Coordinator::new(me, Rules::default(), recovered, now);
+        // It has no link yet, so nothing is said.
+        core.step(now, Input::Lead { epoch: self.coordinator.life as u32 + 1, until_ms: u64::MAX }, &mut Vec::new());
+        self.coordinator.alive = Some(core);
     }
 }
