@@ -7,16 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use picket_shared::clock::Now;
-use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, How, Lease, Leases, Sight, Standby, StandbyDuty};
+use picket_shared::duty::{Duty, Epoch, How, Lease, Leases, Sight, Standby};
 use picket_shared::ids::{Boot, NodeId, StationId};
-use picket_shared::limits::{
-    HEARTBEAT_MS, HOLDINGS_MAX, LEASE_TTL_MS, NODES_MAX, RANKS_MAX, STANDBY_BYTES_MAX, STANDBY_DUTIES_MAX,
-};
+use picket_shared::limits::{HEARTBEAT_MS, HOLDINGS_MAX, LEASE_TTL_MS, NODES_MAX};
 use picket_shared::view::{Change, ChangeKind, Guard, StationView};
 
 use crate::plan;
+use member::Member;
 
+mod member;
 mod rank;
+mod standby;
 #[cfg(test)]
 mod tests;
 
@@ -29,9 +30,6 @@ pub const BLIND_MS: u64 = 15_000;
 pub const SHUNNED_MS: u64 = 60_000;
 /// While something is not as it should be, it is looked at this often.
 const UNSETTLED_LOOK_MS: u64 = 500;
-/// A lower boot of a node is an earlier run that still speaks, unless the higher one was not heard for so long: then the
-/// device was set up anew.
-const EARLIER_RUN_MS: u64 = 20 * HEARTBEAT_MS;
 
 /// What a node can be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,20 +104,6 @@ struct Holder {
     /// Its lease ends, by our clock; by its own, earlier.
     until_ms: u64,
     act_from_ms: u64,
-}
-
-/// A node, by its last heartbeat.
-struct Member {
-    boot: Boot,
-    number: u64,
-    turn: u32,
-    heard_ms: u64,
-    capacity_fps: u16,
-    holdings: BTreeMap<StationId, Holding>,
-    ready: BTreeSet<StationId>,
-    unheard: Vec<NodeId>,
-    /// Since when it has not seen a station that it holds.
-    unseen_ms: BTreeMap<StationId, u64>,
 }
 
 /// What one look at a station came to.
@@ -201,81 +185,6 @@ impl Line {
             self.dirty |= post.need_fps != duty.need_fps;
             post.need_fps = duty.need_fps;
         }
-    }
-
-    /// Takes a heartbeat. What it says of its quality is for the caller: how many numbers after the last one, and how many
-    /// milliseconds; nothing where it is the first of its run.
-    pub fn heartbeat(&mut self, now: Now, node: &NodeId, beat: Heartbeat) -> Result<Option<(u64, u64)>, Refusal> {
-        let before = self.members.get(node);
-        let same_run = before.filter(|member| member.boot == beat.boot);
-        if let Some(member) = before
-            && (beat.boot < member.boot && now.mono_ms - member.heard_ms < EARLIER_RUN_MS)
-        {
-            return Err((
-                "earlier_run",
-                format!("a heartbeat of boot {} of {node}, which is at {}", beat.boot, member.boot),
-            ));
-        }
-        if let Some(member) = same_run.filter(|member| beat.number <= member.number) {
-            return Err(("repeated", format!("heartbeat {} of {node} after {}", beat.number, member.number)));
-        }
-        if before.is_none() && self.members.len() >= NODES_MAX {
-            return Err(("too_many_nodes", format!("{node} is one node more than {NODES_MAX}")));
-        }
-        let (quality, mut unseen_ms) = match same_run {
-            Some(member) => {
-                let steps = (beat.number - member.number, now.mono_ms.saturating_sub(member.heard_ms));
-                (Some(steps), member.unseen_ms.clone())
-            }
-            None => (None, BTreeMap::new()),
-        };
-        let holdings: BTreeMap<_, _> = beat.holdings.into_iter().map(|held| (held.station.clone(), held)).collect();
-        unseen_ms.retain(|station, _| holdings.get(station).is_some_and(|held| held.sight != Sight::Watching));
-        for held in holdings.values().filter(|held| held.sight != Sight::Watching) {
-            unseen_ms.entry(held.station.clone()).or_insert(now.mono_ms);
-        }
-        let member = Member {
-            boot: beat.boot,
-            number: beat.number,
-            turn: 0,
-            heard_ms: now.mono_ms,
-            capacity_fps: beat.capacity_fps,
-            holdings,
-            ready: beat.ready.into_iter().collect(),
-            unheard: beat.unheard,
-            unseen_ms,
-        };
-        self.dirty |= before.is_none_or(|before| before.differs(&member));
-        let stale = self.stale(node, &member);
-        self.members.insert(node.clone(), member);
-        match stale {
-            Some(refusal) => Err(refusal),
-            None => Ok(quality),
-        }
-    }
-
-    /// A claim under an epoch that a later grant has ended, by somebody who should know: it is said, and answered with the
-    /// truth.
-    fn stale(&self, node: &NodeId, member: &Member) -> Option<Refusal> {
-        member.holdings.values().filter(|held| !held.provisional).find_map(|held| {
-            let post = self.posts.get(&held.station)?;
-            if held.epoch.leader() == self.leader && held.epoch > post.epoch {
-                return Some((
-                    "future_epoch",
-                    format!("{node} claims {} by {}, never granted", held.station, held.epoch),
-                ));
-            }
-            let foreign = post.holder.as_ref().is_some_and(|holder| holder.node != *node && holder.epoch > held.epoch);
-            // Who was not answered yet cannot know.
-            (foreign && post.plan.node != *node && held.epoch.leader() == self.leader).then(|| {
-                ("stale_epoch", format!("{node} claims {} by {}, now {}", held.station, held.epoch, post.epoch))
-            })
-        })
-    }
-
-    /// How many nodes say that they should hear this one and do not.
-    pub fn unheard_by(&self, node: &NodeId) -> usize {
-        self.members.values().filter(|member| member.unheard.contains(node)).count()
     }
 
     /// Something outside changed: a node's liveness.
@@ -516,68 +425,6 @@ impl Line {
         Some(Leases { node: node.clone(), leader: self.leader, boot, number, turn, leases })
     }
 
-    /// Says to those next in line what they stand by for.
-    fn line_up(&mut self, now: Now, witnessed: Witnessed<'_>, out: &mut Vec<Word>) {
-        if now.mono_ms < self.ranks_due_ms {
-            return;
-        }
-        let mut standby: BTreeMap<NodeId, Vec<StandbyDuty>> =
-            self.members.keys().map(|node| (node.clone(), Vec::new())).collect();
-        let mut ranked = Vec::new();
-        for name in &self.order {
-            let post = &self.posts[name];
-            let living = self.candidates(post).filter_map(|node| {
-                let member = self.members.get(node).filter(|_| witnessed(node).0 > Standing::Down)?;
-                Some((node, member.capacity_fps))
-            });
-            let ranks: Vec<NodeId> = rank::rank(name, living).into_iter().take(RANKS_MAX).cloned().collect();
-            // Whoever covers it now must go on knowing how, and so must all that the plan names.
-            let holder = post.holder.as_ref().map(|holder| &holder.node).filter(|node| **node != post.plan.node);
-            let planned = post.plan.covers.iter().map(|cover| &cover.node);
-            let knowing: BTreeSet<&NodeId> = ranks.iter().chain(holder).chain(planned).collect();
-            for node in knowing {
-                if let Some(duties) = standby.get_mut(node).filter(|duties| duties.len() < STANDBY_DUTIES_MAX) {
-                    duties.push(self.standby_duty(post, node, &ranks));
-                }
-            }
-            ranked.push(ranks);
-        }
-        let leader = self.leader;
-        for (name, ranks) in self.order.iter().zip(ranked) {
-            self.posts.get_mut(name).expect("the order names the stations").ranks = ranks;
-        }
-        for (node, duties) in standby {
-            let document = Standby { leader, duties };
-            let nothing = document.duties.is_empty() && !self.said.contains_key(&node);
-            if nothing || self.said.get(&node) == Some(&document) {
-                continue;
-            }
-            self.said.insert(node.clone(), document.clone());
-            out.push(Word::Standby(node, document));
-        }
-        // Of a thousand nodes that come one by one, each would line all up anew.
-        self.ranks_due_ms = now.mono_ms + HEARTBEAT_MS;
-    }
-
-    fn standby_duty(&self, post: &Post, node: &NodeId, ranks: &[NodeId]) -> StandbyDuty {
-        let cover = post.plan.covers.iter().find(|cover| cover.node == *node);
-        StandbyDuty {
-            station: post.plan.name.clone(),
-            home: post.plan.node.clone(),
-            ranks: ranks.to_vec(),
-            how: cover.map(|cover| cover.how).or(self.anyone).unwrap_or(How::Camera),
-            cameras: cover.and_then(plan::Cover::cameras_text),
-            goal: cover.and_then(|cover| cover.goal.clone()),
-        }
-    }
-
-    /// After a connection is made nothing that was said before is certain to have arrived.
-    pub fn say_again(&mut self) {
-        self.said.clear();
-        self.ranks_due_ms = 0;
-        self.dirty = true;
-    }
-
     /// Every station, by name.
     pub fn view(&self) -> Vec<StationView> {
         let seconds = |ms: u64| ms as f64 / 1000.0;
@@ -625,19 +472,3 @@ impl Line {
         unseen_ms.is_some_and(|since_ms| now.mono_ms - since_ms >= BLIND_MS)
     }
 }
-
-impl Member {
-    /// Whether something may have to be decided because of this. Capacity counts in powers of two, as the ranks do.
-    fn differs(&self, after: &Member) -> bool {
-        let claims = |member: &Member| -> Vec<(StationId, bool, Sight)> {
-            member.holdings.values().map(|held| (held.station.clone(), held.provisional, held.sight)).collect()
-        };
-        self.boot != after.boot
-            || self.ready != after.ready
-            || self.capacity_fps.max(1).ilog2() != after.capacity_fps.max(1).ilog2()
-            || claims(self) != claims(after)
-    }
-}
-
-/// Whatever the plan says, what one node stands by for fits a message: names and envelope take less than 512 bytes.
-const _: () = assert!(STANDBY_DUTIES_MAX * (plan::GOAL_BYTES_MAX + plan::CAMERAS_BYTES_MAX + 512) <= STANDBY_BYTES_MAX);

@@ -50,7 +50,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 39] = [
+const CORES: [&str; 44] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -60,6 +60,7 @@ const CORES: [&str; 39] = [
     "agent/src/detect/nms",
     "agent/src/detect/onnx",
     "agent/src/detect/provider",
+    "agent/src/duty",
     "agent/src/eval/chart",
     "agent/src/eval/degrade",
     "agent/src/eval/metrics",
@@ -86,8 +87,12 @@ const CORES: [&str; 39] = [
     "agent/src/track",
     "coordinator/src/coordinator",
     "coordinator/src/intake",
+    "coordinator/src/line",
     "coordinator/src/liveness",
+    "coordinator/src/lossy",
     "coordinator/src/namesake",
+    "coordinator/src/plan",
+    "coordinator/src/swarm",
     "coordinator/src/view",
     "shared/src/backoff",
 ];
