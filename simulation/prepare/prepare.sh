@@ -3,7 +3,7 @@
 #
 #   prepare.sh demo    what `make demo` and `make bench` need
 #   prepare.sh test    that, and what `make test` needs
-#   prepare.sh bench   what the demo needs, and the Python peer that `make bench` compares with
+#   prepare.sh bench   what the demo needs, the Python peer that `make bench` compares with, and the agent's quantiser
 #
 # What is there already is left alone, and a second run touches no network. Downloads are pinned by hash, lie in the
 # user's cache and appear there whole or not at all. No service is left running, and nothing in the tree changes except
@@ -81,7 +81,7 @@ packages() {
     # Without recommended packages gcc comes without the C library's headers.
     { have cc && [ -e /usr/include/stdio.h ]; } || missing+=(gcc libc6-dev)
     # The v4l crate makes its bindings from the kernel's headers while it is built.
-    compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ] || missing+=(libclang-dev)
+    compgen -G '/usr/lib/llvm*/lib/libclang[.-][s0-9]*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ] || missing+=(libclang-dev)
     if pip_is_needed && ! find_pip; then missing+=(python3-pip); fi
     if [ "$target" = test ]; then
         have mosquitto || missing+=(mosquitto)
@@ -96,7 +96,7 @@ packages() {
             missing+=(python3-gi gir1.2-gst-rtsp-server-1.0)
         have gst-launch-1.0 || missing+=(gstreamer1.0-tools)
     fi
-    if [ "$target" = bench ] && ! peer_is_there && ! "$python" -c 'import ensurepip' 2>/dev/null; then
+    if [ "$target" = bench ] && ! { peer_is_there && quantizer_is_there; } && ! "$python" -c 'import ensurepip' 2>/dev/null; then
         missing+=(python3-venv)
     fi
     local lists=there
@@ -236,6 +236,26 @@ peer() {
     fi
 }
 
+# Where `picket-agent model quantize` looks for it, and would make it itself: named by the hash of what is in it.
+quantizer_list=$tree/agent/quantizer/requirements.txt
+quantizer=$cache/quantizer-$(sha256sum "$quantizer_list" | cut -c 1-12)
+quantizer_is_there() { [ -e "$quantizer/ready" ]; }
+
+quantizer() {
+    if quantizer_is_there; then return; fi
+    say "the quantiser, about 200 MB …"
+    rm -rf "$quantizer"
+    if "$python" -m venv "$quantizer" && cp "$quantizer_list" "$quantizer/" &&
+        "$quantizer/bin/python" -m pip --disable-pip-version-check install -q --no-deps --only-binary=:all: \
+            --require-hashes -r "$quantizer/requirements.txt"; then
+        : >"$quantizer/ready"
+        say "the quantiser installed"
+    else
+        rm -rf "$quantizer"
+        say "warning: the quantiser cannot be installed; the bench goes without INT8"
+    fi
+}
+
 # ---- The dashboard --------------------------------------------------------------------------------------------------
 
 # node_modules FOLDER : as package-lock.json says.
@@ -276,5 +296,8 @@ if [ "$target" = test ]; then
     cargo_deny
     browser
 fi
-if [ "$target" = bench ]; then peer; fi
+if [ "$target" = bench ]; then
+    peer
+    quantizer
+fi
 say "all is there for $target"

@@ -14,10 +14,10 @@ pub const SIDE_PX_MAX: u32 = 8192;
 pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longest header with its comments; GStreamer's is 45 bytes.
 const HEADER_BYTES_MAX: usize = 1024;
-/// Read at once. Pixels go through this buffer although that copies them once more: a pipe's pages, read straight into
-/// the frame, lie 1 to 15 bytes before it modulo a page (by the header's length), and there `rep movsb`, with which the
-/// kernel copies, takes twelve times as long on AMD's Zen 3 to 5 (0.39 against 0.03 ms for 768x576). What this buffer holds
-/// is still in the cache. As large as the decoder's pipe.
+/// Read at once. Pixels go through this buffer although that copies them once more: read straight into the frame they came
+/// to lie 1 byte further in a page than in the pipe's (768x576: a buffer's 16 less a header's 15), and where that is 1 to
+/// 15 bytes, `rep movsb`, with which the kernel copies, took twelve times as long on the Zen 4 where it was measured. What
+/// this buffer holds is still in the cache. As large as the decoder's pipe.
 const READ_BYTES: usize = 256 * 1024;
 /// Bytes shown of what was found in the place of a header.
 const SEEN_BYTES_MAX: usize = 32;
