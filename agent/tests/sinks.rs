@@ -4,53 +4,23 @@
 // Helpers of a test may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use common::{LONG, Running, free_port, sample_video, skipped, wait_for};
 use picket_agent::detect::{self, Detector};
 use picket_agent::frame::Frame;
 use picket_agent::report::Report;
 use picket_shared::status::SinkStats;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Long enough never to pass in a test that works.
-const LONG: Duration = Duration::from_secs(90);
 /// The colour of a person's box.
 const YELLOW: [u8; 3] = [255, 196, 0];
-
-/// A process that is killed when the test is over, however it ends.
-struct Running(Child);
-
-impl Running {
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(began.elapsed() < LONG, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 // ---- The agent -----------------------------------------------------------------------------------------------------
 
@@ -154,16 +124,8 @@ fn next_picture(stream: &mut BufReader<TcpStream>) -> Vec<u8> {
     }
 }
 
-fn sample() -> String {
-    let cache =
-        std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{}/.cache", std::env::var("HOME").unwrap()));
-    let video = format!("{cache}/picket/sample/vtest.avi");
-    assert!(Path::new(&video).is_file(), "{video} is missing; run the tests by `make test`, which prepares it");
-    video
-}
-
 fn camera(name: &str, more: &str) -> String {
-    format!("[[camera]]\nname = \"{name}\"\nsource = \"file:{}\"\nrepeat = true\n{more}\n", sample())
+    format!("[[camera]]\nname = \"{name}\"\nsource = \"file:{}\"\nrepeat = true\n{more}\n", sample_video().display())
 }
 
 fn sink<'a>(report: &'a Report, camera: &str, sink: &str) -> &'a SinkStats {
@@ -424,7 +386,7 @@ fn a_full_disk_stops_the_recording_and_not_the_detection() {
     let disk = tempfile::tempdir().unwrap();
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(disk.path()).status();
     if !mounted.is_ok_and(|status| status.success()) {
-        return println!("SKIPPED: a tmpfs cannot be mounted here (root may)");
+        return skipped("a tmpfs cannot be mounted here (root may)");
     }
     struct Unmount<'a>(&'a Path);
     impl Drop for Unmount<'_> {
@@ -462,7 +424,7 @@ fn rtsp_recorder(port: u16, file: &Path, login: &[&str]) -> Option<Running> {
     let probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer";
     let found = Command::new(PYTHON).args(["-c", probe]).stderr(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: no RTSP server here; install python3-gi and gir1.2-gst-rtsp-server-1.0");
+        skipped("no RTSP server here; install python3-gi and gir1.2-gst-rtsp-server-1.0");
         return None;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/rtsp_recorder.py");

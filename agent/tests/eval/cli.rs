@@ -13,7 +13,8 @@ use picket_agent::eval::truth::mot;
 use picket_agent::track;
 use serde_json::Value;
 
-use crate::{cut_sequence, load, look, sample_video};
+use crate::common::sample_video;
+use crate::{cut_sequence, load, look};
 
 const FRAMES: usize = 40;
 /// Every so many lines of the tracker's output are left out of the truth, and are then false positives.
