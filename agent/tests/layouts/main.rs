@@ -12,6 +12,7 @@
 mod common;
 mod gate;
 mod onnx;
+mod outputs;
 mod quantize;
 
 use std::path::{Path, PathBuf};
