@@ -292,7 +292,24 @@ fn the_live_view_shows_boxes_to_whoever_has_the_token_and_masked_pixels_to_nobod
     assert!(around > 0, "none of {found} people in {} has a box", snapshot.display());
     let event = clip.file_stem().unwrap().to_str().unwrap();
     let (head, body) = agent.get(&format!("/events/{event}/clip.mp4"), &bearer);
-    assert!(head.contains("content-type: video/mp4") && body == std::fs::read(&clip).unwrap(), "{head}");
+    let whole = std::fs::read(&clip).unwrap();
+    assert!(head.contains("content-type: video/mp4") && head.contains("accept-ranges: bytes"), "{head}");
+    assert_eq!(body, whole);
+    // A player seeks by asking for parts.
+    let of = whole.len();
+    for (range, status, told, expect) in [
+        ("bytes=0-1", 206, format!("content-range: bytes 0-1/{of}"), &whole[..2]),
+        ("bytes=100-", 206, format!("content-range: bytes 100-{}/{of}", of - 1), &whole[100..]),
+        ("bytes=-7", 206, format!("content-range: bytes {}-{}/{of}", of - 7, of - 1), &whole[of - 7..]),
+        ("bytes=99999999-", 416, format!("content-range: bytes */{of}"), &[]),
+        ("bytes=0-1,4-5", 200, "accept-ranges: bytes".into(), &whole),
+        ("bytes=0-1\r\nIf-Range: \"x\"", 200, "accept-ranges: bytes".into(), &whole),
+    ] {
+        let (head, body) = agent.get(&format!("/events/{event}/clip.mp4"), &format!("{bearer}Range: {range}\r\n"));
+        assert!(head.starts_with(&format!("http/1.1 {status}")) && head.contains(&told), "{range}: {head}");
+        assert!(body == expect, "{range}: {} bytes", body.len());
+    }
+    assert!(agent.get(&format!("/events/{event}/clip.mp4"), "Range: bytes=0-1\r\n").0.starts_with("http/1.1 401"));
     let (head, body) = agent.get(&format!("/events/{event}/snapshot.jpg"), &bearer);
     assert!(head.contains("content-type: image/jpeg") && !body.is_empty(), "{head}");
     let (_, body) = agent.get("/state.json", &bearer);
