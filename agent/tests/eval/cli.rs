@@ -165,6 +165,7 @@ fn calibrated(source: &str, folder: &Path, dir: &Path) {
     let said = text(&output);
     assert!(output.status.success() && said.contains("[detector]\nscore_min = "), "{said}");
     assert!(said.contains("labelled people") && said.contains("of 100 draws"), "{said}");
+    assert!(said.contains("which is detector.score_min: ") && said.contains("observe.score_start"), "{said}");
     let text_after = std::fs::read_to_string(&config).unwrap();
     assert!(text_after.starts_with("# ours\n[detector]\nscore_min = 0."), "{text_after}");
     assert!(text_after.contains("threads = 1 # one is enough"), "{text_after}");
