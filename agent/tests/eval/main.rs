@@ -14,6 +14,7 @@ mod common;
 mod formats;
 mod motmetrics;
 mod scenes;
+mod tracker;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
