@@ -34,6 +34,7 @@ pub(super) fn routes(hub: Arc<Hub>) -> Router {
         .route("/", get(|| file("text/html; charset=utf-8", include_str!("page.html"))))
         .route("/page.css", get(|| file("text/css; charset=utf-8", include_str!("page.css"))))
         .route("/page.js", get(|| file("text/javascript; charset=utf-8", include_str!("page.js"))))
+        .route("/icon.svg", get(|| file("image/svg+xml", include_str!("icon.svg"))))
         .route("/state.json", get(state))
         .route("/cameras/{camera}/live.mjpeg", get(live))
         .route("/cameras/{camera}/snapshot.jpg", get(snapshot))
