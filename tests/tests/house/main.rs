@@ -50,7 +50,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 39] = [
+const CORES: [&str; 41] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -76,8 +76,10 @@ const CORES: [&str; 39] = [
     "agent/src/node",
     "agent/src/observe",
     "agent/src/outbox",
+    "agent/src/pictures/sequence",
     "agent/src/polygon",
     "agent/src/reload",
+    "agent/src/sinks/live/range",
     "agent/src/sinks/media/moments",
     "agent/src/sinks/media/shelf",
     "agent/src/sinks/pace",
