@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,16 +18,14 @@ use embedded_graphics::primitives::{PrimitiveStyle, Rectangle};
 use embedded_graphics::text::{Baseline, Text};
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
+use image::{ExtendedColorType, ImageEncoder};
 use picket_shared::exit::{Exit, Failure};
 use serde::Serialize;
 
-use crate::detect::preprocess::FRAME_SIDE_MAX;
 use crate::detect::{Config, Detector};
 use crate::frame::{Area, Detection, Frame};
+use crate::pictures;
 
-/// Memory that decoding one picture may take: the largest frame in 16-bit colour with transparency.
-const DECODE_BYTES_MAX: u64 = FRAME_SIDE_MAX as u64 * FRAME_SIDE_MAX as u64 * 8;
 const JPEG_QUALITY: u8 = 90;
 
 pub(crate) const COLOR: Rgb888 = Rgb888::new(255, 196, 0);
@@ -35,7 +33,7 @@ pub(crate) const INK: Rgb888 = Rgb888::BLACK;
 /// From this height on lines are thicker and letters larger.
 const LARGE_ROWS: u32 = 480;
 /// No coordinate is drawn farther out than this, in pixels.
-const OUTSIDE_MAX: f32 = 2.0 * FRAME_SIDE_MAX as f32;
+const OUTSIDE_MAX: f32 = 2.0 * pictures::SIDE_PX_MAX as f32;
 
 /// Draws each box with its score, the surest last, so that it lies on top.
 pub fn draw(frame: &mut Frame, detections: &[Detection]) {
@@ -156,39 +154,9 @@ fn targets(files: &[PathBuf], out_dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn detect_file(detector: &mut Detector, file: &Path, found: &mut Vec<Detection>) -> Result<(Frame, Duration), String> {
-    let frame = read_picture(file).map_err(|what| format!("the picture {} {what}", file.display()))?;
+    let frame = pictures::read(file).map_err(|what| format!("the picture {} {what}", file.display()))?;
     let timing = detector.detect(&frame, found).map_err(|e| format!("the picture {}: {e}", file.display()))?;
     Ok((frame, timing.preprocess + timing.run + timing.decode))
-}
-
-/// Reads a picture, upright. The error is the end of a sentence.
-pub fn read_picture(file: &Path) -> Result<Frame, String> {
-    let unreadable = |e: io::Error| format!("cannot be read ({e}); check the path");
-    // Asked before it is opened: opening a pipe would wait for its other end.
-    if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
-        return Err("is not a file; name the pictures themselves".into());
-    }
-    let reader = BufReader::new(File::open(file).map_err(unreadable)?);
-    let mut reader = ImageReader::new(reader).with_guessed_format().map_err(unreadable)?;
-    if !matches!(reader.format(), Some(ImageFormat::Jpeg | ImageFormat::Png)) {
-        return Err("is neither a JPEG nor a PNG; convert it".into());
-    }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(FRAME_SIDE_MAX);
-    limits.max_image_height = Some(FRAME_SIDE_MAX);
-    limits.max_alloc = Some(DECODE_BYTES_MAX);
-    reader.limits(limits);
-    let bad = |e: image::ImageError| match e {
-        image::ImageError::Limits(_) => format!("is larger than {FRAME_SIDE_MAX} pixels a side; scale it down"),
-        e => format!("is damaged ({e}); copy it again"),
-    };
-    let mut decoder = reader.into_decoder().map_err(bad)?;
-    // A telephone's picture often lies on its side and says so.
-    let orientation = decoder.orientation().map_err(bad)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(bad)?;
-    picture.apply_orientation(orientation);
-    let rgb = picture.into_rgb8();
-    Ok(Frame { taken_ms: 0, width: rgb.width(), height: rgb.height(), rgb: rgb.into_raw() })
 }
 
 fn write_picture(mut frame: Frame, target: &Path, found: &[Detection]) -> Result<(), Failure> {
@@ -292,35 +260,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn what_is_no_usable_picture_is_told_in_a_sentence() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str, bytes: &[u8]| {
-            let path = dir.path().join(name);
-            std::fs::write(&path, bytes).unwrap();
-            path
-        };
-        let mut png = Vec::new();
-        PngEncoder::new(&mut png).write_image(&[7; 12], 2, 2, ExtendedColorType::Rgb8).unwrap();
-        // A header that promises 9,000 columns (with its checksum, so that only the size is wrong).
-        let mut wide = Vec::new();
-        PngEncoder::new(&mut wide).write_image(&vec![7; 9000 * 3], 9000, 1, ExtendedColorType::Rgb8).unwrap();
-        for (path, expect) in [
-            (dir.path().join("none.jpg"), "cannot be read"),
-            (dir.path().to_owned(), "is not a file"),
-            (file("empty.jpg", b""), "is neither a JPEG nor a PNG"),
-            (file("text.jpg", b"hello"), "is neither a JPEG nor a PNG"),
-            (file("gif.gif", b"GIF89a\x01\0\x01\0\0\0\0;"), "is neither a JPEG nor a PNG"),
-            (file("cut.png", &png[..png.len() / 2]), "is damaged"),
-            (file("cut.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF"), "is damaged"),
-            (file("wide.png", &wide), "is larger than 8192 pixels a side"),
-        ] {
-            let refused = read_picture(&path).unwrap_err();
-            assert!(refused.contains(expect), "{}: {refused}", path.display());
-        }
-        assert_eq!(read_picture(&file("fine.png", &png)).unwrap().rgb, [7; 12]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod frame;
 pub mod polygon;
 pub mod steady;
+pub mod pictures;
 
 pub mod capture;
 pub mod mask;

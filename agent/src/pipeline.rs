@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use picket_shared::event::Event;
 
 use crate::capture::{Mailbox, NoFrame};
-use crate::detect::Detector;
+use crate::detect::{self, Detector};
 use crate::frame::{Detection, Frame};
 use crate::gate::{Gate, Verdict};
 use crate::mask::Mask;
@@ -76,6 +76,8 @@ pub struct Counts {
     pub persons_now: u32,
     /// Time spent in `session.run`.
     pub inference: Duration,
+    /// Boxes of the model whose numbers cannot be, and candidates beyond the surest.
+    pub outputs: detect::layout::Tally,
     /// What the tracker has counted.
     pub tracker: track::Counts,
     /// Times that the wall clock has jumped.
@@ -99,8 +101,8 @@ impl Meter {
         let track::Counts { tracks_refused, detections_refused, detections_over, .. } = counts.tracker;
         let all = [
             ("frame", counts.frames_refused),
-            ("detection", detections_refused),
-            ("detection_over", detections_over),
+            ("detection", counts.outputs.rejected + detections_refused),
+            ("detection_over", counts.outputs.cut + detections_over),
             ("track", tracks),
             ("track_over", tracks_refused),
             ("clock_jump", counts.clock_jumps),
@@ -391,6 +393,8 @@ impl Stage {
         self.meter.add(|counts| {
             counts.frames_detected += 1;
             counts.detections += detections.len() as u64;
+            counts.outputs.rejected += timing.tally.rejected;
+            counts.outputs.cut += timing.tally.cut;
             counts.tracks = tracker.tracks_confirmed;
             counts.tracker = tracker;
             counts.clock_jumps = clock_jumps;

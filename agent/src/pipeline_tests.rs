@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use super::*;
-use crate::annotate::read_picture;
 use crate::frame::Area;
 use crate::observe::{self, Identity, Line, Lines, Scene, Zone, Zones};
+use crate::pictures;
 use crate::polygon::Polygon;
 use crate::{detect, gate};
 use picket_shared::event::{EventKind, Precision};
@@ -23,7 +23,7 @@ fn detector() -> Detector {
 
 fn picture(name: &str) -> Frame {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(name);
-    read_picture(&file).unwrap_or_else(|what| panic!("{name} {what}"))
+    pictures::read(&file).unwrap_or_else(|what| panic!("{name} {what}"))
 }
 
 fn crop(frame: &Frame, [left, top, width, height]: [u32; 4]) -> Frame {

@@ -7,9 +7,11 @@
 // The allowance for tests does not reach the helpers between them.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+mod common;
+
 use std::time::Duration;
 
+use common::sample_video;
 use picket_agent::capture::{self, Mailbox, NoFrame, Pace};
 use picket_agent::detect::{self, Detector};
 use picket_agent::frame::{Area, Frame};
@@ -23,14 +25,6 @@ use picket_shared::ids::{Boot, CameraId, NodeId, StationId};
 const FRAME_MS: u64 = 100;
 /// Frames between the looks of a gate that has nothing to look at: its floor rate.
 const IDLE_FRAMES: u64 = 10;
-
-fn sample_video() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"));
-    let video = cache.join("picket/sample/vtest.avi");
-    assert!(video.is_file(), "{} is missing; run the tests by `make test`, which prepares it", video.display());
-    video
-}
 
 /// Reads a part of the video through the real capture, with the video's own times.
 fn watch(start_s: f64, crop: Option<[u32; 4]>, frames: u64, mut look: impl FnMut(u64, &Frame)) {

@@ -3,39 +3,18 @@
 // Helpers of a test may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::{LONG, jpeg, started, until};
 use picket_agent::capture::{self, Config, Mailbox, NoFrame, Pace, Snapshot, State};
 use picket_agent::frame::Frame;
 use picket_shared::ids::CameraId;
 use tempfile::TempDir;
-
-/// Long enough never to pass in a test that works.
-const LONG: Duration = Duration::from_secs(30);
-
-fn started(config: Config, frames_max: Option<u64>) -> (capture::Camera, Mailbox) {
-    let mailbox = Mailbox::new(1);
-    (capture::start(0, CameraId::new("yard").unwrap(), config, frames_max, mailbox.clone()), mailbox)
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < LONG, "waited too long until {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn jpeg(width: u32, height: u32, pixel: [u8; 3]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let rgb = pixel.repeat((width * height) as usize);
-    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90);
-    image::ImageEncoder::write_image(encoder, &rgb, width, height, image::ExtendedColorType::Rgb8).unwrap();
-    bytes
-}
 
 /// Takes everything until the source is over.
 fn play(config: Config, frames_max: Option<u64>) -> (Vec<Frame>, Snapshot, Option<String>) {

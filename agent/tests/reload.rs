@@ -3,57 +3,27 @@
 // Helpers of a test may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::Command;
+use std::time::SystemTime;
+
+use common::{Running, heard, mosquitto, sample_video, wait_for};
 
 use picket_agent::store::AgentStore;
 use picket_shared::codec;
 use picket_shared::event::{Event, EventKind};
 use picket_shared::status::{Stats, Twin};
-use rustix::process::{Pid, Signal, kill_process};
-
-/// Long enough never to pass in a test that works.
-const LONG: Duration = Duration::from_secs(90);
-
-/// A process that is killed when the test is over, however it ends.
-struct Running(Child);
-
-impl Running {
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(began.elapsed() < LONG, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use rustix::process::Signal;
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
 fn camera(name: &str, start_s: u32, more: &str) -> String {
-    let cache =
-        std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{}/.cache", std::env::var("HOME").unwrap()));
-    let video = format!("{cache}/picket/sample/vtest.avi");
-    assert!(Path::new(&video).is_file(), "{video} is missing; run the tests by `make test`, which prepares it");
+    let video = sample_video();
+    let video = video.display();
     format!("[[camera]]\nname = \"{name}\"\nsource = \"file:{video}\"\nstart_s = {start_s}\nrepeat = true\n{more}\n")
 }
 
@@ -61,18 +31,8 @@ fn camera(name: &str, start_s: u32, more: &str) -> String {
 fn cameras_are_added_changed_and_removed_while_others_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    std::fs::write(at("broker.conf"), format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).unwrap();
-    let broker = Command::new("mosquitto").arg("-c").arg(at("broker.conf")).stderr(Stdio::null()).spawn();
-    let _broker = Running(broker.expect("this test needs mosquitto: run it by `make test`, which installs it"));
-    wait_for("mosquitto", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-    let mut heard = Command::new("mosquitto_sub")
-        .args(["-p", &port.to_string(), "-v", "-t", "picket/v1/+/+/m/stats", "-t", "picket/v1/+/+/twin"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(heard.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let _heard = Running(heard);
+    let (_broker, port) = mosquitto(dir.path());
+    let (_heard, mut lines) = heard(port, &["picket/v1/+/+/m/stats", "picket/v1/+/+/twin"]);
 
     let head = format!(
         "site = \"s\"\nnode = \"n\"\ndata_dir = \"{}\"\n[mqtt]\nbroker = \"mqtt://127.0.0.1:{port}\"\n",

@@ -4,53 +4,23 @@
 // Helpers of a test may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use common::{LONG, Running, free_port, sample_video, skipped, wait_for};
 use picket_agent::detect::{self, Detector};
 use picket_agent::frame::Frame;
 use picket_agent::report::Report;
 use picket_shared::status::SinkStats;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Long enough never to pass in a test that works.
-const LONG: Duration = Duration::from_secs(90);
 /// The colour of a person's box.
 const YELLOW: [u8; 3] = [255, 196, 0];
-
-/// A process that is killed when the test is over, however it ends.
-struct Running(Child);
-
-impl Running {
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(began.elapsed() < LONG, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 // ---- The agent -----------------------------------------------------------------------------------------------------
 
@@ -154,16 +124,8 @@ fn next_picture(stream: &mut BufReader<TcpStream>) -> Vec<u8> {
     }
 }
 
-fn sample() -> String {
-    let cache =
-        std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{}/.cache", std::env::var("HOME").unwrap()));
-    let video = format!("{cache}/picket/sample/vtest.avi");
-    assert!(Path::new(&video).is_file(), "{video} is missing; run the tests by `make test`, which prepares it");
-    video
-}
-
 fn camera(name: &str, more: &str) -> String {
-    format!("[[camera]]\nname = \"{name}\"\nsource = \"file:{}\"\nrepeat = true\n{more}\n", sample())
+    format!("[[camera]]\nname = \"{name}\"\nsource = \"file:{}\"\nrepeat = true\n{more}\n", sample_video().display())
 }
 
 fn sink<'a>(report: &'a Report, camera: &str, sink: &str) -> &'a SinkStats {
@@ -330,7 +292,24 @@ fn the_live_view_shows_boxes_to_whoever_has_the_token_and_masked_pixels_to_nobod
     assert!(around > 0, "none of {found} people in {} has a box", snapshot.display());
     let event = clip.file_stem().unwrap().to_str().unwrap();
     let (head, body) = agent.get(&format!("/events/{event}/clip.mp4"), &bearer);
-    assert!(head.contains("content-type: video/mp4") && body == std::fs::read(&clip).unwrap(), "{head}");
+    let whole = std::fs::read(&clip).unwrap();
+    assert!(head.contains("content-type: video/mp4") && head.contains("accept-ranges: bytes"), "{head}");
+    assert_eq!(body, whole);
+    // A player seeks by asking for parts.
+    let of = whole.len();
+    for (range, status, told, expect) in [
+        ("bytes=0-1", 206, format!("content-range: bytes 0-1/{of}"), &whole[..2]),
+        ("bytes=100-", 206, format!("content-range: bytes 100-{}/{of}", of - 1), &whole[100..]),
+        ("bytes=-7", 206, format!("content-range: bytes {}-{}/{of}", of - 7, of - 1), &whole[of - 7..]),
+        ("bytes=99999999-", 416, format!("content-range: bytes */{of}"), &[]),
+        ("bytes=0-1,4-5", 200, "accept-ranges: bytes".into(), &whole),
+        ("bytes=0-1\r\nIf-Range: \"x\"", 200, "accept-ranges: bytes".into(), &whole),
+    ] {
+        let (head, body) = agent.get(&format!("/events/{event}/clip.mp4"), &format!("{bearer}Range: {range}\r\n"));
+        assert!(head.starts_with(&format!("http/1.1 {status}")) && head.contains(&told), "{range}: {head}");
+        assert!(body == expect, "{range}: {} bytes", body.len());
+    }
+    assert!(agent.get(&format!("/events/{event}/clip.mp4"), "Range: bytes=0-1\r\n").0.starts_with("http/1.1 401"));
     let (head, body) = agent.get(&format!("/events/{event}/snapshot.jpg"), &bearer);
     assert!(head.contains("content-type: image/jpeg") && !body.is_empty(), "{head}");
     let (_, body) = agent.get("/state.json", &bearer);
@@ -424,7 +403,7 @@ fn a_full_disk_stops_the_recording_and_not_the_detection() {
     let disk = tempfile::tempdir().unwrap();
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(disk.path()).status();
     if !mounted.is_ok_and(|status| status.success()) {
-        return println!("SKIPPED: a tmpfs cannot be mounted here (root may)");
+        return skipped("a tmpfs cannot be mounted here (root may)");
     }
     struct Unmount<'a>(&'a Path);
     impl Drop for Unmount<'_> {
@@ -462,7 +441,7 @@ fn rtsp_recorder(port: u16, file: &Path, login: &[&str]) -> Option<Running> {
     let probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer";
     let found = Command::new(PYTHON).args(["-c", probe]).stderr(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: no RTSP server here; install python3-gi and gir1.2-gst-rtsp-server-1.0");
+        skipped("no RTSP server here; install python3-gi and gir1.2-gst-rtsp-server-1.0");
         return None;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/rtsp_recorder.py");

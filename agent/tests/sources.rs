@@ -6,18 +6,18 @@
 // Helpers of a test may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use common::{LONG, free_port, jpeg, skipped, started, until};
 use picket_agent::capture::{self, Config, Mailbox, NoFrame, State};
 use picket_shared::ids::CameraId;
 use tempfile::TempDir;
-
-/// Long enough never to pass in a test that works.
-const LONG: Duration = Duration::from_secs(30);
 
 // ---- The player ----------------------------------------------------------------------------------------------------
 
@@ -162,14 +162,6 @@ fn pixels(fourcc: &str, width: u32, height: u32, number: u32) -> Vec<u8> {
         "GREY" => vec![y; count],
         _ => jpeg(width, height, [250 - number as u8, 0, 0]),
     }
-}
-
-fn jpeg(width: u32, height: u32, pixel: [u8; 3]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let rgb = pixel.repeat((width * height) as usize);
-    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90);
-    image::ImageEncoder::write_image(encoder, &rgb, width, height, image::ExtendedColorType::Rgb8).unwrap();
-    bytes
 }
 
 /// Whether a player's frame line shows a red picture of this size.
@@ -346,7 +338,7 @@ fn rtsp_server(port: u16, size: (u32, u32), login: &[&str]) -> Option<Player> {
     let probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer";
     let found = Command::new(PYTHON).args(["-c", probe]).stderr(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: no RTSP server here; install python3-gi and gir1.2-gst-rtsp-server-1.0");
+        skipped("no RTSP server here; install python3-gi and gir1.2-gst-rtsp-server-1.0");
         return None;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/rtsp_server.py");
@@ -361,23 +353,6 @@ fn rtsp_server(port: u16, size: (u32, u32), login: &[&str]) -> Option<Player> {
     let mut server = Player { child, lines };
     server.until(&["ready"]);
     Some(server)
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn started(config: Config, frames_max: Option<u64>) -> (capture::Camera, Mailbox) {
-    let mailbox = Mailbox::new(1);
-    (capture::start(0, CameraId::new("yard").unwrap(), config, frames_max, mailbox.clone()), mailbox)
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < LONG, "waited too long until {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Takes frames until one has this size.
@@ -452,7 +427,7 @@ fn the_jetsons_line_plays_rtsp_with_a_decoder_of_this_machine() {
     let port = free_port();
     let Some(_server) = rtsp_server(port, (320, 240), &[]) else { return };
     if !Command::new("gst-launch-1.0").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        return eprintln!("SKIPPED: no gst-launch-1.0 here; install gstreamer1.0-tools");
+        return skipped("no gst-launch-1.0 here; install gstreamer1.0-tools");
     }
     let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware-configs/jetson/agent.toml");
     let profile = picket_agent::config::Config::read(Some(&profile), &Default::default()).unwrap();

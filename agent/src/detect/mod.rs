@@ -151,7 +151,7 @@ pub enum DetectError {
     Run(String),
 }
 
-/// How long the steps of one detection took.
+/// How long the steps of one detection took, and what became of the candidates that are no detections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timing {
     /// Letterbox.
@@ -160,6 +160,8 @@ pub struct Timing {
     pub run: Duration,
     /// Layout and suppression.
     pub decode: Duration,
+    /// What the model gave and nobody sees.
+    pub tally: Tally,
 }
 
 /// A loaded model, ready for frames.
@@ -252,7 +254,9 @@ impl Detector {
         for (name, numbers) in names.iter().zip(&mut numbers) {
             *numbers = outputs.numbers(name).map_err(DetectError::Run)?;
         }
-        let tally = self.layout.decode(&numbers[..names.len()], &lies, self.score_min, found);
+        let mut tally = self.layout.decode(&numbers[..names.len()], &lies, self.score_min, found);
+        // Both below keep no more than these.
+        tally.cut += found.len().saturating_sub(nms::CANDIDATES_MAX) as u64;
         if self.layout.suppresses() {
             nms::suppress(found, self.nms_iou);
         } else {
@@ -260,7 +264,7 @@ impl Detector {
         }
         drop(outputs);
         self.count(tally);
-        Ok(Timing { preprocess: prepared - begun, run: ran - prepared, decode: ran.elapsed() })
+        Ok(Timing { preprocess: prepared - begun, run: ran - prepared, decode: ran.elapsed(), tally })
     }
 
     /// Fits a frame into the model's input.

@@ -12,13 +12,11 @@ use serde::Serialize;
 use super::agreement::{Agreement, Judge, RANKED_SCORE_MIN};
 use super::layout::InputOverride;
 use super::{Config, Detector};
-use crate::annotate::read_picture;
 use crate::frame::Detection;
+use crate::pictures;
 
 /// Frames that the gate looks at when an agent starts: two models, some milliseconds each.
 pub const GATE_FRAMES_MAX: usize = 64;
-/// Entries of a folder that are looked at.
-const ENTRIES_MAX: usize = 100_000;
 
 /// Two models over the same frames.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,7 +39,7 @@ pub struct Comparison {
 /// Runs two models over the pictures of a folder, of which at most `frames_max` are taken, evenly. What `config` says of
 /// its own model holds for that one only; the other is recognised by itself.
 pub fn compare(config: &Config, a: &str, b: &str, frames: &Path, frames_max: usize) -> Result<Comparison, Failure> {
-    let files = pictures(frames, frames_max)?;
+    let files = frames_of(frames, frames_max)?;
     let mut first = Detector::open(&of_model(config, a))?;
     let mut second =
         Detector::open(&Config { score_min: config.score_min.min(RANKED_SCORE_MIN), ..of_model(config, b) })?;
@@ -50,7 +48,7 @@ pub fn compare(config: &Config, a: &str, b: &str, frames: &Path, frames_max: usi
     let (mut took_a, mut took_b) = (Duration::ZERO, Duration::ZERO);
     for file in &files {
         let failure = |what: String| Failure::new(Exit::Source, format!("the frame {} {what}", file.display()));
-        let frame = read_picture(file).map_err(failure)?;
+        let frame = pictures::read(file).map_err(failure)?;
         let of_detector = |e: super::DetectError| failure(format!("was not detected: {e}"));
         took_a += first.detect(&frame, &mut found_a).map_err(of_detector)?.run;
         took_b += second.detect(&frame, &mut found_b).map_err(of_detector)?.run;
@@ -100,19 +98,9 @@ fn of_model(config: &Config, model: &str) -> Config {
     Config { model, reference, layout: None, labels: None, person_class: None, input, head: None, ..config.clone() }
 }
 
-/// The JPEG and PNG pictures of a folder by name, or so many of them at even distances.
-pub fn pictures(folder: &Path, most: usize) -> Result<Vec<PathBuf>, Failure> {
-    let failure = |what: &str| Failure::new(Exit::Source, format!("the folder of frames {} {what}", folder.display()));
-    let entries = std::fs::read_dir(folder).map_err(|e| failure(&format!("cannot be read ({e}); check the path")))?;
-    let is_picture = |path: &PathBuf| {
-        let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default().to_ascii_lowercase();
-        matches!(end.as_str(), "jpg" | "jpeg" | "png")
-    };
-    let mut files: Vec<_> = entries.take(ENTRIES_MAX).flatten().map(|entry| entry.path()).filter(is_picture).collect();
-    if files.is_empty() {
-        return Err(failure("has no JPEG or PNG pictures; store some of this station's frames there"));
-    }
-    files.sort();
+/// The pictures of a folder of frames, or so many of them at even distances.
+pub fn frames_of(folder: &Path, most: usize) -> Result<Vec<PathBuf>, Failure> {
+    let files = pictures::in_folder(folder)?;
     Ok(evenly(files.len(), most).map(|at| files[at].clone()).collect())
 }
 
@@ -137,24 +125,6 @@ mod tests {
         ] {
             assert_eq!(evenly(count, most).collect::<Vec<_>>(), expect);
         }
-    }
-
-    #[test]
-    fn a_folder_without_pictures_is_told() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("notes.txt"), "").unwrap();
-        for (folder, expect) in
-            [(dir.path().join("none"), "cannot be read"), (dir.path().to_owned(), "has no JPEG or PNG")]
-        {
-            let failure = pictures(&folder, 10).unwrap_err();
-            assert!(failure.exit == Exit::Source && failure.sentence.contains(expect), "{failure}");
-        }
-        for name in ["b.PNG", "a.jpg", "c.jpeg"] {
-            std::fs::write(dir.path().join(name), "").unwrap();
-        }
-        let names: Vec<_> =
-            pictures(dir.path(), 10).unwrap().iter().map(|p| p.file_name().unwrap().to_owned()).collect();
-        assert_eq!(names, ["a.jpg", "b.PNG", "c.jpeg"]);
     }
 
     #[test]

@@ -13,10 +13,10 @@ use picket_shared::exit::{Exit, Failure};
 use serde_json::{Value, json};
 
 use super::layout::Element;
-use super::precision::pictures;
+use super::precision::frames_of;
 use super::session::Picture;
 use super::{Config, Detector, Provider, library, model, onnx};
-use crate::annotate::read_picture;
+use crate::pictures;
 
 const SCRIPT: &str = include_str!("../../quantizer/quantize.py");
 const REQUIREMENTS: &str = include_str!("../../quantizer/requirements.txt");
@@ -48,7 +48,7 @@ pub fn quantize(config: &Config, frames: &Path, out: &Path) -> Result<Quantized,
         return Err(refuse("is quantised already; give the model that it was made from"));
     }
     let mut detector = Detector::build(&config, &source)?;
-    let files = pictures(frames, CALIBRATION_FRAMES_MAX)?;
+    let files = frames_of(frames, CALIBRATION_FRAMES_MAX)?;
     if files.len() < CALIBRATION_FRAMES_MIN {
         let (there, folder) = (files.len(), frames.display());
         let sentence = format!(
@@ -67,7 +67,7 @@ pub fn quantize(config: &Config, frames: &Path, out: &Path) -> Result<Quantized,
     write("job.json", job(&detector, head).to_string().as_bytes())?;
     for (number, file) in files.iter().enumerate() {
         let failure = |what: String| Failure::new(Exit::Source, format!("the frame {} {what}", file.display()));
-        let frame = read_picture(file).map_err(failure)?;
+        let frame = pictures::read(file).map_err(failure)?;
         detector.show(&frame).map_err(|e| failure(format!("cannot be used: {e}")))?;
         let mut bytes = Vec::new();
         match detector.session.picture() {

@@ -83,7 +83,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let choice = choice.ok_or_else(|| Failure::new(Exit::Unfinished, nobody(labels.is_some())))?;
     let settings = settings_of(choice.threshold, &track_config);
     let said = said(&choice, options.objective, used, &frames, labels.is_some());
-    let text = format!("{said}\n\n{}", settings::lines(&settings));
+    let agrees = agrees(choice.threshold, &settings);
+    let text = format!("{said}\n{agrees}\n\n{}", settings::lines(&settings));
     // Whoever reads has seen enough where the pipe is closed.
     let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes());
     if let (Some(path), Some(before)) = (&options.write, before) {
@@ -164,12 +165,29 @@ fn settings_of(threshold: f64, track: &track::Config) -> Vec<Setting> {
     let mut settings = vec![Setting { table: "detector", key: "score_min", value: threshold }];
     let scores = [("score_new", track.score_new), ("score_high", track.score_high), ("score_low", track.score_low)];
     for (key, used) in scores {
-        // A hundredth is the finest that is written.
-        if threshold < f64::from(used) - 0.005 {
+        // Rounding of 32-bit scores is no difference.
+        if threshold < f64::from(used) - 1e-6 {
             settings.push(Setting { table: "track", key, value: threshold });
         }
     }
     settings
+}
+
+/// How the detector's least score and the tracker's thresholds go together, once these are set. What was measured is
+/// detections, so the detector gives none below the threshold, and none of those above it may be lost behind it.
+fn agrees(threshold: f64, settings: &[Setting]) -> String {
+    let lowered: Vec<_> = settings.iter().filter(|set| set.table == "track").map(|set| set.key).collect();
+    let tracker = match &lowered[..] {
+        [] => "each of them can begin a track as the tracker is set, so track.* stays as it is".to_owned(),
+        keys => format!(
+            "{} of [track] come down to it, or some of them could begin no track (score_low <= score_high <= score_new)",
+            keys.join(", ")
+        ),
+    };
+    format!(
+        "a detection counts from {threshold:.2} on, which is detector.score_min: {tracker}; the tracker's second look at \
+         weak detections has none to look at then, and an event still needs observe.score_start once"
+    )
 }
 
 fn said(choice: &Choice, objective: Objective, used: f64, frames: &[FrameScores], labelled: bool) -> String {
@@ -264,6 +282,42 @@ mod tests {
         assert_eq!(keys(0.42), ["score_min", "score_new"]);
         assert_eq!(keys(0.3), ["score_min", "score_new", "score_high"]);
         assert_eq!(keys(0.07), ["score_min", "score_new", "score_high", "score_low"]);
+    }
+
+    #[test]
+    fn the_thresholds_agree_whatever_was_set_before() {
+        let tracker =
+            |score_low, score_high, score_new| track::Config { score_low, score_high, score_new, ..Default::default() };
+        let before =
+            [track::Config::default(), tracker(0.05, 0.05, 0.05), tracker(0.2, 0.454, 0.455), tracker(0.3, 0.6, 0.9)];
+        for before in before {
+            for step in 5..100u32 {
+                let threshold = f64::from(step) / 100.0;
+                let settings = settings_of(threshold, &before);
+                let mut after = before.clone();
+                for Setting { key, value, .. } in &settings {
+                    match *key {
+                        "score_new" => after.score_new = *value as f32,
+                        "score_high" => after.score_high = *value as f32,
+                        "score_low" => after.score_low = *value as f32,
+                        _ => assert_eq!((*key, *value), ("score_min", threshold)),
+                    }
+                }
+                assert_eq!(after.check(), Ok(()), "{threshold} after {before:?}");
+                // Somebody who stands there and scores just that.
+                let mut tracker = track::Tracker::new(after);
+                let area = crate::frame::Area { x1: 100.0, y1: 100.0, x2: 140.0, y2: 200.0 };
+                let seen = crate::frame::Detection { area, score: threshold as f32 };
+                let confirmed = (0..5).any(|frame| {
+                    let tracks = tracker.step(frame * 100, &[seen]);
+                    tracks.iter().any(|track| track.state == track::State::Confirmed)
+                });
+                assert!(confirmed, "{threshold} after {before:?}");
+                let said = agrees(threshold, &settings);
+                assert_eq!(said.contains("track.* stays"), settings.len() == 1, "{said}");
+                assert!(settings[1..].iter().all(|set| said.contains(set.key)), "{said}");
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use picket_shared::exit::{Exit, Failure};
 
+use crate::pictures;
+
 use super::truth::{Format, TRUTH_BYTES_MAX, Truth, TruthError, csv, mot, towncentre, voc};
 
 /// How sentences call a truth.
@@ -35,11 +37,8 @@ pub fn read_truth(path: &Path, format: Option<Format>) -> Result<Loaded, Failure
             let inner = path.join("gt/gt.txt");
             let path = if inner.is_file() { inner } else { path.to_owned() };
             let mut truth = mot::parse(&read_text(TRUTH, &path)?).map_err(|e| wrong(&path, e))?;
-            let described = path.parent().and_then(Path::parent).map(|sequence| sequence.join("seqinfo.ini"));
-            let info = match described.filter(|described| described.is_file()) {
-                Some(path) => mot::parse_seqinfo(&read_text(TRUTH, &path)?).map_err(|e| wrong(&path, e))?,
-                None => mot::SeqInfo::default(),
-            };
+            let described = path.parent().and_then(Path::parent).map_or(Ok(None), pictures::describe)?;
+            let info = described.unwrap_or_default();
             truth.extend_to(info.frames.unwrap_or(0));
             (truth, info.fps)
         }

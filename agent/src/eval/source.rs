@@ -10,11 +10,9 @@ use std::time::Duration;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::CameraId;
 
-use super::files::{TRUTH, read_text};
-use super::truth::mot::{self, SeqInfo};
-use crate::annotate::read_picture;
 use crate::capture::{self, Mailbox, NoFrame, Pace};
 use crate::frame::Frame;
+use crate::pictures::{self, Sequence};
 
 /// How often a waiting reader looks whether the video has ended.
 const IDLE: Duration = Duration::from_millis(500);
@@ -59,24 +57,12 @@ impl Source {
     }
 
     fn folder(folder: &Path) -> Result<Source, Failure> {
-        let described = folder.join("seqinfo.ini");
-        let info = if described.is_file() {
-            let refuse = |e| Failure::new(Exit::Data, format!("{} {e}", described.display()));
-            mot::parse_seqinfo(&read_text(TRUTH, &described)?).map_err(refuse)?
-        } else {
-            SeqInfo::default()
-        };
-        let inner = folder.join(info.pictures.as_deref().unwrap_or("img1"));
-        let folder = if inner.is_dir() { inner } else { folder.to_owned() };
-        let names = pictures(&folder).map_err(|e| {
-            Failure::new(Exit::Source, format!("the folder {} cannot be read ({e}); check it", folder.display()))
-        })?;
-        if names.is_empty() {
-            let sentence =
-                format!("the folder {} has no JPEG or PNG; name the folder of the pictures", folder.display());
-            return Err(Failure::new(Exit::Source, sentence));
-        }
-        Ok(Source { kind: Kind::Pictures { folder, names }, fps: info.fps, length: info.frames })
+        let Sequence { files, fps, frames } = Sequence::open(folder)?;
+        let folder = files[0].parent().unwrap_or(folder).to_owned();
+        // A name that is no text cannot stand in a truth either.
+        let name = |path: &PathBuf| path.file_name()?.to_str().map(str::to_owned);
+        let names = files.iter().filter_map(name).collect();
+        Ok(Source { kind: Kind::Pictures { folder, names }, fps, length: frames })
     }
 
     /// The names of its pictures, in order; none of a video.
@@ -106,7 +92,7 @@ impl Source {
                 let frames_max = frames_max.unwrap_or(usize::MAX);
                 for (index, name) in names.iter().enumerate().take(frames_max).filter(|(at, name)| wanted(*at, name)) {
                     let path = folder.join(name);
-                    let frame = read_picture(&path).map_err(|what| format!("the picture {} {what}", path.display()));
+                    let frame = pictures::read(&path).map_err(|what| format!("the picture {} {what}", path.display()));
                     if take(Read { index, name, frame }).is_break() {
                         break;
                     }
@@ -149,47 +135,16 @@ fn read_video(
     }
 }
 
-/// The pictures of a folder: by number where all are named by one, else by name.
-fn pictures(folder: &Path) -> std::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let picture = path
-            .extension()
-            .is_some_and(|extension| ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known)));
-        // A name that is no text cannot stand in a truth either.
-        names.extend(path.file_name().filter(|_| picture).and_then(|name| name.to_str()).map(str::to_owned));
-    }
-    let number = |name: &String| name.rsplit_once('.').and_then(|(stem, _)| stem.parse::<u64>().ok());
-    names.sort();
-    if names.iter().all(|name| number(name).is_some()) {
-        names.sort_by_key(number);
-    }
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pictures_come_by_number_where_all_have_one() {
-        for (files, expect) in [
-            (vec!["10.jpg", "9.JPG", "x.txt", "011.png"], vec!["9.JPG", "10.jpg", "011.png"]),
-            (vec!["a10.jpg", "a9.jpg", "1.jpg"], vec!["1.jpg", "a10.jpg", "a9.jpg"]),
-        ] {
-            let dir = tempfile::tempdir().unwrap();
-            files.iter().for_each(|file| std::fs::write(dir.path().join(file), b"").unwrap());
-            assert_eq!(pictures(dir.path()).unwrap(), expect);
-        }
-    }
 
     #[test]
     fn what_is_no_source_is_told_in_a_sentence() {
         let dir = tempfile::tempdir().unwrap();
         let text = dir.path().to_str().unwrap();
         let refused = |text: &str| Source::open(text).err().expect("it was taken").sentence;
-        assert!(refused(text).contains("has no JPEG or PNG"));
+        assert!(refused(text).contains("holds no .jpg, .jpeg or .png"));
         assert!(refused("gopher://x").contains("is not known"));
         std::fs::write(dir.path().join("seqinfo.ini"), "frameRate=fast\n").unwrap();
         assert!(refused(text).contains("seqinfo.ini line 1: frameRate is \"fast\""));

@@ -13,7 +13,8 @@ use picket_agent::eval::truth::mot;
 use picket_agent::track;
 use serde_json::Value;
 
-use crate::{cut_sequence, load, look, sample_video};
+use crate::common::sample_video;
+use crate::{cut_sequence, load, look};
 
 const FRAMES: usize = 40;
 /// Every so many lines of the tracker's output are left out of the truth, and are then false positives.
@@ -164,6 +165,7 @@ fn calibrated(source: &str, folder: &Path, dir: &Path) {
     let said = text(&output);
     assert!(output.status.success() && said.contains("[detector]\nscore_min = "), "{said}");
     assert!(said.contains("labelled people") && said.contains("of 100 draws"), "{said}");
+    assert!(said.contains("which is detector.score_min: ") && said.contains("observe.score_start"), "{said}");
     let text_after = std::fs::read_to_string(&config).unwrap();
     assert!(text_after.starts_with("# ours\n[detector]\nscore_min = 0."), "{text_after}");
     assert!(text_after.contains("threads = 1 # one is enough"), "{text_after}");

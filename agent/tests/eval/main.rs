@@ -9,25 +9,23 @@
 #![allow(clippy::unwrap_used)]
 
 mod cli;
+#[path = "../common/mod.rs"]
+mod common;
 mod formats;
 mod motmetrics;
 mod scenes;
+mod tracker;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use common::{sample_video, skipped};
 use picket_agent::detect::{Config, Detector};
 use picket_agent::eval::degrade::Degradation;
 use picket_agent::eval::pass::{self, Pass, Plan};
 use picket_agent::eval::score::{Found, score};
 use picket_agent::eval::source::Source;
 use picket_agent::eval::{files, metrics};
-
-/// Says aloud that something was not tested; a passing test's output is shown with `--nocapture`.
-fn skipped(what: &str) {
-    println!("SKIPPED: {what}");
-    eprintln!("SKIPPED: {what}");
-}
 
 fn load(score_min: f32) -> Detector {
     Detector::load(&Config { score_min, ..Config::default() }).unwrap_or_else(|failure| panic!("{failure}"))
@@ -44,15 +42,6 @@ fn look(source: &Source, degradation: Degradation, detectors: &mut [Detector]) -
         seed: 1,
     };
     pass::run(&plan, detectors).unwrap_or_else(|failure| panic!("{failure}"))
-}
-
-/// The sample video, as `make test` prepares it.
-fn sample_video() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))).unwrap();
-    let video = cache.join("picket/sample/vtest.avi");
-    assert!(video.is_file(), "{} is missing; run the tests by `make test`, which prepares it", video.display());
-    video
 }
 
 /// Cuts so many frames out of the sample video into `folder/img1`, as a MOT sequence has them.

@@ -10,8 +10,8 @@ use picket_agent::eval::truth::mot;
 use picket_shared::crypto::sha256_hex;
 use serde::{Deserialize, Serialize};
 
+use crate::common::{cache, skipped};
 use crate::scenes::{self, Scene};
-use crate::skipped;
 
 /// What motmetrics says of one scene.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,9 +96,7 @@ fn tracks_are_judged_as_motmetrics_did() {
 /// A Python that has motmetrics.
 fn python() -> Option<PathBuf> {
     let given = std::env::var_os("PICKET_MOTMETRICS_PYTHON").map(PathBuf::from);
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    given.or_else(|| cache.map(|cache| cache.join("picket/tools/motmetrics/bin/python"))).filter(|path| path.is_file())
+    given.or_else(|| Some(cache().join("tools/motmetrics/bin/python"))).filter(|path| path.is_file())
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use picket_agent::eval::random::Random;
+use picket_agent::frame::{Area, Detection};
 
 /// A truth and a tracker's result, as text.
 pub(crate) struct Scene {
@@ -57,6 +58,52 @@ pub(crate) fn all() -> Vec<Scene> {
     };
     scenes.extend((10..14).map(hard));
     scenes
+}
+
+/// What a detector says of people who walk to and fro, as frames of boxes with scores, and the truth.
+pub(crate) struct Walk {
+    pub(crate) truth: String,
+    pub(crate) detections: Vec<Vec<Detection>>,
+}
+
+/// People who meet, as a detector sees them: boxes tremble by four parts in a hundred of a side, one in twenty is missed, some
+/// score low, whoever is hidden to three fifths is not seen, and there is something in every fifth frame that is nobody.
+pub(crate) fn walk(seed: u64, people: usize, frames: usize) -> Walk {
+    let mut random = Random::new(seed, 78);
+    let walkers = walkers(&mut random, people, frames);
+    let (mut truth, mut detections) = (String::new(), Vec::new());
+    let area = |[x, y, w, h]: [f64; 4]| Area { x1: x as f32, y1: y as f32, x2: (x + w) as f32, y2: (y + h) as f32 };
+    for frame in 0..frames {
+        let mut seen = Vec::new();
+        let there: Vec<_> = walkers.iter().map(|walker| walker.at(frame)).collect();
+        for (at, place) in there.iter().enumerate() {
+            let Some([x, y, w, h]) = *place else { continue };
+            writeln!(truth, "{},{},{x:.2},{y:.2},{w:.2},{h:.2},1,-1,-1,-1", frame + 1, at + 1).unwrap();
+            // Whose feet are lower stands in front.
+            let own = area([x, y, w, h]);
+            let covers = |other: &[f64; 4]| {
+                let other = area(*other);
+                let wide = (own.x2.min(other.x2) - own.x1.max(other.x1)).max(0.0);
+                let high = (own.y2.min(other.y2) - own.y1.max(other.y1)).max(0.0);
+                if other.y2 > own.y2 { wide * high / (own.width() * own.height()) } else { 0.0 }
+            };
+            let hidden = there.iter().flatten().map(covers).fold(0.0, f32::max);
+            if random.unit() < 0.05 || hidden > 0.6 {
+                continue;
+            }
+            let tremble = |random: &mut Random| random.normals().map(|normal| 0.04 * normal);
+            let ([dx, dy], [dw, dh]) = (tremble(&mut random), tremble(&mut random));
+            let score = (0.55 + 0.35 * random.unit() as f32) * (1.0 - hidden);
+            let place = [x + dx * w, y + dy * h, w * (1.0 + dw), h * (1.0 + dh)];
+            seen.push(Detection { area: area(place), score });
+        }
+        if random.unit() < 0.2 {
+            let (x, y) = (600.0 * random.unit(), 300.0 * random.unit());
+            seen.push(Detection { area: area([x, y, 40.0, 90.0]), score: 0.3 + 0.4 * random.unit() as f32 });
+        }
+        detections.push(seen);
+    }
+    Walk { truth, detections }
 }
 
 /// Everybody crosses the middle, so that they meet.

@@ -81,7 +81,7 @@ fn frames(dir: &Path) -> PathBuf {
     let folder = dir.join("frames");
     std::fs::create_dir_all(&folder).unwrap();
     for name in ["same.png", "wide.png", "tall.png"] {
-        let frame = picket_agent::annotate::read_picture(&here("tests/reference").join(name)).unwrap();
+        let frame = picket_agent::pictures::read(&here("tests/reference").join(name)).unwrap();
         let mut picture = image::RgbImage::from_raw(frame.width, frame.height, frame.rgb).unwrap();
         picture.save(folder.join(name)).unwrap();
         image::imageops::flip_horizontal_in_place(&mut picture);

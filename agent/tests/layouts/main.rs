@@ -8,8 +8,12 @@
 // The allowance for tests does not reach the helpers between them.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod gate;
 mod onnx;
+mod outputs;
+mod quantize;
 
 use std::path::{Path, PathBuf};
 

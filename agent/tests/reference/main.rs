@@ -11,11 +11,12 @@
 
 use std::path::{Path, PathBuf};
 
-use picket_agent::annotate::{detect_files, read_picture};
+use picket_agent::annotate::detect_files;
 use picket_agent::detect::layout::{Element, Layout, Numbers, Override, Port, Signature};
 use picket_agent::detect::preprocess::{Letterbox, Preprocessor};
 use picket_agent::detect::{Config, Detector, Provider, nms};
 use picket_agent::frame::{Detection, Frame};
+use picket_agent::pictures;
 use picket_shared::event::Precision;
 use picket_shared::exit::Exit;
 use serde::Deserialize;
@@ -54,7 +55,7 @@ fn golden() -> Vec<(Expected, Frame)> {
     let text = std::fs::read_to_string(here("golden.json")).unwrap();
     let golden: Golden = serde_json::from_str(&text).unwrap();
     let with_frame = |expected: Expected| {
-        let frame = read_picture(&here(&expected.file)).unwrap();
+        let frame = pictures::read(&here(&expected.file)).unwrap();
         (expected, frame)
     };
     golden.pictures.into_iter().map(with_frame).collect()
@@ -254,7 +255,7 @@ fn files_are_detected_in_and_a_bad_one_does_not_stop_the_others() {
     assert!(failure.sentence.contains("1 of 3 pictures could not be used; the first: the picture"), "{failure}");
     for (expected, before) in golden().into_iter().skip(1) {
         let name = expected.file.replace(".png", ".detected.png");
-        let after = read_picture(&out.join(name)).unwrap();
+        let after = pictures::read(&out.join(name)).unwrap();
         assert_eq!((after.width, after.height), (before.width, before.height));
         // Each box left its corner on the picture.
         for Found { corners: [x1, y1, ..], .. } in expected.detections {

@@ -1,8 +1,8 @@
 //! The line, grant by grant: a few nodes by hand, whose standing the test says.
 
 use super::*;
-use picket_shared::duty::{Heartbeat, Holding};
 use Standing::{Down, Steady, Suspect, Unsteady};
+use picket_shared::duty::{Heartbeat, Holding};
 
 /// Three nodes that cover each other, and a leader.
 struct Bench {

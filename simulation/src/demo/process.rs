@@ -120,9 +120,13 @@ impl Drop for Supervised {
     }
 }
 
+/// Where a program of this project is: beside this one.
+pub fn beside_us(program: &str) -> std::io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name(program))
+}
+
 fn spawn(plan: &Plan) -> anyhow::Result<Child> {
-    let here = std::env::current_exe()?;
-    let program = here.with_file_name(plan.program);
+    let program = beside_us(plan.program)?;
     let log = OpenOptions::new().create(true).append(true).open(&plan.log);
     let log = log.with_context(|| format!("the log {}", plan.log.display()))?;
     let mut command = Command::new(&program);

@@ -9,6 +9,7 @@ use picket_agent::config::{Config as AgentConfig, Overrides};
 use picket_agent::detect::onnx;
 use picket_agent::eval::truth::{csv, mot, towncentre, voc};
 use picket_agent::frame::Frame;
+use picket_agent::pictures::sequence;
 use picket_agent::polygon::Polygon;
 use picket_coordinator::config::{Config as CoordinatorConfig, Flags};
 use picket_shared::exit::{Exit, Failure};
@@ -113,9 +114,9 @@ pub(super) fn truth(bytes: &[u8]) -> Verdict {
             Err(error) => accepted |= sentence(&error.to_string())?,
         }
     }
-    for read in [mot::parse_seqinfo(&text).map(drop), voc::add(&mut voc::empty(), "one.xml", &text)] {
-        accepted |= read.map_or_else(|error| sentence(&error.to_string()), |()| Ok(true))?;
-    }
+    accepted |= sequence::parse(&text).map_or_else(|error| sentence(&error), |_| Ok(true))?;
+    let read = voc::add(&mut voc::empty(), "one.xml", &text);
+    accepted |= read.map_or_else(|error| sentence(&error.to_string()), |()| Ok(true))?;
     Ok(accepted)
 }
 

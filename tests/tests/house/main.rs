@@ -50,7 +50,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 44] = [
+const CORES: [&str; 46] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -77,8 +77,10 @@ const CORES: [&str; 44] = [
     "agent/src/node",
     "agent/src/observe",
     "agent/src/outbox",
+    "agent/src/pictures/sequence",
     "agent/src/polygon",
     "agent/src/reload",
+    "agent/src/sinks/live/range",
     "agent/src/sinks/media/moments",
     "agent/src/sinks/media/shelf",
     "agent/src/sinks/pace",

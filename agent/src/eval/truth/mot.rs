@@ -1,4 +1,4 @@
-//! MOTChallenge: ground truth (`gt/gt.txt`), a sequence's description (`seqinfo.ini`), and results in the same columns.
+//! MOTChallenge: ground truth (`gt/gt.txt`), and results in the same columns.
 //!
 //! Frames count from 1; boxes are left, top, width, height. Ten columns are MOT15's (the seventh says whether a line is
 //! to be considered); nine are MOT16's and later (considered, class, visibility). As the benchmark's rules have it
@@ -68,47 +68,6 @@ pub fn write_result(out: &mut String, frame: u64, id: u64, area: &Area, score: f
         .expect("writing to a string does not fail");
 }
 
-/// What a `seqinfo.ini` says of its sequence, as far as it is needed here.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct SeqInfo {
-    /// The folder of its pictures, beside the file.
-    pub pictures: Option<String>,
-    /// Frames a second.
-    pub fps: Option<f64>,
-    /// Frames.
-    pub frames: Option<u64>,
-}
-
-/// Reads a `seqinfo.ini`; keys that are not needed are passed over.
-pub fn parse_seqinfo(text: &str) -> Result<SeqInfo, TruthError> {
-    let mut info = SeqInfo::default();
-    for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let (at, line) = (at + 1, line.trim());
-        if line.is_empty() || line.starts_with(['[', ';', '#']) {
-            continue;
-        }
-        let Some((name, value)) = line.split_once('=') else {
-            return Err(TruthError::line(at, format!("\"{line:.40}\" is no key=value; check the file")));
-        };
-        let value = value.trim();
-        match name.trim() {
-            // Joined to the folder of the sequence: it may not lead out of it.
-            "imDir" if value.contains("..") || value.starts_with('/') => {
-                return Err(TruthError::line(at, format!("imDir is {value:.40}; it must be a folder beside the file")));
-            }
-            "imDir" => info.pictures = Some(value.to_owned()),
-            "frameRate" => {
-                let fps = value.parse().ok().filter(|fps| (0.01..=1000.0).contains(fps));
-                let what = || format!("frameRate is \"{value:.20}\", and must be 0.01 to 1000");
-                info.fps = Some(fps.ok_or_else(|| TruthError::line(at, what()))?);
-            }
-            "seqLength" => info.frames = Some(whole("seqLength", value).map_err(|what| TruthError::line(at, what))?),
-            _ => {}
-        }
-    }
-    Ok(info)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,21 +117,5 @@ mod tests {
         write_result(&mut text, 7, 3, &area, 0.5);
         assert_eq!(text, "7,3,1.25,-2.00,10.25,32.00,0.5000,-1,-1,-1\n");
         assert_eq!(shown(&parse(&text).unwrap(), 6), [(3, [1.25, -2.0, 11.5, 30.0], false)]);
-    }
-
-    #[test]
-    fn a_sequence_says_its_rate_and_length() {
-        let text = "[Sequence]\nname=MOT16-02\nimDir=img1\nframeRate=30\nseqLength=600\nimWidth=1920\n";
-        let expect = SeqInfo { pictures: Some("img1".into()), fps: Some(30.0), frames: Some(600) };
-        assert_eq!(parse_seqinfo(text).unwrap(), expect);
-        for (text, expect) in [
-            ("frameRate=0", "line 1: frameRate is \"0\""),
-            ("\nseqLength=-5", "line 2: seqLength is \"-5\""),
-            ("imDir=../x", "line 1: imDir is ../x"),
-            ("hello", "line 1: \"hello\" is no key=value"),
-        ] {
-            let refused = parse_seqinfo(text).unwrap_err().to_string();
-            assert!(refused.starts_with(expect), "{refused}");
-        }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 mod door;
 mod pages;
+mod range;
 mod token;
 mod viewer;
 

@@ -1,5 +1,7 @@
 //! The live view's pages. Reads only; nothing can be changed here, and nothing is seen without the token.
 
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use axum::routing::get;
 use picket_shared::ids::EventId;
 use tokio::time::timeout;
 
+use super::range::{self, Wanted};
 use super::token::Given;
 use super::viewer::{BOUNDARY, Demand, Place, stream};
 use super::{Hub, lock};
@@ -31,6 +34,7 @@ pub(super) fn routes(hub: Arc<Hub>) -> Router {
         .route("/", get(|| file("text/html; charset=utf-8", include_str!("page.html"))))
         .route("/page.css", get(|| file("text/css; charset=utf-8", include_str!("page.css"))))
         .route("/page.js", get(|| file("text/javascript; charset=utf-8", include_str!("page.js"))))
+        .route("/icon.svg", get(|| file("image/svg+xml", include_str!("icon.svg"))))
         .route("/state.json", get(state))
         .route("/cameras/{camera}/live.mjpeg", get(live))
         .route("/cameras/{camera}/snapshot.jpg", get(snapshot))
@@ -145,25 +149,58 @@ async fn snapshot(State(hub): State<Arc<Hub>>, Path(name): Path<String>) -> Resp
     }
 }
 
-async fn event_snapshot(hub: State<Arc<Hub>>, event: Path<String>) -> Response {
-    kept(hub, event, "jpg", "image/jpeg").await
+async fn event_snapshot(hub: State<Arc<Hub>>, event: Path<String>, headers: HeaderMap) -> Response {
+    kept(hub, event, &headers, "jpg", "image/jpeg").await
 }
 
-async fn event_clip(hub: State<Arc<Hub>>, event: Path<String>) -> Response {
-    kept(hub, event, "mp4", "video/mp4").await
+async fn event_clip(hub: State<Arc<Hub>>, event: Path<String>, headers: HeaderMap) -> Response {
+    kept(hub, event, &headers, "mp4", "video/mp4").await
 }
 
-/// A file of an event. A name that is none never becomes a path.
+/// A file of an event, or the part of it that was asked for. A name that is none never becomes a path.
 async fn kept(
     State(hub): State<Arc<Hub>>,
     Path(event): Path<String>,
+    headers: &HeaderMap,
     end: &'static str,
     kind: &'static str,
 ) -> Response {
     let Some((media, id)) = hub.media.get().cloned().zip(EventId::new(event).ok()) else { return nothing().await };
-    let read = tokio::task::spawn_blocking(move || std::fs::read(media.find(&id, end)?).ok()).await;
-    match read {
-        Ok(Some(bytes)) => ([(header::CONTENT_TYPE, kind)], bytes).into_response(),
-        _ => (StatusCode::NOT_FOUND, "Nothing is kept of this event, or no more.\n").into_response(),
+    // What was meant by a condition on a version is not known here, so all of it is sent.
+    let asked = headers.get(header::RANGE).filter(|_| !headers.contains_key(header::IF_RANGE));
+    let asked = asked.and_then(|range| range.to_str().ok()).unwrap_or_default().to_owned();
+    let read = tokio::task::spawn_blocking(move || read_part(&media.find(&id, end)?, &asked).ok()).await;
+    let Ok(Some(part)) = read else {
+        return (StatusCode::NOT_FOUND, "Nothing is kept of this event, or no more.\n").into_response();
+    };
+    let accepts = (header::ACCEPT_RANGES, "bytes".to_owned());
+    let range = |range: String| (header::CONTENT_RANGE, format!("bytes {range}"));
+    match part {
+        (Wanted::Whole, _, bytes) => ([(header::CONTENT_TYPE, kind.to_owned()), accepts], bytes).into_response(),
+        (Wanted::Part(part), of, bytes) => {
+            let range = range(format!("{}-{}/{of}", part.start(), part.end()));
+            (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_TYPE, kind.to_owned()), accepts, range], bytes)
+                .into_response()
+        }
+        (Wanted::Nothing, of, _) => {
+            (StatusCode::RANGE_NOT_SATISFIABLE, [accepts, range(format!("*/{of}"))]).into_response()
+        }
     }
+}
+
+/// What is to be sent of a file, its length, and these bytes. It has a bound when it is written.
+fn read_part(path: &std::path::Path, asked: &str) -> io::Result<(Wanted, u64, Vec<u8>)> {
+    let mut file = File::open(path)?;
+    let of = file.metadata()?.len();
+    let wanted = range::wanted(asked, of);
+    let mut bytes = Vec::new();
+    match &wanted {
+        Wanted::Whole => drop(file.read_to_end(&mut bytes)?),
+        Wanted::Part(part) => {
+            file.seek(SeekFrom::Start(*part.start()))?;
+            file.take(part.end() - part.start() + 1).read_to_end(&mut bytes)?;
+        }
+        Wanted::Nothing => {}
+    }
+    Ok((wanted, of, bytes))
 }

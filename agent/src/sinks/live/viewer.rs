@@ -128,4 +128,29 @@ mod tests {
         assert!(too_slow(TAKE_MAX + Duration::from_millis(1), &slow));
         assert_eq!(slow.load(Ordering::Relaxed), 1);
     }
+
+    #[tokio::test]
+    async fn a_viewer_that_took_too_long_for_a_picture_is_given_no_other_and_its_place_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = super::super::Config { listen: Some("127.0.0.1:0".parse().unwrap()), ..Default::default() };
+        let hub = super::super::open(&config, dir.path()).await.unwrap();
+        for (ago, expect) in [(Duration::ZERO, true), (TAKE_MAX + Duration::from_secs(1), false)] {
+            let (send, mut shots) = watch::channel(None);
+            shots.mark_unchanged();
+            let place = Place::take(&hub).unwrap();
+            let wish = Arc::new(Wish {
+                always_ms: u64::MAX,
+                live_ms: 100,
+                viewers: Default::default(),
+                taken: Default::default(),
+                events: false,
+            });
+            let given = Instant::now().checked_sub(ago);
+            let viewer = Viewer { shots, place, _demand: Demand::on(&wish), given };
+            send.send_replace(Some(Arc::new(Shot { at_ms: 1, size: (1, 1), jpeg: Bytes::from_static(b"x") })));
+            assert_eq!(next(viewer).await.is_some(), expect);
+            assert_eq!((hub.viewers.load(Ordering::Relaxed), wish.viewers.load(Ordering::Relaxed)), (0, 0));
+        }
+        assert_eq!(hub.slow.load(Ordering::Relaxed), 1);
+    }
 }

@@ -5,6 +5,7 @@
 //! worker on two processors the first is the harder one; where all processors infer, decoders take their share of them, and
 //! only the second can be reached. Real processes, nothing left out: events are stored and delivered.
 
+mod int8;
 mod peer;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use toml::{Table, Value};
 
 use crate::demo::process::{Ended, Supervised};
 use crate::demo::stage::{self, Ports, Stage};
+use int8::Int8;
 use peer::Peer;
 
 /// The frame path's part of the command line.
@@ -66,6 +68,7 @@ struct Row {
 struct Figures {
     frames: u64,
     rows: Vec<Row>,
+    int8: Vec<Int8>,
     peer: Vec<Peer>,
 }
 
@@ -83,9 +86,10 @@ pub async fn run(options: FramesOptions) -> anyhow::Result<()> {
             rows.push(measure(&options, &video, *shape).await?);
         }
     }
+    let int8 = measure_int8(&options, &video).await?;
     let peer = measure_peer(&options, &video).await?;
-    print(&rows, &peer);
-    let figures = Figures { frames: options.frames, rows, peer };
+    print(&rows, &int8, &peer);
+    let figures = Figures { frames: options.frames, rows, int8, peer };
     if let Some(parent) = options.out.parent() {
         std::fs::create_dir_all(parent)?;
     }
@@ -168,6 +172,14 @@ fn spread(config: &Path, (streams, workers, pictures): Shape) -> anyhow::Result<
     Ok(())
 }
 
+async fn measure_int8(options: &FramesOptions, video: &Path) -> anyhow::Result<Vec<Int8>> {
+    let dir = tempfile::Builder::new().prefix("picket-bench-").tempdir()?;
+    int8::measure(dir.path(), video, options.runs).await.or_else(|error| {
+        eprintln!("frames: SKIPPED: there is no INT8 model to compare with: {error:#}");
+        Ok(Vec::new())
+    })
+}
+
 async fn measure_peer(options: &FramesOptions, video: &Path) -> anyhow::Result<Vec<Peer>> {
     let Some(python) = peer::python() else {
         eprintln!(
@@ -188,7 +200,7 @@ async fn measure_peer(options: &FramesOptions, video: &Path) -> anyhow::Result<V
     Ok(runs)
 }
 
-fn print(rows: &[Row], peer: &[Peer]) {
+fn print(rows: &[Row], int8: &[Int8], peer: &[Peer]) {
     let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
     println!(
         "{:<22} {:>8} {:>8} {:>7} {:>10} {:>7} {:>11} {:>9} {:>5}",
@@ -222,6 +234,17 @@ fn print(rows: &[Row], peer: &[Peer]) {
             mib(peer.iter().map(|run| run.resident_bytes_max).max().unwrap_or(0))
         );
         println!("(the Python loop decodes in its own process: its processor time outside of inference includes that)");
+    }
+    if let Some(one) = int8.first() {
+        let (fp32_ms, int8_ms) = (median(int8, |run| run.ms_a), median(int8, |run| run.ms_b));
+        println!(
+            "session.run of the built-in model: FP32 {fp32_ms:.2} ms, INT8 {int8_ms:.2} ms; they agree by {:.3} on {} \
+             frames, AP {:.3}{}",
+            one.agreement,
+            one.frames,
+            one.ap50,
+            if one.refused.is_some() { "; INT8 would not be activated" } else { "" }
+        );
     }
 }
 
