@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 
 import { ITEMS_MAX, MESSAGE_BYTES_MAX, read_config, read_message, topics_of } from "./protocol.ts";
-import { camera, event, node, site_view } from "./samples.ts";
+import { camera, event, node, site_view, station } from "./samples.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const read = (below: string, json: unknown) => read_message("yard", `picket/v1/yard/${below}`, bytes(JSON.stringify(json)));
@@ -24,7 +24,10 @@ describe("what the coordinator sends", () => {
   });
 
   it("comes through unchanged", () => {
-    const view = site_view({ nodes: [node("orin-1"), node("pi-2", { station: null, detector: null, stats: null })] });
+    const change = { time: 5, change: "takeover" as const, node: "pi-2", station: "gate", epoch: 7, why: "orin-1 is down" };
+    const stations = [station("gate"), station("yard", { guard: "covered", holder: "pi-2", how: "flight" })];
+    const nodes = [node("orin-1"), node("pi-2", { station: null, detector: null, stats: null })];
+    const view = site_view({ nodes, stations, changes: [change] });
     expect(read("view/site", view)).toEqual({ said: "site", view });
     expect(read("view/event", event("a"))).toEqual({ said: "event", event: event("a") });
     expect(read("view/recent", { events: [event("a"), event("b")] })).toEqual({

@@ -153,6 +153,28 @@ const node_view = object({
   events_missed: otherwise(number, 0),
 });
 
+const station_view = object({
+  station: text,
+  home: text,
+  guard: one_of("home", "covered", "uncovered"),
+  holder: optional(text),
+  epoch: number,
+  how: optional(one_of("camera", "view", "preset", "flight")),
+  sight: optional(one_of("starting", "watching", "blind")),
+  since: time_s,
+  why: text,
+  ranks: list(text),
+});
+
+const change = object({
+  time: time_s,
+  change: one_of("up", "suspect", "down", "granted", "takeover", "hand_back", "uncovered", "leader"),
+  node: optional(text),
+  station: optional(text),
+  epoch: number,
+  why: text,
+});
+
 const site_view = object({
   site: text,
   time: time_s,
@@ -161,6 +183,9 @@ const site_view = object({
   events_missed: number,
   rejected: number,
   nodes: list(node_view),
+  leader: otherwise(number, 0),
+  stations: otherwise(list(station_view), []),
+  changes: otherwise(list(change), []),
 });
 
 const crossing = object({ line: text, direction, frame_time: time_s });
@@ -216,6 +241,10 @@ export type CameraStats = Read<typeof camera_stats>;
 export type Direction = Read<typeof direction>;
 export type Stats = Read<typeof stats>;
 export type NodeView = Read<typeof node_view>;
+/** One station: who watches it. */
+export type StationView = Read<typeof station_view>;
+/** A change of who lives and who watches what. */
+export type Change = Read<typeof change>;
 /** Retained on `view/site`. */
 export type SiteView = Read<typeof site_view>;
 /** On `view/event`; `view/recent` holds the newest of them. */

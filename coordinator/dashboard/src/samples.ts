@@ -1,6 +1,6 @@
 /// Well-formed messages for tests. Nothing of the page imports this.
 
-import type { CameraStats, NodeView, SeenEvent, SiteView } from "./protocol.ts";
+import type { CameraStats, NodeView, SeenEvent, SiteView, StationView } from "./protocol.ts";
 
 export const camera = (name: string, part: Partial<CameraStats> = {}): CameraStats => ({
   camera: name, state: "running", frames: 100, frames_dropped: 4, frames_gated: 30, frames_detected: 66, persons_now: 2,
@@ -24,7 +24,13 @@ export const node = (name: string, part: Partial<NodeView> = {}): NodeView => ({
 });
 
 export const site_view = (part: Partial<SiteView> = {}): SiteView => ({
-  site: "yard", time: 1100, events_archived: 8, events_duplicate: 0, events_missed: 0, rejected: 0, nodes: [], ...part,
+  site: "yard", time: 1100, events_archived: 8, events_duplicate: 0, events_missed: 0, rejected: 0, nodes: [],
+  leader: 1, stations: [], changes: [], ...part,
+});
+
+export const station = (name: string, part: Partial<StationView> = {}): StationView => ({
+  station: name, home: "orin-1", guard: "home", holder: "orin-1", epoch: 4294967297, how: null, sight: "watching", since: 1000,
+  why: "orin-1 watches its own", ranks: [], ...part,
 });
 
 /** By default the first moment of its event, archived at 1100.5. */

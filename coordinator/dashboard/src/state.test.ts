@@ -3,11 +3,21 @@
 import { describe, expect, it } from "vitest";
 
 import type { Said, SeenEvent } from "./protocol.ts";
-import { camera, event, node, site_view } from "./samples.ts";
+import { camera, event, node, site_view, station } from "./samples.ts";
 import {
-  box_in_picture, by_urgency, cameras_together, EVENTS_KEPT_MAX, first_state, is_stale, type Message, persons_at_site, pictures,
+  box_in_picture, by_urgency, cameras_together, EVENTS_KEPT_MAX, first_state, is_stale, type Message, out_of_line, persons_at_site, pictures,
   reduce, site_now_s, STALE_AFTER_MS, type State, TIMELINE_MINUTES, timelines,
 } from "./state.ts";
+
+it("ground that nobody watches comes before what is covered, and what is as usual is not shown", () => {
+  const stations = [
+    station("arch", { guard: "covered", holder: "pi-2", how: "camera" }),
+    station("gate"),
+    station("yard", { guard: "uncovered", holder: null }),
+    station("barn", { guard: "uncovered", holder: null }),
+  ];
+  expect(out_of_line(stations).map(({ station }) => station)).toEqual(["barn", "yard", "arch"]);
+});
 
 const after = (messages: Message[], from: State = first_state(0)): State => messages.reduce(reduce, from);
 const said = (said: Said, at_ms = 0): Message => ({ is: "said", at_ms, said });

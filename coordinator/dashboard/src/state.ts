@@ -2,7 +2,7 @@
 ///
 /// Pure: no clock, no DOM, no network. `at_ms` and `now_ms` are milliseconds since 1970 by the viewer's clock.
 
-import type { BoxPx, CameraStats, EventKind, Health, Liveness, NodeView, Said, SeenEvent, SiteView } from "./protocol.ts";
+import type { BoxPx, CameraStats, EventKind, Health, Liveness, NodeView, Said, SeenEvent, SiteView, StationView } from "./protocol.ts";
 
 /** Events remembered; the timeline counts them. */
 export const EVENTS_KEPT_MAX = 1000;
@@ -145,6 +145,12 @@ export const by_urgency = (nodes: NodeView[]): NodeView[] =>
       Number(b.problems.length > 0) - Number(a.problems.length > 0) ||
       (a.node < b.node ? -1 : 1),
   );
+
+/** The stations that are not watched by their own node: first those that nobody watches, then by name. */
+export const out_of_line = (stations: StationView[]): StationView[] =>
+  stations
+    .filter(({ guard }) => guard !== "home")
+    .sort((a, b) => Number(b.guard === "uncovered") - Number(a.guard === "uncovered") || (a.station < b.station ? -1 : 1));
 
 /** How many nodes are in each state. */
 export function liveness_counts(nodes: NodeView[]): Record<Liveness, number> {

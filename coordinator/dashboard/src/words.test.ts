@@ -3,7 +3,7 @@
 import { expect, it } from "vitest";
 
 import { event } from "./samples.ts";
-import { said_of, scene_words } from "./words.ts";
+import { change_words, said_of, scene_words } from "./words.ts";
 
 const crossing = (line: string, direction: "left_to_right" | "right_to_left") => ({ line, direction, frame_time: 1100 });
 
@@ -25,4 +25,13 @@ it.each([
 
 it("a camera's zones and lines are one short word each", () => {
   expect(scene_words({ door: 3 }, { kerb: { left_to_right: 5, right_to_left: 2 } })).toEqual(["door 3", "kerb → 5 ← 2"]);
+});
+
+it.each([
+  ["takeover", "pi-2 stands in at gate"],
+  ["hand_back", "pi-2 has gate back"],
+  ["uncovered", "nobody watches gate"],
+  ["down", "pi-2 is down"],
+] as const)("the change %s is said in words", (change, expected) => {
+  expect(change_words({ time: 1, change, node: "pi-2", station: "gate", epoch: 1, why: "" })).toBe(expected);
 });

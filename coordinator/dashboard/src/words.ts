@@ -1,7 +1,7 @@
 /// What an event says beside where it is, in words for people. Pure.
 
 import { count, duration } from "./format.ts";
-import type { Direction, SeenEvent } from "./protocol.ts";
+import type { Change, Direction, SeenEvent, StationView } from "./protocol.ts";
 
 /** As seen by somebody who looks along the line on the picture. */
 const WAYS: Record<Direction, string> = { left_to_right: "left to right", right_to_left: "right to left" };
@@ -18,6 +18,28 @@ export function said_of(event: Told): string[] {
   const newest = new Map(event.crossings.map(({ line, direction }) => [line, direction]));
   const crossed = [...newest].map(([line, direction]) => `crossed ${line}, ${WAYS[direction]}`);
   return [...crowd, ...loitering, ...crossed];
+}
+
+/** How a node stands in for another. */
+export const HOW_WORDS: Record<NonNullable<StationView["how"]>, string> = {
+  camera: "through its cameras",
+  view: "with a camera of its own that sees the same ground",
+  preset: "with a camera of its own that was turned there",
+  flight: "from the air",
+};
+
+/** A change in a few words. */
+export function change_words({ change, node, station, epoch }: Change): string {
+  switch (change) {
+    case "up": return `${node} is up`;
+    case "suspect": return `${node} may be gone`;
+    case "down": return `${node} is down`;
+    case "granted": return `${node} watches ${station}`;
+    case "takeover": return `${node} stands in at ${station}`;
+    case "hand_back": return `${node} has ${station} back`;
+    case "uncovered": return `nobody watches ${station}`;
+    case "leader": return `a coordinator leads, the ${epoch}. of this site`;
+  }
 }
 
 /** The zones and lines of one camera with their counts. */

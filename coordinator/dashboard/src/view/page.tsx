@@ -1,10 +1,11 @@
 /// The page as a whole: what stands where, and what is said when there is nothing to show.
 
 import { count } from "../format.ts";
-import { by_urgency, is_stale, liveness_counts, site_now_s, type State } from "../state.ts";
+import { by_urgency, is_stale, liveness_counts, out_of_line, site_now_s, type State } from "../state.ts";
 import { Events } from "./events.tsx";
 import { Header } from "./header.tsx";
 import { Icon } from "./icon.tsx";
+import { Line } from "./line.tsx";
 import { NodeCard } from "./node.tsx";
 import { Stations } from "./stations.tsx";
 
@@ -20,6 +21,7 @@ export function Page({ state, now_ms }: { state: State; now_ms: number }) {
         <div class="ground">
           <LinkTrouble state={state} />
           <CoordinatorTrouble state={state} />
+          <Line state={state} now_s={now_s} />
           <section aria-labelledby="nodes-title">
             <h2 id="nodes-title">Nodes</h2>
             {nodes.length > 0 ? (
@@ -48,7 +50,8 @@ export function title_of(state: State, now_ms: number): string {
   if (state.link.state !== "live") return `✕ Not connected · ${name}`;
   if (is_stale(state, now_ms)) return `? No news · ${name}`;
   const { down, suspect } = liveness_counts(state.view?.nodes ?? []);
-  const alarms = [down > 0 && `✕ ${down} down`, suspect > 0 && `? ${suspect} suspect`].filter(Boolean);
+  const nobody = out_of_line(state.view?.stations ?? []).filter(({ guard }) => guard === "uncovered").length;
+  const alarms = [nobody > 0 && `✕ ${nobody} unwatched`, down > 0 && `✕ ${down} down`, suspect > 0 && `? ${suspect} suspect`].filter(Boolean);
   return [...alarms, name].join(" · ");
 }
 
@@ -56,9 +59,11 @@ export function title_of(state: State, now_ms: number): string {
 function Announcement({ state }: { state: State }) {
   const troubled = by_urgency(state.view?.nodes ?? []).filter(({ liveness }) => liveness !== "up");
   const text = troubled.map(({ node, liveness, why }) => `Node ${node} is ${liveness}: ${why}.`).join(" ");
+  const nobody = out_of_line(state.view?.stations ?? []).filter(({ guard }) => guard === "uncovered");
+  const ground = nobody.map(({ station }) => `Nobody watches ${station}.`).join(" ");
   const coordinator = state.coordinator?.status === "down" ? "The coordinator is down." : "";
   const link = state.link.state === "lost" ? "The connection is lost." : "";
-  return <div class="unseen" role="status">{`${link} ${coordinator} ${text}`.trim()}</div>;
+  return <div class="unseen" role="status">{`${link} ${coordinator} ${ground} ${text}`.trim()}</div>;
 }
 
 function LinkTrouble({ state: { link, view } }: { state: State }) {
