@@ -67,7 +67,12 @@ pub struct Coordinator {
 
 impl Coordinator {
     pub fn start(data_dir: &Path, ports: Ports) -> Coordinator {
-        let child = command(data_dir, ports).spawn().unwrap();
+        Coordinator::start_with(data_dir, ports, &[])
+    }
+
+    /// With more on its command line.
+    pub fn start_with(data_dir: &Path, ports: Ports, more: &[&str]) -> Coordinator {
+        let child = command(data_dir, ports).args(more).spawn().unwrap();
         let started = Coordinator { child, ports, data_dir: data_dir.to_owned() };
         wait_for("the coordinator to be well", || started.get("/healthz").is_some_and(|page| page.contains("200 OK")));
         started
