@@ -69,6 +69,7 @@ fn acked(node: &mut Node, boot: Boot, watermark: u64) -> Vec<Effect> {
 }
 
 fn stats(node: &mut Node) -> Stats {
+    node.stats_due_ms = 0;
     let said = step(node, 3, Input::Facts(Facts::default()));
     let stats = said.iter().find_map(|effect| match effect {
         Effect::Publish(Topic::Stats(_), payload) => Some(serde_json::from_slice(payload).unwrap()),
@@ -139,9 +140,12 @@ fn the_twin_is_said_again_when_other_cameras_are_watched() {
     let mut node = node();
     let cameras = |name: &str| Input::Cameras(vec![CameraId::new(name).unwrap()]);
     assert_eq!(step(&mut node, 0, cameras("a")), [], "nobody hears it");
-    let twin = |out: Vec<Effect>| match out.last() {
-        Some(Effect::Publish(Topic::Twin(_), payload)) => serde_json::from_slice::<Twin>(payload).unwrap(),
-        _ => panic!("{out:?}"),
+    let twin = |out: Vec<Effect>| {
+        let said = out.iter().find_map(|effect| match effect {
+            Effect::Publish(Topic::Twin(_), payload) => Some(serde_json::from_slice::<Twin>(payload).unwrap()),
+            _ => None,
+        });
+        said.unwrap_or_else(|| panic!("{out:?}"))
     };
     assert_eq!(twin(step(&mut node, 1, Input::LinkUp)).cameras[0].as_str(), "a");
     assert_eq!(twin(step(&mut node, 2, cameras("b"))).cameras[0].as_str(), "b");
@@ -155,10 +159,15 @@ fn heartbeats_come_on_time_and_health_when_a_problem_is_new() {
     node.step(at(node.next_wakeup_ms()), Input::Tick, &mut out);
     assert_eq!(out, [Effect::Heartbeat]);
     let facts = Facts { problems: vec!["the disk is full".into()], ..Facts::default() };
-    let said = step(&mut node, 1, Input::Facts(facts.clone()));
-    assert!(matches!(said[..], [Effect::Publish(Topic::Health(_), _), Effect::Publish(Topic::Stats(_), _)]));
-    let again = step(&mut node, 2, Input::Facts(facts));
-    assert!(matches!(again[..], [Effect::Publish(Topic::Stats(_), _)]));
+    let topics = |said: Vec<Effect>| -> Vec<Topic> {
+        let topic = |effect| if let Effect::Publish(topic, _) = effect { topic } else { panic!("{effect:?}") };
+        said.into_iter().map(topic).collect()
+    };
+    let (heartbeat, health, stats) = (Topic::Heartbeat(me()), Topic::Health(me()), Topic::Stats(me()));
+    let said = topics(step(&mut node, 1, Input::Facts(facts.clone())));
+    assert_eq!(said, [heartbeat.clone(), health, stats.clone()]);
+    assert_eq!(topics(step(&mut node, 1_000, Input::Facts(facts.clone()))), [heartbeat.clone()]);
+    assert_eq!(topics(step(&mut node, 2_000, Input::Facts(facts))), [heartbeat, stats], "every other heartbeat");
 }
 
 #[test]
