@@ -309,8 +309,9 @@ impl Coordinator {
 
     /// The topic of the coordinator's health: where it says that there is none, another one left, or an earlier run did.
     fn coordinators_health(&mut self, now: Now, payload: &[u8], out: &mut Vec<Effect>) {
-        let down = serde_json::from_slice::<Health>(payload).is_ok_and(|health| health.status == UpDown::Down);
-        if down && self.course == Course::Running {
+        // A goodbye is what the leader before left; this one has said since that it is there.
+        let will = |health: Health| health.status == UpDown::Down && !health.goodbye;
+        if serde_json::from_slice::<Health>(payload).is_ok_and(will) && self.course == Course::Running {
             self.say_health(now, UpDown::Up, out);
         }
     }
