@@ -161,10 +161,10 @@ impl Line {
 
     /// A node says which station is its own. Where no plan does, that makes the station.
     pub fn belongs(&mut self, now: Now, station: &StationId, node: &NodeId) {
+        // What it said before, it says no more.
+        self.disputed.retain(|_, claimant| claimant != node);
         match self.posts.get(station) {
-            Some(post) if post.plan.node == *node => {
-                self.disputed.remove(station);
-            }
+            Some(post) if post.plan.node == *node => {}
             Some(_) => {
                 self.disputed.insert(station.clone(), node.clone());
             }
@@ -456,9 +456,12 @@ impl Line {
 
     /// What is wrong with the line, in a sentence each.
     pub fn problems(&self) -> Vec<String> {
-        let disputed = self.disputed.iter().map(|(station, node)| {
-            let home = &self.posts[station].plan.node;
-            format!("{node} says that {station} is its station, and it is {home}'s; correct the station of one of them")
+        let disputed = self.disputed.iter().filter_map(|(station, node)| {
+            // Its home may have left it for another station meanwhile.
+            let home = &self.posts.get(station)?.plan.node;
+            Some(format!(
+                "{node} says that {station} is its station, and it is {home}'s; correct the station of one of them"
+            ))
         });
         disputed.collect()
     }

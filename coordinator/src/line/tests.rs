@@ -377,6 +377,11 @@ fn without_a_plan_each_watches_what_it_says_and_two_of_one_station_are_named() {
     bench.wait(1_000);
     assert_eq!((bench.holder("sa"), bench.holder("sb")), (named("a"), named("b")));
     assert!(bench.line.problems()[0].contains("c says that sb is its station, and it is b's"));
+    bench.line.belongs(bench.now, &station("sd"), &id("b"));
+    assert_eq!(bench.line.problems(), Vec::<String>::new(), "b has left what both said was theirs");
+    bench.line.belongs(bench.now, &station("sa"), &id("c"));
+    bench.line.belongs(bench.now, &station("sc"), &id("c"));
+    assert_eq!(bench.line.problems(), Vec::<String>::new(), "c says something else now");
     bench.becomes("a", Down);
     bench.wait(SETTLE_MS);
     assert_eq!(bench.holder("sa"), None);
