@@ -14,6 +14,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub use ballast::BALLAST_BYTES;
 use ballast::Ballast;
@@ -26,6 +27,9 @@ pub use replace::{DAMAGED_KEPT_MAX, Salvage, inspect};
 pub const VALUE_BYTES_MAX: usize = 16 * 1024 - 64;
 
 const FORMAT_KEY: &[u8] = b"format";
+/// How long a lock may be held by a child that is just being started, and how often that is looked at.
+const LOCK_WAIT_MAX: Duration = Duration::from_millis(500);
+const LOCK_POLL: Duration = Duration::from_millis(2);
 
 /// Brings a store of one format to the next, at `now_s` seconds since 1970. A power cut may end it anywhere; it is then
 /// run again from its beginning.
@@ -287,15 +291,22 @@ fn parent(dir: &Path) -> &Path {
 }
 
 /// One process at a time. The lock goes with the file, or with the process.
+///
+/// A child that this process is just starting has its own copies of all files until it becomes another program, and so holds
+/// a lock that was let go a moment ago. That passes; another process that runs on the store does not.
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = beside(dir, "lock");
     let made = File::options().create(true).truncate(false).write(true).open(&path);
     // Somebody who may only read may still look.
     let file = made.or_else(|error| File::open(&path).map_err(|_| error)).map_err(|error| of_io(dir, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(error)) => Err(of_io(dir, &error)),
+    let until = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_POLL),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(dir.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(of_io(dir, &error)),
+        }
     }
 }
 

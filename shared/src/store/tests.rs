@@ -40,6 +40,21 @@ fn a_second_process_is_told_that_the_store_is_in_use() {
 }
 
 #[test]
+fn a_child_that_is_just_being_started_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    // As the copy that a child has between fork and exec.
+    let copy = File::open(beside(&dir.path().join("store"), "lock")).unwrap();
+    copy.lock().unwrap();
+    let child = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(copy);
+    });
+    open(dir.path()).unwrap();
+    child.join().unwrap();
+}
+
+#[test]
 fn a_value_that_changed_on_disk_is_an_error_and_not_data() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
