@@ -32,12 +32,9 @@ pub trait Watcher {
     fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts;
 
     /// Changes what this device watches, as far as it can.
-    fn order(&mut self, order: Order) -> Option<Input> {
-        // Without cameras nothing can be covered.
-        match order {
-            Order::Prepare(assignment) => Some(Input::Prepared(assignment.standby.station, false)),
-            _ => None,
-        }
+    fn order(&mut self, _order: Order) -> Option<Input> {
+        // Without cameras nothing can be covered, and so nothing is asked for.
+        None
     }
 
     /// Hears that the store made this boot durable up to this sequence, before anybody else does.

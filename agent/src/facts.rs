@@ -114,8 +114,8 @@ impl Watcher for Watch {
         live.inspect(|hub| hub.tell(&cameras));
         let refused = live.into_iter().flat_map(|hub| hub.refused()).map(|(word, count)| (word.to_owned(), count));
         let refused = refused.collect();
-        let (sights, capacity_fps) = Default::default();
-        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras, problems, sights, capacity_fps, refused }
+        let (sights, capacity_fps, ready) = Default::default();
+        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras, problems, sights, capacity_fps, ready, refused }
     }
 }
 

@@ -13,10 +13,13 @@ use picket_shared::ids::{Boot, NodeId, StationId};
 use picket_shared::limits::{HOLDINGS_MAX, LEASE_MARGIN_MS, LEASE_TTL_MS, NEIGHBOURS_MAX, STANDBY_DUTIES_MAX};
 use picket_shared::status::{Health, UpDown};
 
+mod alone;
+mod hold;
 mod peer;
 #[cfg(test)]
 mod tests;
 
+use hold::{Cover, Hold};
 use peer::Peer;
 
 /// The coordinator answers each heartbeat; without an answer for so long it is gone.
@@ -33,8 +36,8 @@ const UNANSWERED_MAX: usize = 8;
 pub enum Order {
     /// Hear these nodes, and no others: their health, heartbeats and duties.
     Listen(BTreeSet<NodeId>),
-    /// See whether this could be covered, and say so by [`Duties::prepared`].
-    Prepare(Box<Assignment>),
+    /// All that this node may have to cover and knows enough of. Say which of it could be, by [`Duties::facts`].
+    Prepare(Vec<Assignment>),
     /// Watch this station too.
     Cover(Box<Assignment>),
     /// Watch it no more.
@@ -84,39 +87,6 @@ pub struct Duties {
     epochs: BTreeMap<StationId, Epoch>,
 }
 
-/// The right to a station, for a while.
-#[derive(Debug, Clone, Copy)]
-struct Hold {
-    epoch: Epoch,
-    until_ms: u64,
-    act_from_ms: u64,
-    sight: Sight,
-    acting: bool,
-}
-
-struct Cover {
-    hold: Hold,
-    standby: Option<StandbyDuty>,
-    /// The first heartbeat that says that it is watched: earlier ones are answered without it.
-    claimed_in: u64,
-    /// It was begun: its duty was known.
-    begun: bool,
-}
-
-impl Hold {
-    fn new(epoch: Epoch, sight: Sight) -> Hold {
-        Hold { epoch, until_ms: 0, act_from_ms: 0, sight, acting: false }
-    }
-
-    fn is_leased(&self, now_ms: u64) -> bool {
-        now_ms < self.until_ms
-    }
-
-    fn may_act(&self, now_ms: u64) -> bool {
-        self.is_leased(now_ms) && now_ms >= self.act_from_ms
-    }
-}
-
 impl Duties {
     /// A node that watches its own station and knows of no other.
     pub fn new(now: Now, me: NodeId, station: StationId, boot: Boot) -> Duties {
@@ -164,9 +134,11 @@ impl Duties {
         self.answered_ms = self.answered_ms.max(now.mono_ms);
     }
 
-    /// What the shell sees of each station that is watched, and what the device could do beside its own.
-    pub fn facts(&mut self, sights: &BTreeMap<StationId, Sight>, capacity_fps: u16) {
+    /// What the shell sees of each station that is watched, what the device could do beside its own, and which stations it
+    /// could cover.
+    pub fn facts(&mut self, sights: &BTreeMap<StationId, Sight>, capacity_fps: u16, ready: &BTreeSet<StationId>) {
         self.capacity_fps = capacity_fps;
+        self.ready = ready.iter().filter(|station| self.standby.contains_key(station)).cloned().collect();
         self.own.sight = sights.get(&self.station).copied().unwrap_or(self.own.sight);
         for (station, cover) in &mut self.covers {
             // What was never begun has no cameras that anybody could see.
@@ -284,6 +256,9 @@ impl Duties {
         let duties = standby.duties.into_iter().filter(|duty| duty.station != self.station && duty.home != self.me);
         let duties = duties.take(STANDBY_DUTIES_MAX).map(|duty| (duty.station.clone(), duty));
         let before = std::mem::replace(&mut self.standby, duties.collect());
+        if self.standby == before {
+            return Ok(());
+        }
         self.ready.retain(|station| self.standby.get(station) == before.get(station));
         self.deserted_ms.retain(|station, _| self.standby.contains_key(station));
         let heard: BTreeSet<NodeId> = self
@@ -301,8 +276,7 @@ impl Duties {
             }
             out.push(Order::Listen(heard));
         }
-        let stations: Vec<StationId> = self.standby.keys().cloned().collect();
-        stations.iter().for_each(|station| self.prepare(station, out));
+        self.prepare(out);
         Ok(())
     }
 
@@ -330,7 +304,7 @@ impl Duties {
         if peer.duty.as_ref() != Some(&duty) {
             peer.duty = Some(duty);
             self.ready.remove(&station);
-            self.prepare(&station, out);
+            self.prepare(out);
             if self.covers.get(&station).is_some_and(|cover| !cover.begun) {
                 self.begin(&station, out);
             }
@@ -343,15 +317,6 @@ impl Duties {
             UpDown::Up => None,
             UpDown::Down => self.coordinator_left_ms.or(Some(now.mono_ms)),
         };
-    }
-
-    /// Whether a station that was to be prepared could be covered.
-    pub fn prepared(&mut self, station: StationId, could: bool) {
-        if could && self.standby.contains_key(&station) {
-            self.ready.insert(station);
-        } else {
-            self.ready.remove(&station);
-        }
     }
 
     /// Time has passed: leases end, and where the coordinator is gone, this node may have to stand in.
@@ -385,64 +350,6 @@ impl Duties {
         holds.filter(|at_ms| *at_ms > now_ms).min()
     }
 
-    fn coordinator_is_gone(&self, now_ms: u64) -> bool {
-        let left = self.coordinator_left_ms.is_some_and(|left_ms| now_ms - left_ms >= peer::WILL_GRACE_MS);
-        self.online_ms.is_some() && (left || now_ms - self.answered_ms >= COORDINATOR_GONE_MS)
-    }
-
-    /// Covers what nobody watches, the first in line first.
-    fn stand_in(&mut self, now_ms: u64, out: &mut Vec<Order>) {
-        let stations: Vec<StationId> = self.standby.keys().cloned().collect();
-        for station in stations {
-            if self.covers.contains_key(&station) || !self.ready.contains(&station) {
-                continue;
-            }
-            let duty = &self.standby[&station];
-            let home = self.peers.get(&duty.home);
-            let gone = home.is_some_and(|home| home.is_gone(now_ms));
-            let watched = self.peers.values().any(|peer| peer.watches(&station, now_ms));
-            let Some(rank) = duty.ranks.iter().position(|node| *node == self.me).filter(|_| gone && !watched) else {
-                self.deserted_ms.remove(&station);
-                continue;
-            };
-            let since_ms = *self.deserted_ms.entry(station.clone()).or_insert(now_ms);
-            let need_fps = home.and_then(|home| home.duty.as_ref()).map_or(1, |duty| duty.need_fps);
-            let room = self.spare_fps() >= need_fps && self.covers.len() + 1 < HOLDINGS_MAX;
-            if room && now_ms - since_ms >= rank as u64 * RANK_STEP_MS {
-                self.deserted_ms.remove(&station);
-                self.cover(&station, self.number + 1, out);
-            }
-        }
-    }
-
-    /// Ends what is covered without a lease where its own node is back, or somebody with a better right has it.
-    fn stand_down(&mut self, now_ms: u64, out: &mut Vec<Order>) {
-        let over = |(station, cover): (&StationId, &Cover)| {
-            if cover.hold.is_leased(now_ms) {
-                return None;
-            }
-            let duty = self.standby.get(station)?;
-            let back = self.peers.get(&duty.home).is_some_and(|home| home.is_back(station, now_ms, HOME_STEADY_MS));
-            let rank = |node: &NodeId| duty.ranks.iter().position(|ranked| ranked == node).unwrap_or(usize::MAX);
-            let mine = rank(&self.me);
-            let better = self.peers.iter().any(|(node, peer)| {
-                *node != duty.home
-                    && peer.holding(station, now_ms).is_some_and(|held| !held.provisional || rank(node) < mine)
-            });
-            (back || better).then(|| station.clone())
-        };
-        let over: Vec<StationId> = self.covers.iter().filter_map(over).collect();
-        over.iter().for_each(|station| self.uncover(station, out));
-    }
-
-    fn spare_fps(&self) -> u16 {
-        let need = |station: &StationId| {
-            let home = self.standby.get(station).and_then(|duty| self.peers.get(&duty.home));
-            home.and_then(|home| home.duty.as_ref()).map_or(1, |duty| duty.need_fps)
-        };
-        self.covers.keys().fold(self.capacity_fps, |spare, station| spare.saturating_sub(need(station)))
-    }
-
     fn cover(&mut self, station: &StationId, claimed_in: u64, out: &mut Vec<Order>) {
         let epoch = self.epochs.get(station).copied().unwrap_or(Epoch::NONE);
         // Blind until it has begun: what cannot be begun must not look as if it were watched.
@@ -462,12 +369,8 @@ impl Duties {
         }
     }
 
-    fn prepare(&self, station: &StationId, out: &mut Vec<Order>) {
-        if !self.ready.contains(station)
-            && let Some(assignment) = self.assignment(station)
-        {
-            out.push(Order::Prepare(Box::new(assignment)));
-        }
+    fn prepare(&self, out: &mut Vec<Order>) {
+        out.push(Order::Prepare(self.standby.keys().filter_map(|station| self.assignment(station)).collect()));
     }
 
     fn assignment(&self, station: &StationId) -> Option<Assignment> {

@@ -49,13 +49,17 @@ impl Bench {
         let duties = Duties::new(now, id("b"), station("sb"), Boot(7));
         let mut bench = Bench { duties, now, orders: vec![], beats: 0 };
         bench.duties.online(now, true);
-        bench.duties.facts(&[(station("sb"), Sight::Watching)].into(), 20);
         bench.duties.standby(now, standby(ranks, how), &mut bench.orders).unwrap();
         bench.duties.peer_duty(&id("a"), duty(), &mut bench.orders);
-        bench.duties.prepared(station("sa"), true);
+        bench.facts(20);
         bench.wait(1_000, &["a", "c"], true);
         bench.orders.clear();
         bench
+    }
+
+    fn facts(&mut self, capacity_fps: u16) {
+        let sights = [(station("sb"), Sight::Watching)].into();
+        self.duties.facts(&sights, capacity_fps, &[station("sa")].into());
     }
 
     fn lease(&self, name: &str, count: u32) -> Lease {
@@ -276,10 +280,10 @@ fn a_station_that_this_node_knows_nothing_of_is_held_blind_until_its_duty_comes(
 #[test]
 fn it_does_not_stand_in_beyond_what_it_can_do() {
     let mut bench = Bench::ready(&["b"], How::Camera);
-    bench.duties.facts(&BTreeMap::new(), 4);
+    bench.facts(4);
     bench.wait(20_000, &[], false);
     assert_eq!(bench.words(), Vec::<&str>::new());
-    bench.duties.facts(&BTreeMap::new(), 5);
+    bench.facts(5);
     bench.wait(1_000, &[], false);
     assert_eq!(bench.words(), ["cover"]);
 }

@@ -4,7 +4,7 @@
 //! Pure: no clock, no sockets, no files. The shell (`app.rs`) and the simulation both drive it. An event is told only after
 //! the store said that it is durable. Bad remote input becomes [`Effect::Reject`] and a counter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use picket_shared::backoff::scatter;
 use picket_shared::clock::Now;
@@ -49,8 +49,6 @@ pub enum Input {
     Cameras(Vec<CameraId>),
     /// What the own station is to those who stand in for this node.
     Duty(Box<Duty>),
-    /// The answer to [`Order::Prepare`]: whether the station could be covered.
-    Prepared(StationId, bool),
     /// A batch could not be handed to the client.
     SendRefused(Send),
     /// The answer to [`Effect::Heartbeat`].
@@ -123,6 +121,8 @@ pub struct Facts {
     pub sights: BTreeMap<StationId, Sight>,
     /// Frames a second that the device could look at beside those of its own station.
     pub capacity_fps: u16,
+    /// Stations of [`Order::Prepare`] that could be covered at once.
+    pub ready: BTreeSet<StationId>,
     /// Messages that the shell refused before they came here, by reason.
     pub refused: BTreeMap<String, u64>,
 }
@@ -235,7 +235,6 @@ impl Node {
                 self.identity.duty = *duty;
                 self.say_duty(out);
             }
-            Input::Prepared(station, could) => self.duties.prepared(station, could),
             Input::Cameras(cameras) => {
                 self.identity.twin.cameras = cameras;
                 self.say_twin(out);
@@ -452,7 +451,7 @@ impl Node {
     }
 
     fn say_facts(&mut self, now: Now, facts: Facts, out: &mut Vec<Effect>) {
-        self.duties.facts(&facts.sights, facts.capacity_fps);
+        self.duties.facts(&facts.sights, facts.capacity_fps, &facts.ready);
         let heartbeat = self.duties.heartbeat(now);
         if self.online {
             let heartbeat = codec::encode(&heartbeat).expect("a heartbeat of ours keeps its own bounds");

@@ -1,0 +1,67 @@
+//! Where the coordinator is gone: who stands in for whom by the ranks that were told beforehand, and when that ends. Pure.
+
+use picket_shared::ids::{NodeId, StationId};
+use picket_shared::limits::HOLDINGS_MAX;
+
+use super::hold::Cover;
+use super::{COORDINATOR_GONE_MS, Duties, HOME_STEADY_MS, Order, RANK_STEP_MS, peer};
+
+impl Duties {
+    pub(super) fn coordinator_is_gone(&self, now_ms: u64) -> bool {
+        let left = self.coordinator_left_ms.is_some_and(|left_ms| now_ms - left_ms >= peer::WILL_GRACE_MS);
+        self.online_ms.is_some() && (left || now_ms - self.answered_ms >= COORDINATOR_GONE_MS)
+    }
+
+    /// Covers what nobody watches, the first in line first.
+    pub(super) fn stand_in(&mut self, now_ms: u64, out: &mut Vec<Order>) {
+        let stations: Vec<StationId> = self.standby.keys().cloned().collect();
+        for station in stations {
+            if self.covers.contains_key(&station) || !self.ready.contains(&station) {
+                continue;
+            }
+            let duty = &self.standby[&station];
+            let home = self.peers.get(&duty.home);
+            let gone = home.is_some_and(|home| home.is_gone(now_ms));
+            let watched = self.peers.values().any(|peer| peer.watches(&station, now_ms));
+            let Some(rank) = duty.ranks.iter().position(|node| *node == self.me).filter(|_| gone && !watched) else {
+                self.deserted_ms.remove(&station);
+                continue;
+            };
+            let since_ms = *self.deserted_ms.entry(station.clone()).or_insert(now_ms);
+            let need_fps = home.and_then(|home| home.duty.as_ref()).map_or(1, |duty| duty.need_fps);
+            let room = self.spare_fps() >= need_fps && self.covers.len() + 1 < HOLDINGS_MAX;
+            if room && now_ms - since_ms >= rank as u64 * RANK_STEP_MS {
+                self.deserted_ms.remove(&station);
+                self.cover(&station, self.number + 1, out);
+            }
+        }
+    }
+
+    /// Ends what is covered without a lease where its own node is back, or somebody with a better right has it.
+    pub(super) fn stand_down(&mut self, now_ms: u64, out: &mut Vec<Order>) {
+        let over = |(station, cover): (&StationId, &Cover)| {
+            if cover.hold.is_leased(now_ms) {
+                return None;
+            }
+            let duty = self.standby.get(station)?;
+            let back = self.peers.get(&duty.home).is_some_and(|home| home.is_back(station, now_ms, HOME_STEADY_MS));
+            let rank = |node: &NodeId| duty.ranks.iter().position(|ranked| ranked == node).unwrap_or(usize::MAX);
+            let mine = rank(&self.me);
+            let better = self.peers.iter().any(|(node, peer)| {
+                *node != duty.home
+                    && peer.holding(station, now_ms).is_some_and(|held| !held.provisional || rank(node) < mine)
+            });
+            (back || better).then(|| station.clone())
+        };
+        let over: Vec<StationId> = self.covers.iter().filter_map(over).collect();
+        over.iter().for_each(|station| self.uncover(station, out));
+    }
+
+    fn spare_fps(&self) -> u16 {
+        let need = |station: &StationId| {
+            let home = self.standby.get(station).and_then(|duty| self.peers.get(&duty.home));
+            home.and_then(|home| home.duty.as_ref()).map_or(1, |duty| duty.need_fps)
+        };
+        self.covers.keys().fold(self.capacity_fps, |spare, station| spare.saturating_sub(need(station)))
+    }
+}
