@@ -15,10 +15,11 @@ use picket_shared::status::Twin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::cameras::Cameras;
+use crate::cameras::{Cameras, Stages};
 use crate::capture::Mailbox;
 use crate::config::{Config, Overrides};
 use crate::courier::{Courier, Finished, Route, unix_ms};
+use crate::cover::settings;
 use crate::detect::Detector;
 use crate::facts::Watch;
 use crate::node::Identity;
@@ -48,7 +49,7 @@ pub struct RunOptions {
 }
 
 /// Runs an agent until its sources have ended or it is told to stop.
-pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> {
+pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut told_to_stop = Stop::listen()?;
     let mut told_to_reload = signal(SignalKind::hangup())?;
@@ -72,7 +73,8 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
         detector: detector_twin.clone(),
     };
     let (boot, salt, pid) = (found.boot, fastrand::u32(..), std::process::id());
-    let identity = Identity { node: config.node.clone(), boot, salt, pid, twin, duty: config.duty() };
+    let (duty, _) = settings::tell(&config, &detector_twin.model);
+    let identity = Identity { node: config.node.clone(), boot, salt, pid, twin, duty };
     let owed: u64 = found.lanes.iter().map(|(_, lane)| lane.stored - lane.acked).sum();
     tracing::info!(boot = found.boot.0, owed, "store open");
 
@@ -86,14 +88,16 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
     measured.await.context("the frame path ended by a fault of its own")?;
 
     let sinks = Arc::new(Sinks::open(&config, boot).await);
-    let (frames_max, shown) = (options.frames_max, Arc::clone(&sinks));
-    let cameras = Cameras { mailbox, changes, boot, detector: detector_twin, sinks: shown, frames_max };
-    let mut watch = Watch::new(Arc::clone(&pulse), Arc::clone(&sinks));
-    cameras.begin(&config, &mut watch)?;
+    let (node, detector, frames_max) = (config.node.clone(), detector_twin, options.frames_max);
+    let stages = Stages { mailbox, changes, node, boot, detector, sinks: Arc::clone(&sinks), frames_max };
+    let watch = Watch::new(Arc::clone(&pulse), Arc::clone(&sinks));
+    let mut cameras =
+        Cameras::new(stages, config.clone(), options.config.clone(), watch).context("the standby's thread")?;
+    cameras.begin()?;
     let _ = begin.send(());
     let route = Route { site: config.site.clone(), broker: config.mqtt.broker.clone() };
-    let mut courier = Courier::start(started, route, identity, (store, found), watch)?;
-    courier.watcher.ready();
+    let mut courier = Courier::start(started, route, identity, (store, found), cameras)?;
+    courier.watcher.watch().ready();
     tracing::info!("watching");
 
     let mut speed: Option<Speed> = None;
@@ -108,15 +112,14 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
         tokio::select! {
             () = told_to_stop.wait() => break,
             _ = told_to_reload.recv() => {
-                if let Some(names) = cameras.reload(&mut config, options.config.as_ref(), &mut courier.watcher) {
-                    courier.watching(names);
-                }
+                let news = courier.watcher.reload();
+                courier.news(news);
             }
             turned = courier.turn() => turned?,
             Some(event) = observed.recv() => courier.observed(event),
             ended = &mut frame_path_ended, if speed.is_none() => {
                 speed = Some(ended.context("the frame path ended by a fault of its own")?);
-                if let Some(failure) = courier.watcher.all_failed() {
+                if let Some(failure) = courier.watcher.watch().all_failed() {
                     return Err(failure.into());
                 }
             }
@@ -124,7 +127,7 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
     }
 
     // In reverse: cameras, frame path, what it still had to tell, the disk, the last words, recordings.
-    courier.watcher.stop_cameras();
+    courier.watcher.stop();
     pulse.stop.store(true, Ordering::Relaxed);
     while let Some(event) = observed.recv().await {
         courier.observed(event);
@@ -135,7 +138,7 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
     };
     let Finished { node, watcher } = courier.finish().await;
     tokio::task::spawn_blocking(move || sinks.finish()).await.context("the end of recordings")?;
-    conclude(&options, &Report::of(&node, &watcher, speed))
+    conclude(&options, &Report::of(&node, watcher.watch(), speed))
 }
 
 /// The report, and whether all was done.

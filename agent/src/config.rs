@@ -7,17 +7,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use picket_shared::config::load;
-use picket_shared::duty::Duty;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{CameraId, NodeId, SiteId, StationId};
 use picket_shared::limits::SOURCES_MAX;
 use picket_shared::mqtt::BrokerUrl;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::capture::{self, Pace, SourceUrl};
 use crate::observe::{Line, Lines, Scene, Zone, Zones};
 use crate::sinks::{live, media, record, restream};
-use crate::{detect, gate, mask, observe, polygon, store, track};
+use crate::{cover, detect, gate, mask, observe, polygon, store, track};
 
 /// The store's directory below the data directory.
 const STORE: &str = "store";
@@ -44,6 +43,8 @@ pub struct Config {
     pub track: track::Config,
     /// When something is worth telling.
     pub observe: observe::Config,
+    /// Watching for others, and being watched for.
+    pub cover: cover::Config,
     /// The live view.
     pub live: live::Config,
     /// Pictures and clips of events.
@@ -61,13 +62,14 @@ pub struct Mqtt {
     pub broker: BrokerUrl,
 }
 
-/// One camera, as configured.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// One camera, as configured. Others are told all of it but what only this device can do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Camera {
     /// Its name.
     pub name: CameraId,
     /// See [`capture::Config::source`].
+    #[serde(serialize_with = "without_login")]
     pub source: SourceUrl,
     /// See [`capture::Config::pace`].
     #[serde(default)]
@@ -87,6 +89,7 @@ pub struct Camera {
     #[serde(default = "capture::default_frozen_timeout_s")]
     pub frozen_timeout_s: f64,
     /// See [`capture::Config::decoder`].
+    #[serde(skip_serializing)]
     pub decoder: Option<Vec<String>>,
     /// The motion test.
     #[serde(default)]
@@ -104,13 +107,15 @@ pub struct Camera {
     #[serde(default = "yes")]
     pub snapshots: bool,
     /// Where to record, if anywhere.
+    #[serde(skip_serializing)]
     pub record: Option<record::Config>,
     /// Where to send the pictures on to, if anywhere.
+    #[serde(skip_serializing)]
     pub restream: Option<restream::Config>,
 }
 
 /// One privacy zone.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaskZone {
     /// Its corners, in fractions of the picture.
@@ -141,6 +146,11 @@ pub struct Overrides {
     pub data_dir: Option<PathBuf>,
 }
 
+/// No password leaves the device: who covers has its own.
+fn without_login<S: serde::Serializer>(source: &SourceUrl, serializer: S) -> Result<S::Ok, S::Error> {
+    source.with_login(None).secret().serialize(serializer)
+}
+
 fn yes() -> bool {
     true
 }
@@ -161,6 +171,7 @@ impl Default for Config {
             detector: detect::Config::default(),
             track: track::Config::default(),
             observe: observe::Config::default(),
+            cover: cover::Config::default(),
             live: live::Config::default(),
             media: media::Config::default(),
             cameras: Vec::new(),
@@ -205,11 +216,6 @@ impl Config {
         Ok(data_dir.unwrap_or(config.data_dir).join(STORE))
     }
 
-    /// What this station is to those who stand in for this node.
-    pub fn duty(&self) -> Duty {
-        Duty { station: self.station(), settings: String::new(), model: String::new(), need_fps: 1 }
-    }
-
     /// Where it remembers events.
     pub fn memory_dir(&self) -> PathBuf {
         self.data_dir.join(STORE)
@@ -239,6 +245,7 @@ impl Config {
         self.detector.check()?;
         self.track.check()?;
         self.observe.check()?;
+        self.cover.check()?;
         self.live.check()?;
         self.media.check()?;
         for camera in &self.cameras {
@@ -299,7 +306,8 @@ impl Camera {
         Ok(Scene { zones: Zones::new(self.zones.clone())?, lines: Lines::new(self.lines.clone())? })
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// What is wrong with it, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
         self.capture().check()?;
         self.gate.check()?;
         self.mask().check()?;

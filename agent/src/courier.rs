@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use picket_shared::clock::Now;
 use picket_shared::event::Event;
-use picket_shared::ids::{Boot, CameraId, NodeId, SiteId};
+use picket_shared::ids::{Boot, NodeId, SiteId};
 use picket_shared::limits::{STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError};
 use picket_shared::topics::Topic;
@@ -140,9 +140,9 @@ impl<W: Watcher> Courier<W> {
         self.step(Input::Observed(Box::new(event)));
     }
 
-    /// Tells the core that other cameras are watched from now on.
-    pub fn watching(&mut self, cameras: Vec<CameraId>) {
-        self.step(Input::Cameras(cameras));
+    /// Gives the core news of its own device.
+    pub fn news(&mut self, news: Vec<Input>) {
+        news.into_iter().for_each(|input| self.step(input));
     }
 
     fn of_link(&mut self, event: LinkEvent) -> Option<Input> {

@@ -3,12 +3,14 @@
 //!
 //! It reads; it changes nothing but the cameras' on and off.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use picket_shared::duty::Sight;
 use picket_shared::exit::Failure;
-use picket_shared::ids::CameraId;
+use picket_shared::ids::{CameraId, StationId};
 use picket_shared::status::CameraStats;
 use sd_notify::NotifyState;
 
@@ -19,9 +21,19 @@ use crate::pipeline::{Counts, Meter, Pulse};
 use crate::recorder::Recorder;
 use crate::sinks::Sinks;
 
+/// How much of a worker's time inference may take when another's cameras are counted in: letterbox, tracks and events take
+/// the rest.
+const INFERENCE_SHARE: f64 = 0.85;
+/// How much a new measurement of the time that inference takes counts against those before.
+const INFERENCE_WEIGHT: f64 = 0.3;
+/// A camera is short of time when more than the first share of its frames is dropped, until it is less than the second.
+const DROPPED_SHARES: (f32, f32) = (0.1, 0.05);
+
 /// The cameras and the frame path, as seen from outside.
 pub struct Watch {
     cameras: Vec<Watched>,
+    /// What inference takes for a frame, smoothed.
+    inference_ms: Option<f64>,
     pulse: Arc<Pulse>,
     beats: Vec<u64>,
     sinks: Arc<Sinks>,
@@ -31,28 +43,77 @@ pub struct Watch {
 
 struct Watched {
     name: CameraId,
+    station: StationId,
     slot: usize,
     camera: Camera,
     meter: Arc<Meter>,
     /// At the last heartbeat.
     before: (Instant, Counts),
     frames_before: u64,
+    dropped_before: u64,
     fps_in: f32,
     fps: f32,
     inference_ms: f32,
+    /// Many of its frames are dropped.
+    short: bool,
 }
 
 impl Watch {
     /// A watch over no cameras yet.
     pub fn new(pulse: Arc<Pulse>, sinks: Arc<Sinks>) -> Self {
-        Watch { cameras: Vec::new(), pulse, sinks, beats: Vec::new(), reload_refused: None }
+        Watch { cameras: Vec::new(), inference_ms: None, pulse, sinks, beats: Vec::new(), reload_refused: None }
     }
 
-    /// Watches one camera more: its name, its slot in the mailbox, what its frame path counts, and its source.
-    pub fn add(&mut self, name: CameraId, slot: usize, meter: Arc<Meter>, camera: Camera) {
+    /// Watches one camera more: its name, whose station it shows, its slot in the mailbox, what its frame path counts, and
+    /// its source.
+    pub fn add(&mut self, name: CameraId, station: StationId, slot: usize, meter: Arc<Meter>, camera: Camera) {
         let before = (Instant::now(), meter.read());
-        let (frames_before, fps_in, fps, inference_ms) = (0, 0.0, 0.0, 0.0);
-        self.cameras.push(Watched { name, slot, camera, before, frames_before, meter, fps_in, fps, inference_ms });
+        let (frames_before, dropped_before) = (camera.snapshot().frames, 0);
+        let (fps_in, fps, inference_ms, short) = (0.0, 0.0, 0.0, false);
+        self.cameras.push(Watched {
+            name,
+            station,
+            slot,
+            camera,
+            before,
+            frames_before,
+            dropped_before,
+            meter,
+            fps_in,
+            fps,
+            inference_ms,
+            short,
+        });
+    }
+
+    /// The same source as a camera that is watched, for another slot.
+    pub fn share(&self, name: &CameraId, slot: usize) -> Option<Camera> {
+        self.cameras.iter().find(|watched| watched.name == *name).map(|watched| watched.camera.share(slot))
+    }
+
+    /// The names of all cameras.
+    pub fn names(&self) -> impl Iterator<Item = &CameraId> {
+        self.cameras.iter().map(|watched| &watched.name)
+    }
+
+    /// How far each station is.
+    pub fn sights(&self) -> BTreeMap<StationId, Sight> {
+        let mut states: BTreeMap<StationId, Vec<State>> = BTreeMap::new();
+        for watched in &self.cameras {
+            states.entry(watched.station.clone()).or_default().push(watched.camera.snapshot().state);
+        }
+        states.into_iter().map(|(station, states)| (station, sight(&states))).collect()
+    }
+
+    /// Frames a second that the workers could look at, as measured; nothing until one was looked at.
+    pub fn device_fps(&self) -> Option<f64> {
+        let workers = self.pulse.beats.len() as f64;
+        self.inference_ms.map(|inference_ms| workers * 1000.0 / inference_ms * INFERENCE_SHARE)
+    }
+
+    /// Whether frames of a station's cameras are dropped for want of time.
+    pub fn is_short_of_time(&self, station: &StationId) -> bool {
+        self.cameras.iter().any(|watched| watched.station == *station && watched.short)
     }
 
     /// Stops a camera and forgets it; gives its slot.
@@ -100,7 +161,15 @@ impl Watcher for Watch {
             self.beats = beats;
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }
-        self.cameras.iter_mut().for_each(Watched::measure);
+        let ran = self
+            .cameras
+            .iter_mut()
+            .map(Watched::measure)
+            .fold((0, Duration::ZERO), |(all, took), (frames, more)| (all + frames, took + more));
+        if let (frames @ 1.., took) = ran {
+            let ms = took.as_secs_f64() * 1000.0 / frames as f64;
+            self.inference_ms = Some(self.inference_ms.map_or(ms, |before| before + (ms - before) * INFERENCE_WEIGHT));
+        }
         let mut problems: Vec<String> = self.cameras.iter().filter_map(Watched::problem).collect();
         problems.extend(self.cameras.iter().filter_map(Watched::frozen));
         problems.extend(self.cameras.iter().filter_map(Watched::refusals));
@@ -114,8 +183,21 @@ impl Watcher for Watch {
         live.inspect(|hub| hub.tell(&cameras));
         let refused = live.into_iter().flat_map(|hub| hub.refused()).map(|(word, count)| (word.to_owned(), count));
         let refused = refused.collect();
-        let (sights, capacity_fps, ready) = Default::default();
-        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras, problems, sights, capacity_fps, ready, refused }
+        // What could be covered is known to those who begin cameras.
+        let (capacity_fps, ready) = Default::default();
+        let (resident_bytes, sights) = (memory_bytes("VmRSS:"), self.sights());
+        Facts { resident_bytes, cameras, problems, sights, capacity_fps, ready, refused }
+    }
+}
+
+/// What cameras in these states see together.
+fn sight(states: &[State]) -> Sight {
+    if states.contains(&State::Running) {
+        Sight::Watching
+    } else if states.contains(&State::Starting) {
+        Sight::Starting
+    } else {
+        Sight::Blind
     }
 }
 
@@ -125,17 +207,22 @@ fn all_moved(before: &[u64], now: &[u64]) -> bool {
 }
 
 impl Watched {
-    fn measure(&mut self) {
+    /// Frames that were looked at since the last time, and what inference took for them.
+    fn measure(&mut self) -> (u64, Duration) {
         let (then, before) = self.before;
         let now = self.meter.read();
-        let frames = (now.frames_detected - before.frames_detected) as f32;
-        let per_frame = |took: Duration| if frames > 0.0 { took.as_secs_f32() * 1000.0 / frames } else { 0.0 };
-        let arrived = self.camera.snapshot().frames;
-        let per_second = |count: f32| count / then.elapsed().as_secs_f32().max(1e-3);
-        (self.fps_in, self.fps) = (per_second((arrived - self.frames_before) as f32), per_second(frames));
-        self.frames_before = arrived;
-        self.inference_ms = per_frame(now.inference - before.inference);
+        let (frames, took) = (now.frames_detected - before.frames_detected, now.inference - before.inference);
+        let snapshot = self.camera.snapshot();
+        let (arrived, dropped) =
+            (snapshot.frames - self.frames_before, snapshot.frames_dropped.saturating_sub(self.dropped_before));
+        let per_second = |count: u64| count as f32 / then.elapsed().as_secs_f32().max(1e-3);
+        (self.fps_in, self.fps) = (per_second(arrived), per_second(frames));
+        self.inference_ms = if frames > 0 { took.as_secs_f32() * 1000.0 / frames as f32 } else { 0.0 };
+        let (begins, ends) = DROPPED_SHARES;
+        self.short = dropped as f32 > arrived as f32 * if self.short { ends } else { begins };
+        (self.frames_before, self.dropped_before) = (snapshot.frames, snapshot.frames_dropped);
         self.before = (Instant::now(), now);
+        (frames, took)
     }
 
     fn problem(&self) -> Option<String> {
@@ -203,6 +290,19 @@ mod tests {
 
     /// Live, snapshots, clips, record, restream.
     const SINKS: usize = 5;
+
+    #[test]
+    fn a_station_is_seen_where_one_of_its_cameras_gives_frames() {
+        use State::{Ended, Failed, Retrying, Running, Stalled, Starting};
+        for (states, expect) in [
+            (&[Running, Failed][..], Sight::Watching),
+            (&[Starting, Retrying], Sight::Starting),
+            (&[Stalled, Retrying], Sight::Blind),
+            (&[Ended], Sight::Blind),
+        ] {
+            assert_eq!(sight(states), expect, "{states:?}");
+        }
+    }
 
     #[test]
     fn one_worker_that_stands_still_is_not_hidden_by_another() {

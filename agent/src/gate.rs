@@ -5,7 +5,7 @@
 //! every `idle_interval_ms`, and while tracks live. It says nothing of what moved.
 
 use picket_shared::config::within;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::frame::Frame;
 
@@ -17,7 +17,7 @@ const CELLS: usize = COLUMNS * ROWS;
 const SAMPLES: usize = 4;
 
 /// When the gate opens.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Off lets every frame through: nothing is missed and nothing is saved.

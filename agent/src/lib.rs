@@ -20,6 +20,7 @@ pub mod sinks;
 pub mod store;
 pub mod outbox;
 pub mod duty;
+pub mod cover;
 pub mod node;
 pub mod recorder;
 pub mod courier;

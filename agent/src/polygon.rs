@@ -3,7 +3,7 @@
 //! Coordinates are fractions of the picture, so that a zone outlives a change of resolution. A polygon is checked once,
 //! where it enters; from then on it has an area and finite corners. Nothing here knows pixels.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Corners of one polygon: enough for any room seen by hand, and a bound on the work per frame.
 pub const POINTS_MAX: usize = 64;
@@ -12,7 +12,7 @@ const COORDINATE_MIN: f64 = -1.0;
 const COORDINATE_MAX: f64 = 2.0;
 
 /// A closed polygon; the last corner joins the first. It may cross itself: what it winds around is inside.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<[f64; 2]>")]
 pub struct Polygon(Vec<[f64; 2]>);
 

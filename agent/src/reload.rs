@@ -35,6 +35,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         ("detector", old.detector == new.detector),
         ("track", old.track == new.track),
         ("observe", old.observe == new.observe),
+        ("cover", old.cover == new.cover),
         ("live", old.live == new.live),
         ("media", old.media == new.media),
     ];

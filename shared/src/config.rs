@@ -7,6 +7,7 @@ use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::exit::{Exit, Failure};
@@ -31,6 +32,11 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         format!("line {line}: {}", plainly(error.message()))
     })
+}
+
+/// The text that [`parse`] reads.
+pub fn text(of: &impl Serialize) -> Result<String, String> {
+    toml::to_string(of).map_err(|error| error.to_string())
 }
 
 /// Refuses a value outside its range, naming the key and the range; not-a-number is outside every range.

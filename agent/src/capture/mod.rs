@@ -290,6 +290,20 @@ fn spawn(
 }
 
 impl Camera {
+    /// The same source again, for another slot, which gets a copy of each frame: a device is opened once. It ends with the
+    /// source, and stopping it stops nothing else.
+    pub fn share(&self, slot: usize) -> Camera {
+        let (mailbox, board) = (self.mailbox.clone(), self.board.clone());
+        let mut status = self.board.lock();
+        if matches!(status.snapshot.state, State::Ended | State::Failed) {
+            mailbox.end(slot);
+        } else {
+            status.shares.push(slot);
+        }
+        drop(status);
+        Camera { index: slot, frozen_timeout: self.frozen_timeout, mailbox, board, stop: None, thread: None }
+    }
+
     /// Its counters and state now.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.board.lock().snapshot.clone();

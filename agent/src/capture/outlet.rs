@@ -11,7 +11,7 @@ use picket_shared::ids::CameraId;
 use rustix::event::{PollFd, PollFlags};
 
 use super::frozen::Frozen;
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Pace};
 use super::process::wait;
 use super::{Config, Snapshot, State};
 use crate::frame::Frame;
@@ -27,6 +27,8 @@ pub(super) struct Status {
     pub(super) snapshot: Snapshot,
     /// Exit code and sentence of a source that failed for good.
     pub(super) failure: Option<(Exit, String)>,
+    /// Slots of the mailbox that get a copy of each frame.
+    pub(super) shares: Vec<usize>,
 }
 
 /// Shared between the thread and its handle.
@@ -97,10 +99,32 @@ impl Outlet {
     /// Hands a frame over, and says when there is a reason to end. At [`super::Pace::Max`] this waits for its taker.
     pub(super) fn deliver(&mut self, frame: Frame) -> Result<(), End> {
         let frames = self.count(&frame);
+        self.share(&frame);
         if !self.mailbox.put(self.index, frame, self.config.pace) {
             return Err(End::Stopped);
         }
         if self.is_enough(frames) { Err(End::Enough) } else { Ok(()) }
+    }
+
+    /// Copies a frame for those who look at the same source in another way. They never hold it up.
+    fn share(&self, frame: &Frame) {
+        // Two at once are rare, and hardly any source is shared at all: the list is copied to hold no lock over pixels.
+        let shares = self.board.lock().shares.clone();
+        for slot in shares {
+            let mut copy = self.mailbox.buffer(slot);
+            (copy.taken_ms, copy.width, copy.height) = (frame.taken_ms, frame.width, frame.height);
+            copy.rgb.clone_from(&frame.rgb);
+            if !self.mailbox.put(slot, copy, Pace::Realtime) {
+                self.board.lock().shares.retain(|other| *other != slot);
+            }
+        }
+    }
+
+    /// Nothing more comes.
+    pub(super) fn end(&self) {
+        self.mailbox.end(self.index);
+        let shares = std::mem::take(&mut self.board.lock().shares);
+        shares.into_iter().for_each(|slot| self.mailbox.end(slot));
     }
 
     /// Whether as many frames have come as were asked for.

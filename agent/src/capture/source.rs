@@ -99,6 +99,51 @@ impl SourceUrl {
         }
     }
 
+    /// The word for its kind, as URLs begin with; a sentence where there is none such.
+    pub(crate) fn scheme(&self) -> Result<&'static str, String> {
+        Ok(match self.kind()? {
+            Source::File(_) => "file",
+            Source::Stream(scheme) => scheme,
+            Source::V4l(..) => "v4l",
+            Source::Camera(..) => "camera",
+            Source::Images(..) => "images",
+            Source::Synthetic(_) => "synthetic",
+        })
+    }
+
+    /// Where a stream comes from: a host's name or address, and a port.
+    pub(crate) fn host(&self) -> Option<(String, u16)> {
+        let Ok(Source::Stream(scheme)) = self.kind() else { return None };
+        let (_, rest) = self.0.split_once("://")?;
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        let place = place.split(['/', '?', '#']).next().unwrap_or_default();
+        let port = match scheme {
+            "rtsp" => 554,
+            "http" => 80,
+            _ => 443,
+        };
+        // An address of IPv6 stands in brackets.
+        let (host, after) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, after)) => (host, after.strip_prefix(':')),
+            None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+        };
+        let port = after.map_or(Some(port), |port| port.parse().ok())?;
+        Some((host.to_owned(), port)).filter(|_| !host.is_empty())
+    }
+
+    /// The user's name and the password in front of the host, if there are any.
+    pub(crate) fn login(&self) -> Option<&str> {
+        Some(self.0.split_once("://")?.1.rsplit_once('@')?.0)
+    }
+
+    /// The same place under another login, or under none.
+    pub(crate) fn with_login(&self, login: Option<&str>) -> SourceUrl {
+        let Some((scheme, rest)) = self.0.split_once("://") else { return self.clone() };
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        let login = login.map(|login| format!("{login}@")).unwrap_or_default();
+        SourceUrl(format!("{scheme}://{login}{place}"))
+    }
+
     /// The URL with its secrets: for a command line only.
     pub(crate) fn secret(&self) -> &str {
         &self.0
@@ -328,6 +373,27 @@ mod tests {
         ] {
             let error = SourceUrl::from(text).kind().unwrap_err();
             assert!(error.contains(expect), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_a_stream_and_its_login_are_told_apart() {
+        for (url, host, login, without) in [
+            ("rtsp://a:b@c/1?x=1", Some(("c", 554)), Some("a:b"), "rtsp://c/1?x=1"),
+            ("rtsp://a:p@ss@c:8554", Some(("c", 8554)), Some("a:p@ss"), "rtsp://c:8554"),
+            ("http://c?x=1", Some(("c", 80)), None, "http://c?x=1"),
+            ("https://[fe80::1]:81/v", Some(("fe80::1", 81)), None, "https://[fe80::1]:81/v"),
+            ("http://c:99999/", None, None, "http://c:99999/"),
+            ("http:///v", None, None, "http:///v"),
+            ("/v.mp4", None, None, "/v.mp4"),
+            ("v4l:/dev/video0", None, None, "v4l:/dev/video0"),
+        ] {
+            let url = SourceUrl::from(url);
+            assert_eq!(url.host(), host.map(|(host, port)| (host.to_owned(), port)), "{url}");
+            assert_eq!(url.login(), login, "{url}");
+            let bare = url.with_login(None);
+            assert_eq!(bare.secret(), without);
+            assert_eq!(bare.with_login(login), url);
         }
     }
 

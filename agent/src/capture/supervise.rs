@@ -165,7 +165,7 @@ impl Drop for EndOnDrop {
         if std::thread::panicking() {
             self.0.fail(Exit::Software, "its thread has panicked; please report it");
         }
-        self.0.outlet.mailbox.end(self.0.outlet.index);
+        self.0.outlet.end();
     }
 }
 

@@ -18,13 +18,13 @@ pub mod tensorrt;
 mod model;
 mod session;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use picket_shared::config::within;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::status::DetectorTwin;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::frame::{Detection, Frame};
 use layout::{Family, InputOverride, Layout, Numbers, Signature, Tally};
@@ -33,6 +33,16 @@ use provider::{Chosen, Refusal};
 use session::{Builder, Picture, Session};
 
 pub use provider::Provider;
+
+/// The first 12 hexadecimal digits of the SHA-256 of the built-in model.
+pub fn builtin_digest() -> &'static str {
+    model::builtin_digest()
+}
+
+/// The first 12 hexadecimal digits of the SHA-256 of a model's file.
+pub fn file_digest(path: &Path) -> Result<String, Failure> {
+    model::file_digest(path)
+}
 
 /// The value of [`Config::model`] that needs no file.
 pub const BUILTIN_NAME: &str = "builtin";
@@ -107,13 +117,28 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The same runtime with another model: what is said of this one's layout is not said of that.
+    pub fn for_other(&self, model: &str) -> Config {
+        Config {
+            model: model.to_owned(),
+            library: self.library.clone(),
+            providers: self.providers.clone(),
+            tensorrt: self.tensorrt.clone(),
+            threads: self.threads,
+            score_min: self.score_min,
+            nms_iou: self.nms_iou,
+            ..Config::default()
+        }
+    }
+
+    /// What of it belongs to the station.
+    pub fn thresholds(&self) -> Thresholds {
+        Thresholds { score_min: self.score_min, nms_iou: self.nms_iou }
+    }
+
     /// What is wrong with it, as a sentence.
     pub fn check(&self) -> Result<(), String> {
-        let part = |key: &str, value: f32| {
-            if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(format!("{key} is {value}, and may be 0 to 1")) }
-        };
-        part("score_min", self.score_min)?;
-        part("nms_iou", self.nms_iou)?;
+        self.thresholds().check()?;
         if self.model.is_empty() {
             return Err(format!("model is empty; write \"{BUILTIN_NAME}\" or the path of an ONNX file"));
         }
@@ -137,6 +162,27 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// What of a detector belongs to a station and not to its model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thresholds {
+    /// See [`Config::score_min`].
+    pub score_min: f32,
+    /// See [`Config::nms_iou`].
+    pub nms_iou: f32,
+}
+
+impl Thresholds {
+    /// What is wrong with them, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        let part = |key: &str, value: f32| {
+            if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(format!("{key} is {value}, and may be 0 to 1")) }
+        };
+        part("score_min", self.score_min)?;
+        part("nms_iou", self.nms_iou)
     }
 }
 
@@ -171,8 +217,7 @@ pub struct Detector {
     preprocessor: Preprocessor,
     /// The frame in its letterbox, for a model that does not take bytes as they are.
     scratch: Vec<u8>,
-    score_min: f32,
-    nms_iou: f32,
+    thresholds: Thresholds,
     tally: Tally,
     twin: DetectorTwin,
     config: Config,
@@ -232,12 +277,16 @@ impl Detector {
             layout,
             preprocessor: Preprocessor::default(),
             scratch: vec![0; scratch],
-            score_min: config.score_min,
-            nms_iou: config.nms_iou,
+            thresholds: config.thresholds(),
             tally: Tally::default(),
             twin,
             config: config.clone(),
         })
+    }
+
+    /// Looks with these from now on, in place of the configured ones.
+    pub fn look_with(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
     }
 
     /// Replaces what is in `found` by the detections in a frame, the surest first.
@@ -254,11 +303,11 @@ impl Detector {
         for (name, numbers) in names.iter().zip(&mut numbers) {
             *numbers = outputs.numbers(name).map_err(DetectError::Run)?;
         }
-        let mut tally = self.layout.decode(&numbers[..names.len()], &lies, self.score_min, found);
+        let mut tally = self.layout.decode(&numbers[..names.len()], &lies, self.thresholds.score_min, found);
         // Both below keep no more than these.
         tally.cut += found.len().saturating_sub(nms::CANDIDATES_MAX) as u64;
         if self.layout.suppresses() {
-            nms::suppress(found, self.nms_iou);
+            nms::suppress(found, self.thresholds.nms_iou);
         } else {
             nms::sort(found);
         }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use picket_shared::exit::{Exit, Failure};
 
@@ -48,6 +49,22 @@ pub(super) struct Model {
     pub(super) said: Override,
 }
 
+/// The first 12 hexadecimal digits of the SHA-256 of the built-in model.
+pub(super) fn builtin_digest() -> &'static str {
+    static DIGEST: LazyLock<String> = LazyLock::new(|| short(&picket_shared::crypto::sha256_hex(BUILTIN)));
+    &DIGEST
+}
+
+/// The same of a file.
+pub(super) fn file_digest(path: &Path) -> Result<String, Failure> {
+    let bytes = bounded(&format!("the model {}", path.display()), "model", path, MODEL_BYTES_MAX)?;
+    Ok(short(&picket_shared::crypto::sha256_hex(&bytes)))
+}
+
+fn short(sha256: &str) -> String {
+    sha256[..12].to_owned()
+}
+
 /// Reads the model's bytes, and no more.
 pub(super) fn file(config: &Config) -> Result<ModelFile, Failure> {
     let (name, bytes) = if config.model == BUILTIN_NAME {
@@ -76,7 +93,7 @@ pub(super) fn read(config: &Config, file: ModelFile) -> Result<Model, Failure> {
     let labels = config.labels.as_deref().map(labels).transpose()?;
     let (family, person_class, input) = (config.layout, config.person_class, config.input.clone());
     let said = Override { family, labels, person_class, input };
-    Ok(Model { name, bytes, digest: sha256[..12].to_owned(), scan, head, said })
+    Ok(Model { name, bytes, digest: short(&sha256), scan, head, said })
 }
 
 /// The head that lies beside a model: `model.head.f32` beside `model.onnx`, where there is one.

@@ -9,12 +9,12 @@
 use picket_shared::event::Direction;
 use picket_shared::ids::LineId;
 use picket_shared::limits::CAMERA_LINES_MAX;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::polygon::{check_coordinates, side};
 
 /// A named stroke across the picture.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Line {
     /// Its name in events.

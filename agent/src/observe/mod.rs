@@ -16,7 +16,7 @@ use picket_shared::event::{Direction, Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, StationId, ZoneId};
 use picket_shared::limits::EVENT_ZONES_MAX;
 use picket_shared::status::Crossed;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::crowd::{Crowd, Gathering, Watch};
 pub use self::line::{Line, Lines};
@@ -28,7 +28,7 @@ use crate::track::Track;
 const CROWD_LABEL: &str = "crowd";
 
 /// When something is worth telling.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The score that a track must once reach to become an event. Too high misses people; too low tells of clutter.

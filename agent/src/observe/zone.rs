@@ -6,12 +6,12 @@
 use picket_shared::config::within;
 use picket_shared::ids::ZoneId;
 use picket_shared::limits::EVENT_ZONES_MAX;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::polygon::Polygon;
 
 /// A named part of the picture, and what is too much in it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Zone {
     /// Its name in events.

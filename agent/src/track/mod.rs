@@ -9,7 +9,7 @@ pub(crate) mod assign;
 mod kalman;
 
 use picket_shared::config::within;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::assign::Assigner;
 use self::kalman::{BoxFilter, SIDE_PX_MIN};
@@ -24,7 +24,7 @@ const COORDINATE_PX_MAX: f32 = 131_072.0;
 const GAP_MS_MAX: u64 = 10_000;
 
 /// How detections become tracks.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Score from which a detection is matched first, and alone can find a lost track again. Too high breaks tracks of

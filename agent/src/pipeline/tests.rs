@@ -6,11 +6,16 @@
 use std::path::Path;
 
 use super::*;
-use crate::frame::Area;
-use crate::observe::{self, Identity, Line, Lines, Scene, Zone, Zones};
+use crate::frame::{Area, Detection, Frame};
+use crate::gate::Gate;
+use crate::mask::Mask;
+use crate::observe::{self, Identity, Line, Lines, Observer, Scene, Zone, Zones};
 use crate::pictures;
 use crate::polygon::Polygon;
-use crate::{detect, gate};
+use crate::sinks::Tap;
+use crate::steady::SteadyClock;
+use crate::track::Tracker;
+use crate::{detect, gate, track};
 use picket_shared::event::{EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, LineId, NodeId, StationId, ZoneId};
 
@@ -50,6 +55,8 @@ fn stage(masks: &[Polygon], scene: Scene, config: observe::Config) -> Stage {
     Stage {
         mask: Mask::new(masks),
         gate: Gate::new(gate::Config::default()),
+        detector: None,
+        thresholds: detect::Config::default().thresholds(),
         tracker: Tracker::new(track::Config::default()),
         observer: Observer::new(identity, scene, config),
         tap: Tap::closed(),

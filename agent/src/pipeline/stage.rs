@@ -1,0 +1,108 @@
+//! What one camera's frames go through: mask → gate → detect → track → observe, with the camera's own state.
+//!
+//! It drops nothing: a frame is either gated or detected, or the detector refused it, and each is counted.
+
+use std::sync::Arc;
+
+use picket_shared::event::Event;
+
+use super::meter::Meter;
+use crate::detect::{Detector, Thresholds};
+use crate::frame::{Detection, Frame};
+use crate::gate::{Gate, Verdict};
+use crate::mask::Mask;
+use crate::observe::Observer;
+use crate::sinks::Tap;
+use crate::steady::SteadyClock;
+use crate::track::{State, Tracker};
+
+/// What one camera's frames go through, with its own state.
+pub struct Stage {
+    /// Privacy zones.
+    pub mask: Mask,
+    /// The motion test.
+    pub gate: Gate,
+    /// Another model than the workers' own: of a station that is covered, and whose model is another.
+    pub detector: Option<Detector>,
+    /// What the detector is asked for.
+    pub thresholds: Thresholds,
+    /// The tracker.
+    pub tracker: Tracker,
+    /// What is worth telling.
+    pub observer: Observer,
+    /// What durations are counted by.
+    pub clock: SteadyClock,
+    /// Where pictures go that somebody wants to see.
+    pub tap: Tap,
+    /// What has been counted.
+    pub meter: Arc<Meter>,
+}
+
+impl Stage {
+    /// Ends what is open: there will be no more frames.
+    pub(super) fn finish(&mut self, events: &mut Vec<Event>) {
+        let told = events.len();
+        self.observer.finish(self.clock.now_ms(), events);
+        events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
+        self.meter.add(|counts| counts.persons_now = 0);
+        self.meter.note(self.observer.tally());
+    }
+
+    pub(super) fn pass_bare(&mut self, detector: &mut Detector) {
+        if let Ok(run) = detector.run_raw() {
+            self.meter.add(|counts| {
+                counts.frames_detected += 1;
+                counts.inference += run;
+            });
+        }
+    }
+
+    pub(super) fn pass(
+        &mut self,
+        mono_ms: u64,
+        detector: &mut Detector,
+        frame: &mut Frame,
+        detections: &mut Vec<Detection>,
+        events: &mut Vec<Event>,
+    ) {
+        let told = events.len();
+        self.mask.apply(frame);
+        let now_ms = self.clock.tick(frame.taken_ms, mono_ms);
+        if self.gate.decide(now_ms, frame, self.tracker.alive()) == Verdict::Skip {
+            self.meter.add(|counts| counts.frames_gated += 1);
+            return self.tap.look(frame, None, &[]);
+        }
+        let detector = self.detector.as_mut().unwrap_or(detector);
+        detector.look_with(self.thresholds);
+        let timing = match detector.detect(frame, detections) {
+            Ok(timing) => timing,
+            Err(error) => {
+                self.meter.add(|counts| counts.frames_refused += 1);
+                let refused = self.meter.read().frames_refused;
+                // A camera that gives nothing else must not flood the log.
+                if refused.is_power_of_two() {
+                    tracing::warn!("a frame was not detected ({refused} so far): {error}");
+                }
+                return;
+            }
+        };
+        let tracks = self.tracker.step(now_ms, detections);
+        let persons_now = tracks.iter().filter(|track| track.state != State::Tentative).count() as u32;
+        self.observer.step(now_ms, (frame.width, frame.height), tracks, events);
+        events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
+        self.meter.note(self.observer.tally());
+        self.tap.look(frame, Some(tracks), &events[told..]);
+        let (tracker, clock_jumps) = (self.tracker.counts(), self.clock.jumps());
+        self.meter.add(|counts| {
+            counts.frames_detected += 1;
+            counts.detections += detections.len() as u64;
+            counts.outputs.rejected += timing.tally.rejected;
+            counts.outputs.cut += timing.tally.cut;
+            counts.tracks = tracker.tracks_confirmed;
+            counts.tracker = tracker;
+            counts.clock_jumps = clock_jumps;
+            counts.persons_now = persons_now;
+            counts.inference += timing.run;
+        });
+    }
+}
