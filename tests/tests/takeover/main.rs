@@ -1,0 +1,136 @@
+//! A neighbour stands in, with real processes, a real broker and a real video: kill -9, SIGSTOP, no coordinator, no broker,
+//! two coordinators. How long each takeover took is printed; that it came is what is tested, and that nobody acts under an
+//! old lease.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod rig;
+
+use std::time::{Duration, Instant};
+
+use picket_shared::view::{ChangeKind, Guard};
+use picket_simulation::soak::killer::Deed;
+use rig::{Rig, hit, station};
+
+/// Tells how long something took: figures for the README.
+fn took(what: &str, since: Instant, until: Instant) {
+    println!("{what}: {:.2} s", until.saturating_duration_since(since).as_secs_f64());
+}
+
+#[test]
+fn a_crashed_node_is_covered_its_cover_too_and_both_have_their_stations_back() {
+    let mut rig = Rig::start(1);
+    let killed = rig.kill("a");
+    let watched = rig.until_watched("b", "gate", killed);
+    took("crash, until the neighbour's first pictures", killed, watched);
+    let view = rig.until_seen("gate", Guard::Covered, Some("b"));
+    let event = rig.until_event("b", "gate", killed);
+    assert_eq!((event.covering_for, event.camera.as_str()), (Some(station("gate")), "main"));
+    assert_eq!(event.epoch, view.epoch, "what it tells has the epoch of its lease");
+
+    let killed = rig.kill("b");
+    let watched = rig.until_watched("c", "gate", killed);
+    took("the cover crashes too, until the next one's first pictures", killed, watched);
+    rig.until_seen("gate", Guard::Covered, Some("c"));
+    rig.until_seen("yard", Guard::Covered, Some("c"));
+
+    let back = rig.revive("a");
+    rig.revive("b");
+    rig.until_seen("gate", Guard::Home, Some("a"));
+    rig.until_seen("yard", Guard::Home, Some("b"));
+    rig.until_home("c", back);
+    took("both back, until each watches its own", back, Instant::now());
+    let epochs: Vec<u64> = rig.changes(ChangeKind::HandBack, back).iter().map(|change| change.epoch).collect();
+    assert!(epochs.iter().all(|epoch| *epoch > view.epoch), "{epochs:?}");
+    assert_eq!(epochs.len(), 2);
+}
+
+#[test]
+fn a_frozen_node_is_covered_and_does_no_harm_when_it_thaws() {
+    let mut rig = Rig::start(1);
+    let frozen = rig.freeze("a");
+    let watched = rig.until_watched("b", "gate", frozen);
+    took("silence, until the neighbour's first pictures", frozen, watched);
+    let covered = rig.until_seen("gate", Guard::Covered, Some("b"));
+    rig.until_event("b", "gate", frozen);
+    let thawed = rig.revive("a");
+    // It wakes up with the lease of before, whose time has passed while it slept.
+    rig.until("the thawed node to say that its lease has ended", |heard| {
+        let (_, beat) = heard.beats.get("a").filter(|(at, _)| *at >= thawed)?;
+        beat.holdings[0].provisional.then_some(())
+    });
+    let home = rig.until_seen("gate", Guard::Home, Some("a"));
+    assert!(home.epoch > covered.epoch);
+    rig.until_home("b", thawed);
+    took("thawed, until it has its station back", thawed, Instant::now());
+}
+
+#[test]
+fn with_the_coordinator_dead_as_well_the_first_in_line_stands_in_and_the_next_coordinator_agrees() {
+    let mut rig = Rig::start(1);
+    hit(&mut rig.coordinators[0], Deed::Kill);
+    std::thread::sleep(Duration::from_secs(2));
+    let killed = rig.kill("a");
+    let watched = rig.until_watched("b", "gate", killed);
+    took("crash without a coordinator, until the neighbour's first pictures", killed, watched);
+    let provisional = |rig: &Rig| {
+        let heard = rig.heard();
+        heard.beats["b"].1.holdings.iter().find(|held| held.station == station("gate")).unwrap().provisional
+    };
+    assert!(provisional(&rig), "nobody has granted it");
+    rig.until_event("b", "gate", killed);
+    let back = Instant::now();
+    rig.coordinators[0].revive().unwrap();
+    rig.until_seen("gate", Guard::Covered, Some("b"));
+    rig.until("the lease", |heard| {
+        let (_, beat) = heard.beats.get("b").filter(|(at, _)| *at > back)?;
+        beat.holdings.iter().all(|held| !held.provisional).then_some(())
+    });
+    assert!(rig.changes(ChangeKind::Uncovered, back).is_empty(), "it is not taken from who watches it");
+    rig.revive("a");
+    rig.until_seen("gate", Guard::Home, Some("a"));
+}
+
+#[test]
+fn a_broker_that_dies_moves_no_station() {
+    let mut rig = Rig::start(1);
+    let killed = hit(&mut rig.broker, Deed::Kill);
+    std::thread::sleep(Duration::from_secs(8));
+    rig.broker.revive().unwrap();
+    let back = Instant::now();
+    rig.until("everybody to be heard again", |heard| {
+        heard.beats.values().all(|(at, beat)| *at > back && !beat.holdings[0].provisional).then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(8));
+    for kind in [ChangeKind::Takeover, ChangeKind::Uncovered, ChangeKind::HandBack] {
+        let changes = rig.changes(kind, killed);
+        assert!(changes.is_empty(), "{changes:?}");
+    }
+    assert!(rig.heard().covered.is_empty());
+}
+
+#[test]
+fn a_standby_leads_when_the_leader_freezes_and_two_that_believe_they_lead_harm_nobody() {
+    let mut rig = Rig::start(2);
+    let leader = |rig: &Rig| rig.heard().site.as_ref().unwrap().leader;
+    let first = leader(&rig);
+    let leading = (0..2).find(|n| rig.log(&format!("coordinator-{n}")).contains("leads")).unwrap();
+    let frozen = hit(&mut rig.coordinators[leading], Deed::Freeze);
+    rig.until("the standby to lead", |heard| (heard.site.as_ref()?.leader > first).then_some(()));
+    took("the leader freezes, until the standby leads", frozen, Instant::now());
+    let killed = rig.kill("a");
+    let watched = rig.until_watched("b", "gate", killed);
+    took("crash under the standby, until the neighbour's first pictures", killed, watched);
+    let covered = rig.until_seen("gate", Guard::Covered, Some("b"));
+    // The old leader wakes up and believes that it leads, until it hears otherwise.
+    let thawed = Instant::now();
+    rig.coordinators[leading].revive().unwrap();
+    std::thread::sleep(Duration::from_secs(10));
+    let heard = rig.heard();
+    let (_, beat) = heard.beats.get("b").filter(|(at, _)| *at > thawed).unwrap();
+    let gate = beat.holdings.iter().find(|held| held.station == station("gate")).unwrap();
+    assert!(gate.epoch.0 >= covered.epoch && !gate.provisional, "{gate:?}");
+    assert!(heard.changes.iter().filter(|(at, _)| *at > thawed).all(|(_, change)| change.change != ChangeKind::Uncovered));
+    drop(heard);
+    rig.revive("a");
+    rig.until_seen("gate", Guard::Home, Some("a"));
+}

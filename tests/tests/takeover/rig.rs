@@ -1,0 +1,257 @@
+//! A site of real processes that watch a real video: mosquitto, coordinators, three agents of which each can stand in for the
+//! others, and an observer that hears what anybody at the broker can. Everything ends with it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use picket_shared::codec;
+use picket_shared::duty::{Heartbeat, Sight};
+use picket_shared::event::Event;
+use picket_shared::ids::{NodeId, SiteId, StationId};
+use picket_shared::limits::PACKET_BYTES_MAX;
+use picket_shared::mqtt::{self, BrokerUrl, LinkEvent, LinkOptions};
+use picket_shared::topics::Topic;
+use picket_shared::view::{Change, ChangeKind, Guard, Site, StationView};
+use picket_shared::wire::EventBatch;
+use picket_simulation::soak::killer::Deed;
+use picket_simulation::soak::site::{MOSQUITTO, free_port};
+use picket_simulation::soak::victim::{Plan, Victim};
+use picket_tests::{binary, sample_video, wait_for};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// For a machine that is busy with something else.
+pub const WITHIN: Duration = Duration::from_secs(90);
+
+/// Each node, its station, and who stands in, in the order of the plan.
+pub const LINE: [(&str, &str, [&str; 2]); 3] =
+    [("a", "gate", ["b", "c"]), ("b", "yard", ["c", "a"]), ("c", "dock", ["a", "b"])];
+
+/// What was heard, and when.
+#[derive(Debug, Default)]
+pub struct Heard {
+    pub site: Option<Site>,
+    /// The last heartbeat of each node.
+    pub beats: BTreeMap<String, (Instant, Heartbeat)>,
+    pub changes: Vec<(Instant, Change)>,
+    /// Events that were published for another's station: who, which, when.
+    pub covered: Vec<(Instant, String, Event)>,
+}
+
+pub struct Rig {
+    pub broker: Victim,
+    pub coordinators: Vec<Victim>,
+    pub agents: BTreeMap<&'static str, Victim>,
+    heard: Arc<Mutex<Heard>>,
+    dir: TempDir,
+    // Ends the observer with it.
+    _runtime: Runtime,
+}
+
+fn site() -> SiteId {
+    SiteId::new("line").unwrap()
+}
+
+impl Rig {
+    /// Starts a site with so many coordinators, and waits until each agent watches its own station and each has somebody
+    /// that could cover it.
+    pub fn start(coordinators: usize) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let (port, websocket) = (free_port().unwrap(), free_port().unwrap());
+        let listen = |port: u16| format!("listener {port} 127.0.0.1\n");
+        let conf = MOSQUITTO
+            .replace("listener 1883\n", &listen(port))
+            .replace("listener 9001\n", &listen(websocket));
+        let conf_path = dir.path().join("mosquitto.conf");
+        std::fs::write(&conf_path, conf).unwrap();
+        let broker = start(dir.path(), "mosquitto", "mosquitto".into(), ["-c".into(), conf_path.into()]);
+        let coordinators = (0..coordinators).map(|n| coordinator(dir.path(), port, n)).collect();
+        let agents = LINE.iter().map(|(node, station, _)| (*node, agent(dir.path(), port, node, station))).collect();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let heard = Arc::default();
+        runtime.spawn(listen_to(port, Arc::clone(&heard)));
+        let rig = Rig { broker, coordinators, agents, heard, dir, _runtime: runtime };
+        rig.until("all to be watched at home", |heard| {
+            let site = heard.site.as_ref()?;
+            let settled = |view: &StationView| {
+                view.guard == Guard::Home && view.sight == Some(Sight::Watching) && view.ranks.len() == 2
+            };
+            (site.stations.len() == LINE.len() && site.stations.iter().all(settled)).then_some(())
+        });
+        rig
+    }
+
+    pub fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap()
+    }
+
+    /// Waits until what was heard is so.
+    pub fn until<T>(&self, what: &str, mut ask: impl FnMut(&Heard) -> Option<T>) -> T {
+        wait_for(&format!("{what}; the processes' logs are above"), WITHIN, || ask(&self.heard()))
+    }
+
+    pub fn kill(&mut self, node: &str) -> Instant {
+        hit(self.agents.get_mut(node).unwrap(), Deed::Kill)
+    }
+
+    pub fn freeze(&mut self, node: &str) -> Instant {
+        hit(self.agents.get_mut(node).unwrap(), Deed::Freeze)
+    }
+
+    pub fn revive(&mut self, node: &str) -> Instant {
+        self.agents.get_mut(node).unwrap().revive().unwrap();
+        Instant::now()
+    }
+
+    /// Waits until a node says that it watches a station, and gives when it did: the first picture came not later.
+    pub fn until_watched(&self, node: &str, station: &str, since: Instant) -> Instant {
+        self.until(&format!("{node} to watch {station}"), |heard| {
+            let (at, beat) = heard.beats.get(node).filter(|(at, _)| *at >= since)?;
+            let held = beat.holdings.iter().find(|held| held.station.as_str() == station)?;
+            (held.sight == Sight::Watching).then_some(*at)
+        })
+    }
+
+    /// Waits until a node holds its own station only.
+    pub fn until_home(&self, node: &str, since: Instant) {
+        self.until(&format!("{node} to cover nothing"), |heard| {
+            heard.beats.get(node).filter(|(at, beat)| *at >= since && beat.holdings.len() == 1).map(|_| ())
+        });
+    }
+
+    /// Waits until the site's view says this of a station.
+    pub fn until_seen(&self, station: &str, guard: Guard, holder: Option<&str>) -> StationView {
+        self.until(&format!("{station} to be {guard:?} by {holder:?}"), |heard| {
+            let view = heard.site.as_ref()?.stations.iter().find(|view| view.station.as_str() == station)?;
+            let held = view.holder.as_ref().map(NodeId::as_str) == holder;
+            (view.guard == guard && held).then(|| view.clone())
+        })
+    }
+
+    /// Waits for an event that a node tells of a station that it covers.
+    pub fn until_event(&self, node: &str, station: &str, since: Instant) -> Event {
+        self.until(&format!("an event of {station} by {node}"), |heard| {
+            let found = heard.covered.iter().find(|(at, who, event)| {
+                *at >= since && who == node && event.station.as_str() == station
+            });
+            found.map(|(.., event)| event.clone())
+        })
+    }
+
+    /// Changes of this kind since then.
+    pub fn changes(&self, kind: ChangeKind, since: Instant) -> Vec<Change> {
+        let heard = self.heard();
+        let those = heard.changes.iter().filter(|(at, change)| *at >= since && change.change == kind);
+        those.map(|(_, change)| change.clone()).collect()
+    }
+
+    /// What a process has said.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in ["a", "b", "c", "coordinator-0", "coordinator-1"] {
+                eprintln!("---- {name} ----\n{}", self.log(name));
+            }
+        }
+    }
+}
+
+/// Hits a process until it is revived.
+pub fn hit(victim: &mut Victim, deed: Deed) -> Instant {
+    let never = Instant::now() + Duration::from_secs(3600);
+    assert!(victim.hit(deed, never).unwrap());
+    Instant::now()
+}
+
+fn start(dir: &Path, name: &str, program: PathBuf, args: impl IntoIterator<Item = OsString>) -> Victim {
+    let log = dir.join(format!("{name}.log"));
+    Victim::start(Plan { name: name.into(), program, args: args.into_iter().collect(), log }).unwrap()
+}
+
+fn coordinator(dir: &Path, port: u16, number: usize) -> Victim {
+    let name = format!("coordinator-{number}");
+    let stations = LINE.iter().map(|(node, station, covers)| {
+        let covers: String = covers.iter().map(|by| format!("[[station.cover]]\nnode = \"{by}\"\n")).collect();
+        format!("[[station]]\nname = \"{station}\"\nnode = \"{node}\"\n{covers}")
+    });
+    let config = format!(
+        "site = \"{}\"\ndata_dir = \"{}\"\n[mqtt]\nbroker = \"mqtt://127.0.0.1:{port}\"\n[http]\nlisten = \"127.0.0.1:{}\"\n\
+         [leader]\nname = \"{name}\"\nfile = \"{}\"\n{}",
+        site(),
+        dir.join(&name).display(),
+        free_port().unwrap(),
+        dir.join("leader").display(),
+        stations.collect::<String>(),
+    );
+    let path = dir.join(format!("{name}.toml"));
+    std::fs::write(&path, config).unwrap();
+    start(dir, &name, binary("picket-coordinator"), ["run".into(), "--config".into(), path.into()])
+}
+
+fn agent(dir: &Path, port: u16, node: &str, station: &str) -> Victim {
+    let config = format!(
+        "site = \"{}\"\nnode = \"{node}\"\nstation = \"{station}\"\ndata_dir = \"{}\"\n\
+         [mqtt]\nbroker = \"mqtt://127.0.0.1:{port}\"\n[live]\nenabled = false\n\
+         [cover]\nsources = [\"file\"]\nfps_min = 2.0\n\
+         [[camera]]\nname = \"main\"\nsource = \"file:{}\"\nrepeat = true\nsnapshots = false\nstart_s = {}.0\n",
+        site(),
+        dir.join(node).display(),
+        sample_video().display(),
+        // So that no two stations show the same, and people are there.
+        node.as_bytes()[0] - b'a',
+    );
+    let path = dir.join(format!("{node}.toml"));
+    std::fs::write(&path, config).unwrap();
+    start(dir, node, binary("picket-agent"), ["run".into(), "--config".into(), path.into()])
+}
+
+/// Hears everything that is said of who watches what.
+async fn listen_to(port: u16, heard: Arc<Mutex<Heard>>) {
+    let site = site();
+    let nodes = LINE.map(|(node, ..)| NodeId::new(node).unwrap());
+    let of_nodes = nodes.iter().flat_map(|node| [Topic::Heartbeat(node.clone()), Topic::Events(node.clone())]);
+    let topics = of_nodes.chain([Topic::ViewSite, Topic::ViewChange]).map(|topic| topic.render(&site)).collect();
+    let (_link, mut events) = mqtt::open(LinkOptions {
+        broker: BrokerUrl::try_from(format!("mqtt://127.0.0.1:{port}")).unwrap(),
+        client_id: "observer".into(),
+        will: None,
+        filters: topics,
+        payload_bytes_max: PACKET_BYTES_MAX,
+    });
+    while let Some(event) = events.recv().await {
+        let LinkEvent::Message { topic, payload } = event else { continue };
+        let now = Instant::now();
+        let mut heard = heard.lock().unwrap();
+        match Topic::parse(&site, &topic) {
+            Ok(Topic::Heartbeat(node)) => {
+                let beat = codec::decode(&payload).unwrap();
+                heard.beats.insert(node.to_string(), (now, beat));
+            }
+            Ok(Topic::Events(node)) => {
+                let batch: EventBatch = codec::decode(&payload).unwrap();
+                for bytes in batch.events {
+                    let event: Event = codec::decode(&bytes).unwrap();
+                    if event.covering_for.is_some() {
+                        heard.covered.push((now, node.to_string(), event));
+                    }
+                }
+            }
+            Ok(Topic::ViewSite) => heard.site = serde_json::from_slice(&payload).ok(),
+            Ok(Topic::ViewChange) => heard.changes.push((now, serde_json::from_slice(&payload).unwrap())),
+            _ => {}
+        }
+    }
+}
+
+/// The station of this name.
+pub fn station(name: &str) -> StationId {
+    StationId::new(name).unwrap()
+}
