@@ -12,6 +12,8 @@ const LOSSY_PART: f64 = 0.02;
 const HALF_LIFE_MS: f64 = 20_000.0;
 /// Fewer heartbeats than this say nothing.
 const HEARTBEATS_MIN: f64 = 10.0;
+/// Nor does one alone that was lost or late: while there are few, it would be a large part of them.
+const AMISS_MIN: f64 = 1.5;
 
 /// What the line is like.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +36,7 @@ impl Quality {
 
     /// Whether messages get lost or come late.
     pub fn is_lossy(&self) -> bool {
-        self.due >= HEARTBEATS_MIN && self.amiss > LOSSY_PART * self.due && self.amiss >= 1.0
+        self.due >= HEARTBEATS_MIN && self.amiss > LOSSY_PART * self.due && self.amiss >= AMISS_MIN
     }
 
     fn fade(&mut self, now_ms: u64) {
@@ -71,6 +73,15 @@ mod tests {
             [(0, 0, false), (200, 0, false), (20, 0, true), (5, 0, true), (0, 200, false), (0, 10, true)]
         {
             assert_eq!(lossy(lost_every, late_every), expect, "{lost_every} {late_every}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_late_at_the_beginning_says_nothing() {
+        let mut quality = Quality::default();
+        for beat in 1..=60 {
+            quality.heartbeat(beat * HEARTBEAT_MS / 3, 1, HEARTBEAT_MS + if beat == 12 { 900 } else { 0 });
+            assert!(!quality.is_lossy(), "{beat}");
         }
     }
 

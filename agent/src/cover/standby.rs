@@ -40,10 +40,11 @@ pub struct Lookout {
 /// What is looked at, and which list that is.
 type List = (u64, BTreeMap<StationId, Station>);
 
-/// What was found of the newest list.
+/// The newest list, and what was found of it.
 #[derive(Default)]
 struct Board {
     list: u64,
+    stations: BTreeMap<StationId, Station>,
     found: BTreeMap<StationId, Found>,
 }
 
@@ -60,8 +61,11 @@ impl Lookout {
     /// Looks at these from now on, and at no others.
     pub fn look_at(&self, stations: BTreeMap<StationId, Station>) {
         let mut board = lock(&self.board);
+        let Board { list, stations: before, found } = std::mem::take(&mut *board);
         // What has changed or gone is unknown until it was looked at.
-        *board = Board { list: board.list + 1, found: BTreeMap::new() };
+        let same = |station: &StationId| before.get(station) == stations.get(station);
+        let found = found.into_iter().filter(|(station, _)| same(station)).collect();
+        *board = Board { list: list + 1, stations: stations.clone(), found };
         // The thread ends with us.
         let _ = self.orders.send((board.list, stations));
     }

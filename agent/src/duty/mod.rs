@@ -259,7 +259,12 @@ impl Duties {
         if self.standby == before {
             return Ok(());
         }
-        self.ready.retain(|station| self.standby.get(station) == before.get(station));
+        // Who else is in line changes nothing of what it takes.
+        let takes = |duty: &StandbyDuty| (duty.home.clone(), duty.how, duty.cameras.clone());
+        let known = |of: &BTreeMap<StationId, StandbyDuty>, station: &StationId| of.get(station).map(takes);
+        let same = |station: &StationId| known(&self.standby, station) == known(&before, station);
+        let prepared = self.standby.len() == before.len() && self.standby.keys().all(same);
+        self.ready.retain(same);
         self.deserted_ms.retain(|station, _| self.standby.contains_key(station));
         let heard: BTreeSet<NodeId> = self
             .standby
@@ -276,7 +281,9 @@ impl Duties {
             }
             out.push(Order::Listen(heard));
         }
-        self.prepare(out);
+        if !prepared {
+            self.prepare(out);
+        }
         Ok(())
     }
 

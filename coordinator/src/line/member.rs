@@ -20,6 +20,8 @@ pub(super) struct Member {
     pub(super) turn: u32,
     pub(super) heard_ms: u64,
     pub(super) capacity_fps: u16,
+    /// The capacity that it has in the ranks: it follows what was measured only where that is far from it.
+    pub(super) weight_fps: u16,
     pub(super) holdings: BTreeMap<StationId, Holding>,
     pub(super) ready: BTreeSet<StationId>,
     pub(super) unheard: Vec<NodeId>,
@@ -65,6 +67,7 @@ impl Line {
             turn: 0,
             heard_ms: now.mono_ms,
             capacity_fps: beat.capacity_fps,
+            weight_fps: followed(before.map(|member| member.weight_fps), beat.capacity_fps),
             holdings,
             ready: beat.ready.into_iter().collect(),
             unheard: beat.unheard,
@@ -104,15 +107,44 @@ impl Line {
     }
 }
 
+/// The capacity in the ranks after a measurement. What a busy device measures trembles, and who stands in should not.
+fn followed(before: Option<u16>, measured_fps: u16) -> u16 {
+    let near = |before: u16| {
+        let (before, measured) = (u32::from(before), u32::from(measured_fps));
+        measured * 2 > before && measured < before * 2
+    };
+    before.filter(|before| near(*before)).unwrap_or(measured_fps)
+}
+
 impl Member {
-    /// Whether something may have to be decided because of this. Capacity counts in powers of two, as the ranks do.
+    /// Whether something may have to be decided because of this. Capacity counts as it does in the ranks.
     fn differs(&self, after: &Member) -> bool {
         let claims = |member: &Member| -> Vec<(StationId, bool, Sight)> {
             member.holdings.values().map(|held| (held.station.clone(), held.provisional, held.sight)).collect()
         };
         self.boot != after.boot
             || self.ready != after.ready
-            || self.capacity_fps.max(1).ilog2() != after.capacity_fps.max(1).ilog2()
+            || self.weight_fps != after.weight_fps
             || claims(self) != claims(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::followed;
+
+    #[test]
+    fn a_capacity_that_trembles_changes_no_rank_and_one_that_is_gone_does_at_once() {
+        for (before, measured, expect) in [
+            (None, 31, 31),
+            (Some(31), 32, 31),
+            (Some(32), 17, 32),
+            (Some(32), 16, 16),
+            (Some(32), 64, 64),
+            (Some(9), 0, 0),
+            (Some(0), 1, 1),
+        ] {
+            assert_eq!(followed(before, measured), expect, "{before:?} {measured}");
+        }
     }
 }

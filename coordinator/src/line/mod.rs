@@ -309,7 +309,7 @@ impl Line {
             .filter(|node| self.members.contains_key(*node) && witnessed(node).0 == Standing::Steady)
             .collect();
         let fit: Vec<&NodeId> = able.iter().copied().filter(|node| fit(node)).collect();
-        let ranked = rank::rank(name, fit.iter().map(|node| (*node, self.members[*node].capacity_fps)));
+        let ranked = rank::rank(name, fit.iter().map(|node| (*node, self.members[*node].weight_fps)));
         if let Some(first) = ranked.iter().find(|node| room(node, need_fps)) {
             return Choice::Grant((*first).clone(), ChangeKind::Takeover, why);
         }

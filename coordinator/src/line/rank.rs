@@ -8,8 +8,7 @@ use picket_shared::backoff::scatter;
 use picket_shared::ids::{NodeId, StationId};
 
 /// The candidates in their order for this station. Each comes with the frames a second that it has to spare: twice as many
-/// win twice as many stations. Small changes of what was measured must not shuffle the order, so they are taken in
-/// powers of two.
+/// win twice as many stations. They are taken in powers of two: small differences mean nothing.
 pub(super) fn rank<'a>(
     station: &StationId,
     candidates: impl IntoIterator<Item = (&'a NodeId, u16)>,

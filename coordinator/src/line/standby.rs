@@ -26,7 +26,7 @@ impl Line {
             let post = &self.posts[name];
             let living = self.candidates(post).filter_map(|node| {
                 let member = self.members.get(node).filter(|_| witnessed(node).0 > Standing::Down)?;
-                Some((node, member.capacity_fps))
+                Some((node, member.weight_fps))
             });
             let ranks: Vec<NodeId> = rank::rank(name, living).into_iter().take(RANKS_MAX).cloned().collect();
             // Whoever covers it now must go on knowing how, and so must all that the plan names.

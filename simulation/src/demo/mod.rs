@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use picket_shared::exit::{Exit, Failure};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 pub mod audit;
+pub mod kill;
 pub mod process;
 pub mod stage;
 pub mod summary;
 pub mod watch;
 
+use kill::{Deed, Killing};
 use process::{Ended, Supervised};
 use stage::{Mode, Ports, Stage};
 use summary::Summary;
@@ -47,6 +50,10 @@ pub struct DemoOptions {
     /// Write the report of --once to this file, as JSON
     #[arg(long)]
     pub report: Option<PathBuf>,
+    /// Kill this agent once all stations are watched, show who stands in, and bring it back after half a minute; without it,
+    /// type an agent's name while the demo runs
+    #[arg(long, value_name = "AGENT", conflicts_with = "once", value_parser = stage::AREAS.map(|area| area.node))]
+    pub kill: Option<String>,
     /// With --once, the longest that everything may take, in seconds
     #[arg(long, default_value_t = 600)]
     pub timeout_s: u64,
@@ -80,19 +87,41 @@ async fn play(options: DemoOptions, dir: &Path) -> anyhow::Result<()> {
     println!("dashboard    {}", stage.dashboard_url());
     println!("broker       mqtt://127.0.0.1:{}  (mosquitto_sub -p {0} -t 'picket/v1/#' -v)", ports.mqtt);
     println!("data         {}", dir.display());
+    if !options.once && options.kill.is_none() {
+        println!("type the name of an agent, and Enter, to kill it; it is brought back after half a minute");
+    }
     let mut agents = stage.agents().into_iter().map(Supervised::start).collect::<anyhow::Result<Vec<_>>>()?;
     let mut watch = Watch::open(ports.mqtt, stage::AREAS.map(|area| area.node).to_vec());
 
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut draw = tokio::time::interval(DRAW);
+    let mut killing = options.kill.as_deref().map(Killing::new);
+    let mut typed = (!options.once).then(listen_to_keys);
     let deadline = options.once.then(|| began + Duration::from_secs(options.timeout_s));
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             () = watch.listen() => {}
+            line = next_line(&mut typed) => match stage::AREAS.iter().find(|area| area.node == line.trim()) {
+                Some(area) => killing = Some(Killing::now(area.node)),
+                None => watch.say(&format!("there is no agent \"{}\"; there are agent-1, agent-2 and agent-3", line.trim())),
+            },
             _ = draw.tick() => {
                 watch.draw();
+                if let Some((killing, site)) = killing.as_mut().zip(watch.view()) {
+                    let (deed, words) = killing.look(Instant::now(), site);
+                    let agent = agents.iter_mut().find(|agent| agent.name == killing.agent());
+                    if let Some((agent, deed)) = agent.zip(deed) {
+                        match deed {
+                            Deed::Kill => agent.kill()?,
+                            Deed::Revive => agent.revive()?,
+                        }
+                    }
+                    if let Some(words) = words {
+                        watch.say(&words);
+                    }
+                }
                 if let Ended::For(code) = coordinator.look()? {
                     bail!("the coordinator ended with code {code}");
                 }
@@ -133,4 +162,28 @@ async fn play(options: DemoOptions, dir: &Path) -> anyhow::Result<()> {
         bail!("what the agents stored and what the archive has do not balance");
     }
     Ok(())
+}
+
+/// What a person types. Its thread waits for a key until the process ends: a terminal cannot be read in any other way.
+fn listen_to_keys() -> mpsc::Receiver<String> {
+    let (tell, typed) = mpsc::channel(8);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if tell.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    typed
+}
+
+/// Never returns where nobody types, so that it can stand in a `select!`.
+async fn next_line(typed: &mut Option<mpsc::Receiver<String>>) -> String {
+    if let Some(lines) = typed
+        && let Some(line) = lines.recv().await
+    {
+        return line;
+    }
+    *typed = None;
+    std::future::pending().await
 }

@@ -47,6 +47,8 @@ pub struct Supervised {
     plan: Plan,
     child: Child,
     due: Option<Instant>,
+    /// It was killed, and stays dead until it is revived.
+    held: bool,
     ended: Option<i32>,
 }
 
@@ -55,13 +57,16 @@ impl Supervised {
     pub fn start(plan: Plan) -> anyhow::Result<Supervised> {
         let child = spawn(&plan)?;
         let (name, log) = (plan.name.clone(), plan.log.clone());
-        Ok(Supervised { name, log, restarts: 0, plan, child, due: None, ended: None })
+        Ok(Supervised { name, log, restarts: 0, plan, child, due: None, held: false, ended: None })
     }
 
     /// Looks after it: a process that was killed by a signal is started again, one that ended by itself is not.
     pub fn look(&mut self) -> anyhow::Result<Ended> {
         if let Some(code) = self.ended {
             return Ok(Ended::For(code));
+        }
+        if self.held {
+            return Ok(Ended::Running);
         }
         if let Some(due) = self.due {
             if Instant::now() >= due {
@@ -81,9 +86,28 @@ impl Supervised {
         Ok(self.ended.map_or(Ended::Running, Ended::For))
     }
 
+    /// Kills it, and leaves it dead.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        if self.ended.is_none() && !self.held {
+            self.child.kill()?;
+            self.child.wait()?;
+            (self.held, self.due) = (true, None);
+        }
+        Ok(())
+    }
+
+    /// Starts it again where it was killed.
+    pub fn revive(&mut self) -> anyhow::Result<()> {
+        if std::mem::take(&mut self.held) {
+            self.child = spawn(&self.plan)?;
+            self.restarts += 1;
+        }
+        Ok(())
+    }
+
     /// Asks it to stop and waits; kills it when it takes too long.
     pub async fn stop(&mut self, within: Duration) -> anyhow::Result<()> {
-        if self.ended.is_some() || self.due.is_some() || self.child.try_wait()?.is_some() {
+        if self.ended.is_some() || self.held || self.due.is_some() || self.child.try_wait()?.is_some() {
             return Ok(());
         }
         let pid = rustix::process::Pid::from_child(&self.child);

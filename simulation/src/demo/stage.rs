@@ -114,6 +114,7 @@ impl Stage {
     /// Writes the agents' configuration into `dir`.
     pub fn set(dir: &Path, video: &Path, ports: Ports, mode: Mode) -> anyhow::Result<Stage> {
         let stage = Stage { dir: dir.to_owned(), ports, mode };
+        std::fs::write(stage.coordinator_config(), plan())?;
         for area in AREAS {
             std::fs::create_dir_all(stage.agent_dir(area.node))?;
             let text = profile(&area, video, &stage)?;
@@ -125,7 +126,9 @@ impl Stage {
     /// The coordinator's command line.
     pub fn coordinator(&self) -> Plan {
         let data = self.coordinator_dir();
-        let args = ["run", "--site", SITE, "--data-dir"].map(Into::into).into_iter().chain([
+        let config = self.coordinator_config().into_os_string();
+        let args = ["run".into(), "--config".into(), config, "--site".into(), SITE.into(), "--data-dir".into()];
+        let args = args.into_iter().chain([
             data.clone().into_os_string(),
             "--mqtt-port".into(),
             self.ports.mqtt.to_string().into(),
@@ -183,6 +186,10 @@ impl Stage {
         self.dir.join("coordinator")
     }
 
+    fn coordinator_config(&self) -> PathBuf {
+        self.dir.join("coordinator.toml")
+    }
+
     /// Where the dashboard is.
     pub fn dashboard_url(&self) -> String {
         format!("http://127.0.0.1:{}/", self.ports.http)
@@ -219,6 +226,18 @@ impl Stage {
     }
 }
 
+/// The site plan: each agent can stand in for each other.
+fn plan() -> String {
+    let cover = |of: &Area| {
+        let others = AREAS.iter().filter(|other| other.node != of.node);
+        others.map(|other| format!("[[station.cover]]\nnode = \"{}\"\n", other.node)).collect::<String>()
+    };
+    AREAS
+        .iter()
+        .map(|area| format!("[[station]]\nname = \"{}\"\nnode = \"{}\"\n{}", area.station, area.node, cover(area)))
+        .collect()
+}
+
 /// The demo's profile, made into one agent's own.
 fn profile(area: &Area, video: &Path, stage: &Stage) -> anyhow::Result<String> {
     let mut table: Table = toml::from_str(PROFILE).context("firmware-configs/demo/agent.toml")?;
@@ -230,6 +249,12 @@ fn profile(area: &Area, video: &Path, stage: &Stage) -> anyhow::Result<String> {
     table.insert("data_dir".into(), path(&stage.agent_dir(area.node))?);
     let broker = text(&format!("mqtt://127.0.0.1:{}", stage.ports.mqtt));
     table.insert("mqtt".into(), Value::Table(Table::from_iter([("broker".to_owned(), broker)])));
+    if stage.mode == Mode::Live {
+        // All agents are on one machine, and a file is the same for each.
+        let cover =
+            [("sources".to_owned(), Value::Array(vec![text("file")])), ("fps_min".to_owned(), Value::Float(2.0))];
+        table.insert("cover".into(), Value::Table(Table::from_iter(cover)));
+    }
     let camera = table.get_mut("camera").and_then(|cameras| cameras.get_mut(0)).and_then(Value::as_table_mut);
     let camera = camera.context("firmware-configs/demo/agent.toml has no [[camera]]")?;
     camera.insert("source".into(), path(video)?);

@@ -22,6 +22,7 @@ pub struct Watch {
     site: SiteId,
     names: Vec<&'static str>,
     nodes: BTreeMap<String, NodeView>,
+    view: Option<Site>,
     terminal: bool,
     drawn: bool,
     plain_due: Instant,
@@ -44,6 +45,7 @@ impl Watch {
             site,
             names,
             nodes: BTreeMap::new(),
+            view: None,
             terminal,
             drawn: false,
             plain_due: Instant::now() + PLAIN_EVERY,
@@ -55,7 +57,8 @@ impl Watch {
         match self.events.recv().await {
             Some(LinkEvent::Message { topic, payload }) if topic == Topic::ViewSite.render(&self.site) => {
                 if let Ok(view) = serde_json::from_slice::<Site>(&payload) {
-                    self.nodes = view.nodes.into_iter().map(|node| (node.node.to_string(), node)).collect();
+                    self.nodes = view.nodes.iter().map(|node| (node.node.to_string(), node.clone())).collect();
+                    self.view = Some(view);
                 }
             }
             Some(_) => {}
@@ -81,6 +84,17 @@ impl Watch {
         }
         let _ = out.flush();
         self.drawn = true;
+    }
+
+    /// The last view of the site.
+    pub fn view(&self) -> Option<&Site> {
+        self.view.as_ref()
+    }
+
+    /// Says something above the lines.
+    pub fn say(&mut self, what: &str) {
+        println!("{what}");
+        self.drawn = false;
     }
 
     /// Leaves the last lines standing.

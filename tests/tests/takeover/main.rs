@@ -7,8 +7,10 @@ mod rig;
 
 use std::time::{Duration, Instant};
 
+use picket_shared::duty::Sight;
 use picket_shared::view::{ChangeKind, Guard};
 use picket_simulation::soak::killer::Deed;
+use picket_tests::wait_for;
 use rig::{Rig, hit, station};
 
 /// Tells how long something took: figures for the README.
@@ -20,38 +22,41 @@ fn took(what: &str, since: Instant, until: Instant) {
 fn a_crashed_node_is_covered_its_cover_too_and_both_have_their_stations_back() {
     let mut rig = Rig::start(1);
     let killed = rig.kill("a");
-    let watched = rig.until_watched("b", "gate", killed);
+    let (first, watched) = rig.until_covered("gate", "a", killed);
     took("crash, until the neighbour's first pictures", killed, watched);
-    let view = rig.until_seen("gate", Guard::Covered, Some("b"));
-    let event = rig.until_event("b", "gate", killed);
+    let view = rig.until_seen("gate", Guard::Covered, Some(&first));
+    let event = rig.until_event(&first, "gate", killed);
     assert_eq!((event.covering_for, event.camera.as_str()), (Some(station("gate")), "main"));
     assert_eq!(event.epoch, view.epoch, "what it tells has the epoch of its lease");
 
-    let killed = rig.kill("b");
-    let watched = rig.until_watched("c", "gate", killed);
-    took("the cover crashes too, until the next one's first pictures", killed, watched);
-    rig.until_seen("gate", Guard::Covered, Some("c"));
-    rig.until_seen("yard", Guard::Covered, Some("c"));
+    let (own, second) = if first == "b" { ("yard", "c") } else { ("dock", "b") };
+    let killed = rig.kill(&first);
+    rig.until(&format!("{second} to watch gate"), |heard| {
+        let (_, beat) = heard.beats.get(second).filter(|(at, _)| *at >= killed)?;
+        beat.holdings.iter().any(|held| held.station == station("gate") && held.sight == Sight::Watching).then_some(())
+    });
+    took("the cover crashes too, until the next one's first pictures", killed, Instant::now());
+    rig.until_seen("gate", Guard::Covered, Some(second));
+    rig.until_seen(own, Guard::Covered, Some(second));
 
     let back = rig.revive("a");
-    rig.revive("b");
+    rig.revive(&first);
     rig.until_seen("gate", Guard::Home, Some("a"));
-    rig.until_seen("yard", Guard::Home, Some("b"));
-    rig.until_home("c", back);
+    rig.until_seen(own, Guard::Home, Some(&first));
+    rig.until_home(second, back);
     took("both back, until each watches its own", back, Instant::now());
     let epochs: Vec<u64> = rig.changes(ChangeKind::HandBack, back).iter().map(|change| change.epoch).collect();
-    assert!(epochs.iter().all(|epoch| *epoch > view.epoch), "{epochs:?}");
-    assert_eq!(epochs.len(), 2);
+    assert!(epochs.len() == 2 && epochs.iter().all(|epoch| *epoch > view.epoch), "{epochs:?}");
 }
 
 #[test]
 fn a_frozen_node_is_covered_and_does_no_harm_when_it_thaws() {
     let mut rig = Rig::start(1);
     let frozen = rig.freeze("a");
-    let watched = rig.until_watched("b", "gate", frozen);
+    let (by, watched) = rig.until_covered("gate", "a", frozen);
     took("silence, until the neighbour's first pictures", frozen, watched);
-    let covered = rig.until_seen("gate", Guard::Covered, Some("b"));
-    rig.until_event("b", "gate", frozen);
+    let covered = rig.until_seen("gate", Guard::Covered, Some(&by));
+    rig.until_event(&by, "gate", frozen);
     let thawed = rig.revive("a");
     // It wakes up with the lease of before, whose time has passed while it slept.
     rig.until("the thawed node to say that its lease has ended", |heard| {
@@ -60,7 +65,7 @@ fn a_frozen_node_is_covered_and_does_no_harm_when_it_thaws() {
     });
     let home = rig.until_seen("gate", Guard::Home, Some("a"));
     assert!(home.epoch > covered.epoch);
-    rig.until_home("b", thawed);
+    rig.until_home(&by, thawed);
     took("thawed, until it has its station back", thawed, Instant::now());
 }
 
@@ -70,21 +75,18 @@ fn with_the_coordinator_dead_as_well_the_first_in_line_stands_in_and_the_next_co
     hit(&mut rig.coordinators[0], Deed::Kill);
     std::thread::sleep(Duration::from_secs(2));
     let killed = rig.kill("a");
-    let watched = rig.until_watched("b", "gate", killed);
+    let (by, watched) = rig.until_covered("gate", "a", killed);
     took("crash without a coordinator, until the neighbour's first pictures", killed, watched);
-    let provisional = |rig: &Rig| {
+    let is_granted = |rig: &Rig| {
         let heard = rig.heard();
-        heard.beats["b"].1.holdings.iter().find(|held| held.station == station("gate")).unwrap().provisional
+        heard.beats[&by].1.holdings.iter().any(|held| held.station == station("gate") && !held.provisional)
     };
-    assert!(provisional(&rig), "nobody has granted it");
-    rig.until_event("b", "gate", killed);
+    assert!(!is_granted(&rig), "nobody is there to grant it");
+    rig.until_event(&by, "gate", killed);
     let back = Instant::now();
     rig.coordinators[0].revive().unwrap();
-    rig.until_seen("gate", Guard::Covered, Some("b"));
-    rig.until("the lease", |heard| {
-        let (_, beat) = heard.beats.get("b").filter(|(at, _)| *at > back)?;
-        beat.holdings.iter().all(|held| !held.provisional).then_some(())
-    });
+    rig.until_seen("gate", Guard::Covered, Some(&by));
+    wait_for("the lease", rig::WITHIN, || is_granted(&rig).then_some(()));
     assert!(rig.changes(ChangeKind::Uncovered, back).is_empty(), "it is not taken from who watches it");
     rig.revive("a");
     rig.until_seen("gate", Guard::Home, Some("a"));
@@ -113,23 +115,25 @@ fn a_standby_leads_when_the_leader_freezes_and_two_that_believe_they_lead_harm_n
     let mut rig = Rig::start(2);
     let leader = |rig: &Rig| rig.heard().site.as_ref().unwrap().leader;
     let first = leader(&rig);
-    let leading = (0..2).find(|n| rig.log(&format!("coordinator-{n}")).contains("leads")).unwrap();
+    let leading = rig.leading();
     let frozen = hit(&mut rig.coordinators[leading], Deed::Freeze);
     rig.until("the standby to lead", |heard| (heard.site.as_ref()?.leader > first).then_some(()));
     took("the leader freezes, until the standby leads", frozen, Instant::now());
     let killed = rig.kill("a");
-    let watched = rig.until_watched("b", "gate", killed);
-    took("crash under the standby, until the neighbour's first pictures", killed, watched);
-    let covered = rig.until_seen("gate", Guard::Covered, Some("b"));
+    let (by, watched) = rig.until_covered("gate", "a", killed);
+    took("crash when the standby has just begun to lead, until the neighbour's first pictures", killed, watched);
+    let covered = rig.until_seen("gate", Guard::Covered, Some(&by));
     // The old leader wakes up and believes that it leads, until it hears otherwise.
     let thawed = Instant::now();
     rig.coordinators[leading].revive().unwrap();
     std::thread::sleep(Duration::from_secs(10));
     let heard = rig.heard();
-    let (_, beat) = heard.beats.get("b").filter(|(at, _)| *at > thawed).unwrap();
+    let (_, beat) = heard.beats.get(&by).filter(|(at, _)| *at > thawed).unwrap();
     let gate = beat.holdings.iter().find(|held| held.station == station("gate")).unwrap();
     assert!(gate.epoch.0 >= covered.epoch && !gate.provisional, "{gate:?}");
-    assert!(heard.changes.iter().filter(|(at, _)| *at > thawed).all(|(_, change)| change.change != ChangeKind::Uncovered));
+    assert!(
+        heard.changes.iter().filter(|(at, _)| *at > thawed).all(|(_, change)| change.change != ChangeKind::Uncovered)
+    );
     drop(heard);
     rig.revive("a");
     rig.until_seen("gate", Guard::Home, Some("a"));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use picket_coordinator::line::SETTLE_MS;
 use picket_shared::codec;
 use picket_shared::duty::{Heartbeat, Sight};
 use picket_shared::event::Event;
@@ -62,9 +63,7 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let (port, websocket) = (free_port().unwrap(), free_port().unwrap());
         let listen = |port: u16| format!("listener {port} 127.0.0.1\n");
-        let conf = MOSQUITTO
-            .replace("listener 1883\n", &listen(port))
-            .replace("listener 9001\n", &listen(websocket));
+        let conf = MOSQUITTO.replace("listener 1883\n", &listen(port)).replace("listener 9001\n", &listen(websocket));
         let conf_path = dir.path().join("mosquitto.conf");
         std::fs::write(&conf_path, conf).unwrap();
         let broker = start(dir.path(), "mosquitto", "mosquitto".into(), ["-c".into(), conf_path.into()]);
@@ -73,6 +72,7 @@ impl Rig {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let heard = Arc::default();
         runtime.spawn(listen_to(port, Arc::clone(&heard)));
+        let began = Instant::now();
         let rig = Rig { broker, coordinators, agents, heard, dir, _runtime: runtime };
         rig.until("all to be watched at home", |heard| {
             let site = heard.site.as_ref()?;
@@ -81,6 +81,10 @@ impl Rig {
             };
             (site.stations.len() == LINE.len() && site.stations.iter().all(settled)).then_some(())
         });
+        // A coordinator takes nothing from anybody at its beginning.
+        std::thread::sleep(
+            (began + Duration::from_millis(SETTLE_MS + 1_000)).saturating_duration_since(Instant::now()),
+        );
         rig
     }
 
@@ -106,12 +110,14 @@ impl Rig {
         Instant::now()
     }
 
-    /// Waits until a node says that it watches a station, and gives when it did: the first picture came not later.
-    pub fn until_watched(&self, node: &str, station: &str, since: Instant) -> Instant {
-        self.until(&format!("{node} to watch {station}"), |heard| {
-            let (at, beat) = heard.beats.get(node).filter(|(at, _)| *at >= since)?;
-            let held = beat.holdings.iter().find(|held| held.station.as_str() == station)?;
-            (held.sight == Sight::Watching).then_some(*at)
+    /// Waits until a node other than `home` says that it watches a station, and gives which, and when it did: the first
+    /// picture came not later. Who is first in line depends on what each has to spare.
+    pub fn until_covered(&self, station: &str, home: &str, since: Instant) -> (String, Instant) {
+        self.until(&format!("another than {home} to watch {station}"), |heard| {
+            heard.beats.iter().filter(|(node, (at, _))| *node != home && *at >= since).find_map(|(node, (at, beat))| {
+                let held = beat.holdings.iter().find(|held| held.station.as_str() == station)?;
+                (held.sight == Sight::Watching).then(|| (node.clone(), *at))
+            })
         })
     }
 
@@ -134,9 +140,10 @@ impl Rig {
     /// Waits for an event that a node tells of a station that it covers.
     pub fn until_event(&self, node: &str, station: &str, since: Instant) -> Event {
         self.until(&format!("an event of {station} by {node}"), |heard| {
-            let found = heard.covered.iter().find(|(at, who, event)| {
-                *at >= since && who == node && event.station.as_str() == station
-            });
+            let found = heard
+                .covered
+                .iter()
+                .find(|(at, who, event)| *at >= since && who == node && event.station.as_str() == station);
             found.map(|(.., event)| event.clone())
         })
     }
@@ -146,6 +153,12 @@ impl Rig {
         let heard = self.heard();
         let those = heard.changes.iter().filter(|(at, change)| *at >= since && change.change == kind);
         those.map(|(_, change)| change.clone()).collect()
+    }
+
+    /// Which coordinator leads, as the row says that they share.
+    pub fn leading(&self) -> usize {
+        let row = std::fs::read_to_string(self.dir.path().join("leader")).unwrap();
+        (0..self.coordinators.len()).find(|n| row.contains(&format!("coordinator-{n}"))).unwrap()
     }
 
     /// What a process has said.
