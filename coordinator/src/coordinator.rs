@@ -11,7 +11,7 @@ use picket_shared::codec;
 use picket_shared::ids::{Boot, NodeId, SiteId};
 use picket_shared::status::{CameraStats, Health, UpDown};
 use picket_shared::topics::Topic;
-use picket_shared::view::{Liveness, NodeView, Site};
+use picket_shared::view::{Liveness, NodeView, Site, StationView};
 use picket_shared::wire::{Ack, EventBatch};
 
 use crate::archive::{Commit, Missed, Recovered, What};
@@ -130,6 +130,8 @@ pub struct Counters {
     pub rejected: BTreeMap<&'static str, u64>,
     /// Nodes by what is believed of them.
     pub nodes: BTreeMap<Liveness, u64>,
+    /// Who watches what.
+    pub stations: Vec<StationView>,
     /// The broker can be reached.
     pub link_up: bool,
     /// What is wrong, in a sentence each.
@@ -277,6 +279,7 @@ impl Coordinator {
             commits_failed: self.commits_failed,
             rejected: self.rejected.clone(),
             nodes,
+            stations: self.swarm.stations(),
             link_up: self.link_up,
             problems: self.problems(),
         }

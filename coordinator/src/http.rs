@@ -11,7 +11,7 @@ use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::status::CameraStats;
-use picket_shared::view::Liveness;
+use picket_shared::view::{Guard, Liveness};
 use picket_shared::wire::GapCause;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -181,6 +181,17 @@ fn metrics_text(answer: &Answer) -> String {
     metric("messages_rejected_total", "counter", "Messages refused, in whole or in part.", &rejected);
     let nodes: Vec<_> = counters.nodes.iter().map(|(liveness, count)| (label(*liveness), *count)).collect();
     metric("nodes", "gauge", "Nodes by what is believed of them.", &nodes);
+    let guards = [(Guard::Home, "home"), (Guard::Covered, "covered"), (Guard::Uncovered, "uncovered")];
+    let stations = guards.map(|(guard, word)| {
+        let count = counters.stations.iter().filter(|station| station.guard == guard).count();
+        (format!("{{guard=\"{word}\"}}"), count as u64)
+    });
+    metric("stations", "gauge", "Stations by who watches them: their own node, another, nobody.", &stations);
+    let uncovered = counters
+        .stations
+        .iter()
+        .map(|station| (format!("{{station=\"{}\"}}", station.station), u64::from(station.guard == Guard::Uncovered)));
+    metric("station_uncovered", "gauge", "1 where nobody watches a station.", &uncovered.collect::<Vec<_>>());
     let Scenes { persons, zones, lines } = Scenes::of(&answer.cameras);
     metric("camera_persons", "gauge", "People in a camera's picture.", &persons);
     metric("zone_persons", "gauge", "People in a zone.", &zones);
@@ -229,11 +240,16 @@ mod tests {
 
     #[test]
     fn metrics_are_in_the_prometheus_text_format() {
+        let station = serde_json::json!({
+            "station": "gate", "home": "gate-3", "guard": "uncovered", "holder": null, "epoch": 1, "how": null, "sight": null,
+            "since": 0.0, "why": "so", "ranks": [],
+        });
         let counters = Counters {
             events_archived: 3,
             rejected: [("malformed", 2)].into(),
             events_missed: [(GapCause::Full, 7)].into(),
             nodes: [(Liveness::Up, 1)].into(),
+            stations: vec![serde_json::from_value(station).unwrap()],
             link_up: true,
             ..Counters::default()
         };
@@ -250,6 +266,9 @@ mod tests {
             "picket_events_archived_total 3",
             "picket_messages_rejected_total{reason=\"malformed\"} 2",
             "picket_nodes{liveness=\"up\"} 1",
+            "picket_stations{guard=\"home\"} 0",
+            "picket_stations{guard=\"uncovered\"} 1",
+            "picket_station_uncovered{station=\"gate\"} 1",
             "picket_events_missed_total{cause=\"full\"} 7",
             "picket_events_missed_total{cause=\"store_lost\"} 0",
             "picket_archive_bytes 4096",

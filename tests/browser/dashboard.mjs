@@ -3,6 +3,7 @@
 ///   node dashboard.mjs --url http://127.0.0.1:PORT/ --nodes 3 --events 1 --screenshot FILE --timeout-s 60
 ///   more: --width 1440 --height 900 --scheme light|dark --chromium /usr/bin/chromium
 ///         --liveness up (what each node card must say; `any` asks for the number of cards only)
+///         --ground arcade:covered (a station that must be shown so, or `uncovered`)
 ///
 /// Prints one line of JSON, what it saw, and exits 0; or the same with `failed`, why, and exits 1. Any error on the
 /// browser's console is a failure. It starts no server and reaches no other address than the page's.
@@ -22,6 +23,7 @@ const { values: options } = parseArgs({
   options: {
     url: { type: "string" }, nodes: text("1"), events: text("1"), screenshot: { type: "string" }, "timeout-s": text("60"),
     width: text("1440"), height: text("900"), scheme: text("light"), chromium: text("/usr/bin/chromium"), liveness: text("up"),
+    ground: { type: "string" },
   },
 });
 if (!options.url) {
@@ -47,6 +49,7 @@ const look = () => {
       name: card.dataset.node,
       liveness: card.querySelector('[data-testid="node-liveness"]')?.dataset.liveness ?? "absent",
     })),
+    ground: all("ground").map(({ dataset }) => `${dataset.station}:${dataset.guard}`),
     events: rows.length,
     live_events: rows.filter((row) => row.dataset.live === "true").length,
     archived: Number(all("total-archived")[0]?.dataset.value ?? 0),
@@ -62,6 +65,7 @@ function missing(seen, first) {
     seen.connection !== "live" && `the connection is ${seen.connection}`,
     seen.stale && "the view is stale",
     nodes_right !== asked.nodes && `${nodes_right} node cards are ${options.liveness}, not ${asked.nodes}`,
+    options.ground && !seen.ground.includes(options.ground) && `the ground is ${seen.ground.join(" ") || "as usual"}, not ${options.ground}`,
     seen.live_events < asked.events && `${seen.live_events} events arrived live, not ${asked.events}`,
     asked.events > 0 && !changed && "no event came while watching",
   ].filter(Boolean);

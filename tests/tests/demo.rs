@@ -105,6 +105,30 @@ fn the_dashboard_shows_the_nodes_and_live_events_in_a_browser() {
     assert!(screenshot.is_file());
 }
 
+#[test]
+fn a_killed_agent_is_covered_by_a_neighbour_and_the_dashboard_says_so() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let dir = tempfile::tempdir().unwrap();
+    let (first, said) = (free_port(), dir.path().join("said"));
+    let mut live = demo(dir.path());
+    let out = std::fs::File::create(&said).unwrap();
+    let _running = Running::start(live.args(["--port", &first.to_string(), "--kill", "agent-2"]).stdout(out));
+
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/dashboard.mjs");
+    let url = format!("http://127.0.0.1:{first}/");
+    let mut browser = Command::new("node");
+    browser.arg(script).args(["--url", &url, "--nodes", "3", "--liveness", "any", "--events", "1"]);
+    let output =
+        run_within(browser.args(["--ground", "arcade:covered", "--timeout-s", "90"]), Duration::from_secs(120));
+    assert!(output.status.success(), "{}", text(&output));
+    let covered =
+        || std::fs::read_to_string(&said).unwrap().contains(" watches arcade in its place after ").then_some(());
+    wait_for("the demo to say who watches", Duration::from_secs(20), covered);
+    // What the neighbour sees there arrives, under the station's name.
+    let log = std::fs::read_to_string(dir.path().join("coordinator.log")).unwrap();
+    assert!(!log.contains("stale_epoch"), "{log}");
+}
+
 /// A port with two free ones after it, most likely.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

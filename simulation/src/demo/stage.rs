@@ -114,12 +114,12 @@ impl Stage {
     /// Writes the agents' configuration into `dir`.
     pub fn set(dir: &Path, video: &Path, ports: Ports, mode: Mode) -> anyhow::Result<Stage> {
         let stage = Stage { dir: dir.to_owned(), ports, mode };
-        std::fs::write(stage.coordinator_config(), plan())?;
         for area in AREAS {
             std::fs::create_dir_all(stage.agent_dir(area.node))?;
             let text = profile(&area, video, &stage)?;
             std::fs::write(stage.agent_dir(area.node).join("agent.toml"), text)?;
         }
+        std::fs::write(stage.coordinator_config(), plan())?;
         Ok(stage)
     }
 

@@ -1,6 +1,7 @@
 /// Each station's last half hour as bars of one minute, all to one scale so that they can be compared.
 
 import { count, plural } from "../format.ts";
+import type { StationView } from "../protocol.ts";
 import { type State, type Timeline, TIMELINE_MINUTES, timelines } from "../state.ts";
 
 const BAR_WIDTH = 8;
@@ -16,13 +17,15 @@ export function Stations({ state, now_s }: { state: State; now_s: number }) {
         Stations <small>events begun in each of the last {TIMELINE_MINUTES} minutes</small>
       </h2>
       <ul class="stations">
-        {stations.map((station) => <Station key={station.station} station={station} highest={highest} />)}
+        {stations.map((station) => (
+          <Station key={station.station} station={station} guard={state.view?.stations?.find((of) => of.station === station.station)} highest={highest} />
+        ))}
       </ul>
     </section>
   );
 }
 
-function Station({ station: { station, nodes, minutes }, highest }: { station: Timeline; highest: number }) {
+function Station({ station: { station, nodes, minutes }, guard, highest }: { station: Timeline; guard: StationView | undefined; highest: number }) {
   const sum = minutes.reduce<number>((total, events) => total + (events ?? 0), 0);
   const last = minutes.at(-1) ?? 0;
   const said = `${plural(sum, "event", "events")} in ${TIMELINE_MINUTES} minutes, ${count(last)} in this one`;
@@ -34,6 +37,8 @@ function Station({ station: { station, nodes, minutes }, highest }: { station: T
         {nodes.map(({ node, liveness }) => (
           <span key={node} data-liveness={liveness}>{liveness === "up" ? node : `${node} is ${liveness}`}</span>
         ))}
+        {guard?.guard === "covered" && <span data-liveness="up">{guard.holder} stands in</span>}
+        {guard?.guard === "uncovered" && <span data-liveness="down">nobody watches it</span>}
       </div>
       <svg class="timeline" viewBox={`0 0 ${TIMELINE_MINUTES * BAR_WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={said}>
         {minutes.map((events, index) => {
