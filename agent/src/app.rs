@@ -23,6 +23,7 @@ use crate::detect::Detector;
 use crate::facts::Watch;
 use crate::node::Identity;
 use crate::pipeline::{Pipeline, Pulse, Raw, Speed};
+use crate::platform::Platform;
 use crate::report::Report;
 use crate::sinks::Sinks;
 use crate::store::AgentStore;
@@ -93,6 +94,7 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
     let _ = begin.send(());
     let route = Route { site: config.site.clone(), broker: config.mqtt.broker.clone() };
     let mut courier = Courier::start(started, route, identity, (store, found), watch)?;
+    courier.carried_by(Platform::start(&config.platform).context("the platform's thread")?);
     courier.watcher.ready();
     tracing::info!("watching");
 

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::capture::{self, Pace, SourceUrl};
 use crate::observe::{Line, Lines, Scene, Zone, Zones};
 use crate::sinks::{live, media, record, restream};
-use crate::{detect, gate, mask, observe, polygon, store, track};
+use crate::{detect, gate, mask, observe, platform, polygon, store, track};
 
 /// The store's directory below the data directory.
 const STORE: &str = "store";
@@ -48,6 +48,8 @@ pub struct Config {
     pub live: live::Config,
     /// Pictures and clips of events.
     pub media: media::Config,
+    /// What moves this node.
+    pub platform: platform::Config,
     /// The cameras.
     #[serde(rename = "camera")]
     pub cameras: Vec<Camera>,
@@ -163,6 +165,7 @@ impl Default for Config {
             observe: observe::Config::default(),
             live: live::Config::default(),
             media: media::Config::default(),
+            platform: platform::Config::default(),
             cameras: Vec::new(),
         }
     }
@@ -241,6 +244,7 @@ impl Config {
         self.observe.check()?;
         self.live.check()?;
         self.media.check()?;
+        self.platform.check()?;
         for camera in &self.cameras {
             camera.check().map_err(|what| format!("camera \"{}\": {what}", camera.name))?;
         }
@@ -373,6 +377,10 @@ mod tests {
             (&format!("[media]\nbytes_max = 7\n{CAMERA}"), "media.bytes_max is 7"),
             (&format!("{CAMERA}record = \"v.mp4\""), "camera \"front\": record.path is v.mp4"),
             (&format!("{CAMERA}[camera.restream]\nurl = \"http://h/\""), "camera \"front\": restream.url is"),
+            (&format!("[platform]\nexec = [\"hook.sh\"]\n{CAMERA}"), "name the program by its whole path"),
+            (&format!("[platform]\nvehicle = 0\n{CAMERA}"), "platform.vehicle is 0; give it 1 to 255"),
+            (&format!("[platform]\nmavlink = \"udp:h:1\"\n{CAMERA}"), "udpout:host:14550 or udpin:0.0.0.0:14550"),
+            (&format!("[platform]\non_leave = \"land\"\n{CAMERA}"), "unknown variant"),
             ("data_dir = \"\"\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "data_dir is empty"),
         ] {
             let failure = read(text).unwrap_err();

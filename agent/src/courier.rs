@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::duty::Order;
 use crate::node::{self, Effect, Facts, Identity, Input, Node};
+use crate::platform::Platform;
 use crate::recorder::{Outlet, Recorder, Request};
 use crate::store::{AgentStore, Found};
 
@@ -55,6 +56,7 @@ pub struct Courier<W> {
     /// How the device does.
     pub watcher: W,
     node: Node,
+    me: NodeId,
     recorder: Recorder,
     route: Route,
     started: Instant,
@@ -64,6 +66,8 @@ pub struct Courier<W> {
     effects: Vec<Effect>,
     /// Retained words that the client had no room for; the newest of each topic, so as many as a node has such topics.
     unsaid: BTreeMap<Topic, Vec<u8>>,
+    /// What moves this node.
+    platform: Platform,
     /// Messages on topics that are none of ours.
     strays: u64,
 }
@@ -99,8 +103,10 @@ impl<W: Watcher> Courier<W> {
         let outlet = Outlet { link: link.clone(), site: site.clone(), node: me.clone() };
         let recorder =
             Recorder::start(store, outlet, move |input| drop(answer.send(input))).context("the recorder's thread")?;
+        let me = me.clone();
         Ok(Courier {
             watcher,
+            me,
             node: Node::new(now(started), identity, found.lanes),
             recorder,
             route,
@@ -110,8 +116,14 @@ impl<W: Watcher> Courier<W> {
             answers,
             effects: Vec::new(),
             unsaid: BTreeMap::new(),
+            platform: Platform::default(),
             strays: 0,
         })
+    }
+
+    /// Has this platform told to go and to leave.
+    pub fn carried_by(&mut self, platform: Platform) {
+        self.platform = platform;
     }
 
     /// The core.
@@ -149,6 +161,7 @@ impl<W: Watcher> Courier<W> {
         match event {
             LinkEvent::Up => {
                 tracing::info!("connected to {}", self.route.broker);
+                self.platform.connected();
                 Some(Input::LinkUp)
             }
             LinkEvent::Down(reason) => {
@@ -199,6 +212,8 @@ impl<W: Watcher> Courier<W> {
             }
             Effect::Heartbeat => {
                 let mut facts = self.watcher.facts(&self.recorder, &self.node);
+                facts.problems.extend(self.platform.problems());
+                facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
                 if self.strays > 0 {
                     facts.refused.insert("topic".into(), self.strays);
                 }
@@ -210,6 +225,7 @@ impl<W: Watcher> Courier<W> {
                     .flat_map(|node| [Topic::Health(node.clone()), Topic::Heartbeat(node.clone()), Topic::Duty(node)]);
                 self.link.listen(topics.map(|topic| topic.render(&self.route.site)).collect());
             }
+            Effect::Duty(order @ (Order::Go(..) | Order::Leave(..))) => self.platform.order(unix_ms(), order),
             Effect::Duty(order) => return self.watcher.order(order),
             Effect::DeadLetter { reason, bytes } => {
                 tracing::error!(reason, "an event can never be sent; it is kept as a dead letter");
@@ -222,6 +238,12 @@ impl<W: Watcher> Courier<W> {
 
     /// Hands over what waits; what the client has no room for waits on.
     fn say_unsaid(&mut self) {
+        let (link, site) = (&self.link, &self.route.site);
+        let topic = Topic::Platform(self.me.clone());
+        self.platform.say(|order| {
+            let order = serde_json::to_vec(order).expect("an order has string keys and no failing serialiser");
+            link.publish(&topic.render(site), order, false, false).is_ok()
+        });
         while let Some((topic, payload)) = self.unsaid.pop_first() {
             let text = topic.render(&self.route.site);
             match self.link.publish(&text, payload.clone(), true, false) {
@@ -237,8 +259,12 @@ impl<W: Watcher> Courier<W> {
         }
     }
 
-    /// Makes durable what was observed last, and only then says goodbye.
+    /// Leaves where its platform was sent, makes durable what was observed last, and only then says goodbye.
     pub async fn finish(mut self) -> Finished<W> {
+        if self.platform.leave_all(unix_ms()) {
+            self.say_unsaid();
+            self.platform.drain().await;
+        }
         let deadline = tokio::time::Instant::now() + GOODBYE;
         while self.node.stored() < self.node.observed() {
             match tokio::time::timeout_at(deadline, self.answers.recv()).await {
@@ -248,7 +274,7 @@ impl<W: Watcher> Courier<W> {
         }
         self.step(Input::Stop);
         let last_words = async {
-            while !self.unsaid.is_empty() {
+            while !(self.unsaid.is_empty() && self.platform.is_said()) {
                 tokio::time::sleep(BUSY_RETRY).await;
                 self.say_unsaid();
             }

@@ -37,6 +37,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         ("observe", old.observe == new.observe),
         ("live", old.live == new.live),
         ("media", old.media == new.media),
+        ("platform", old.platform == new.platform),
     ];
     Plan {
         end: ending.map(|camera| camera.name.clone()).collect(),
