@@ -92,7 +92,8 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
     let mut watch = Watch::new(Arc::clone(&pulse), Arc::clone(&sinks));
     cameras.begin(&config, &mut watch)?;
     let _ = begin.send(());
-    let route = Route { site: config.site.clone(), broker: config.mqtt.broker.clone() };
+    let (broker, fallback) = (config.mqtt.broker.clone(), config.mqtt.fallback.clone());
+    let route = Route { site: config.site.clone(), broker, fallback };
     let mut courier = Courier::start(started, route, identity, (store, found), watch)?;
     courier.carried_by(Platform::start(&config.platform).context("the platform's thread")?);
     courier.watcher.ready();

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use picket_shared::brokers::check_fallback;
 use picket_shared::config::load;
 use picket_shared::duty::Duty;
 use picket_shared::exit::{Exit, Failure};
@@ -61,6 +62,8 @@ pub struct Config {
 pub struct Mqtt {
     /// Where it is.
     pub broker: BrokerUrl,
+    /// Others, in the order in which they are used where that one cannot be reached. The same list for all of the site.
+    pub fallback: Vec<BrokerUrl>,
 }
 
 /// One camera, as configured.
@@ -173,7 +176,7 @@ impl Default for Config {
 
 impl Default for Mqtt {
     fn default() -> Self {
-        Mqtt { broker: BrokerUrl { host: "127.0.0.1".into(), port: 1883 } }
+        Mqtt { broker: BrokerUrl { host: "127.0.0.1".into(), port: 1883 }, fallback: Vec::new() }
     }
 }
 
@@ -238,6 +241,7 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             return Err("data_dir is empty; name a directory that this program may write to".into());
         }
+        check_fallback(&self.mqtt.broker, &self.mqtt.fallback)?;
         self.store.check()?;
         self.detector.check()?;
         self.track.check()?;
@@ -357,6 +361,7 @@ mod tests {
             ("nod = \"a\"", "unknown key \"nod\"; did you mean \"node\"?"),
             ("node = \"A B\"", "a-z 0-9"),
             ("[mqtt]\nbroker = \"broker:1883\"", "mqtt://host:1883"),
+            (&format!("[mqtt]\nfallback = [\"mqtt://127.0.0.1\"]\n{CAMERA}"), "name each broker once"),
             ("[detector]\nthreads = -1", "expected usize"),
             (&format!("{CAMERA}{CAMERA}"), "the same name"),
             (&format!("{CAMERA}start_s = -2.0"), "camera \"front\": start_s is -2"),

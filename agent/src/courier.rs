@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use picket_shared::brokers;
 use picket_shared::clock::Now;
 use picket_shared::event::Event;
 use picket_shared::ids::{Boot, CameraId, NodeId, SiteId};
@@ -49,6 +50,8 @@ pub struct Route {
     pub site: SiteId,
     /// The site's broker.
     pub broker: BrokerUrl,
+    /// Other brokers of the site, in the order in which they are used where that one cannot be reached.
+    pub fallback: Vec<BrokerUrl>,
 }
 
 /// The core with everything that its effects need.
@@ -63,6 +66,8 @@ pub struct Courier<W> {
     link: Link,
     link_events: mpsc::Receiver<LinkEvent>,
     answers: mpsc::UnboundedReceiver<Input>,
+    /// To which there is a connection.
+    broker: Option<BrokerUrl>,
     effects: Vec<Effect>,
     /// Retained words that the client had no room for; the newest of each topic, so as many as a node has such topics.
     unsaid: BTreeMap<Topic, Vec<u8>>,
@@ -91,13 +96,14 @@ impl<W: Watcher> Courier<W> {
         watcher: W,
     ) -> anyhow::Result<Self> {
         let (site, me) = (&route.site, &identity.node);
-        let (link, link_events) = mqtt::open(LinkOptions {
+        let options = LinkOptions {
             broker: route.broker.clone(),
             client_id: format!("picket-{site}-{me}"),
             will: Some((Topic::Health(me.clone()).render(site), node::will(&identity, unix_ms()))),
             filters: filters(site, me),
             payload_bytes_max: STANDBY_BYTES_MAX.max(STATUS_BYTES_MAX),
-        });
+        };
+        let (link, link_events) = mqtt::open_any(options, route.fallback.clone());
         // Not bounded by itself: the recorder answers each of its bounded requests at most once.
         let (answer, answers) = mpsc::unbounded_channel();
         let outlet = Outlet { link: link.clone(), site: site.clone(), node: me.clone() };
@@ -114,6 +120,7 @@ impl<W: Watcher> Courier<W> {
             link,
             link_events,
             answers,
+            broker: None,
             effects: Vec::new(),
             unsaid: BTreeMap::new(),
             platform: Platform::default(),
@@ -159,13 +166,15 @@ impl<W: Watcher> Courier<W> {
 
     fn of_link(&mut self, event: LinkEvent) -> Option<Input> {
         match event {
-            LinkEvent::Up => {
-                tracing::info!("connected to {}", self.route.broker);
+            LinkEvent::Up(broker) => {
+                tracing::info!("connected to {broker}");
+                self.broker = Some(broker);
                 self.platform.connected();
                 Some(Input::LinkUp)
             }
             LinkEvent::Down(reason) => {
                 tracing::warn!("{reason}; events are stored and sent later");
+                self.broker = None;
                 self.unsaid.clear();
                 Some(Input::LinkDown)
             }
@@ -212,6 +221,10 @@ impl<W: Watcher> Courier<W> {
             }
             Effect::Heartbeat => {
                 let mut facts = self.watcher.facts(&self.recorder, &self.node);
+                facts.broker = self.broker.as_ref().map(BrokerUrl::to_string);
+                facts.problems.extend(
+                    self.broker.as_ref().and_then(|broker| brokers::fallback_problem(&self.route.broker, broker)),
+                );
                 facts.problems.extend(self.platform.problems());
                 facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
                 if self.strays > 0 {
@@ -279,7 +292,7 @@ impl<W: Watcher> Courier<W> {
                 self.say_unsaid();
             }
             self.link.close();
-            while let Some(LinkEvent::Message { .. } | LinkEvent::Up) = self.link_events.recv().await {}
+            while let Some(LinkEvent::Message { .. } | LinkEvent::Up(_)) = self.link_events.recv().await {}
         };
         let _ = tokio::time::timeout(GOODBYE, last_words).await;
         drop(self.recorder.finish());
@@ -342,8 +355,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let opened = AgentStore::open(dir.path(), &Config::default(), 1, 0).unwrap();
         let identity = identity(opened.1.boot);
-        let route =
-            Route { site: SiteId::new("yard").unwrap(), broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap() };
+        let (site, fallback) = (SiteId::new("yard").unwrap(), vec![]);
+        let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback };
         let mut courier = Courier::start(Instant::now(), route, identity, opened, Blind).unwrap();
         for (topic, input) in [("picket/v1/yard/edge/ack", true), ("picket/v1/mill/edge/ack", false), ("else", false)] {
             let event = LinkEvent::Message { topic: topic.into(), payload: vec![] };

@@ -115,7 +115,16 @@ impl Watcher for Watch {
         let refused = live.into_iter().flat_map(|hub| hub.refused()).map(|(word, count)| (word.to_owned(), count));
         let refused = refused.collect();
         let (sights, capacity_fps, ready) = Default::default();
-        Facts { resident_bytes: memory_bytes("VmRSS:"), cameras, problems, sights, capacity_fps, ready, refused }
+        Facts {
+            resident_bytes: memory_bytes("VmRSS:"),
+            cameras,
+            problems,
+            sights,
+            capacity_fps,
+            ready,
+            refused,
+            ..Facts::default()
+        }
     }
 }
 
@@ -269,6 +278,7 @@ mod tests {
             events_backlog: most,
             events_given_up: GapCause::ALL.map(|cause| (cause.word().to_owned(), most)).into(),
             events_dead: most,
+            broker: Some("b".repeat(300)),
         };
         let bytes = serde_json::to_vec(&stats).unwrap().len();
         assert!(bytes <= STATUS_BYTES_MAX, "{bytes}");

@@ -23,6 +23,7 @@ pub mod crypto;
 pub mod store;
 
 pub mod backoff;
+pub mod brokers;
 pub mod mqtt;
 
 pub mod config;

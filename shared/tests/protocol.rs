@@ -261,6 +261,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         events_backlog: 0,
         events_given_up: Default::default(),
         events_dead: 0,
+        broker: None,
     };
     let node = NodeId::new("gate-3").unwrap();
     let node_view = NodeView {

@@ -123,6 +123,8 @@ pub struct Facts {
     pub capacity_fps: u16,
     /// Stations of [`Order::Prepare`] that could be covered at once.
     pub ready: BTreeSet<StationId>,
+    /// The broker that is connected to.
+    pub broker: Option<String>,
     /// Messages that the shell refused before they came here, by reason.
     pub refused: BTreeMap<String, u64>,
 }
@@ -492,6 +494,7 @@ impl Node {
             events_backlog: self.outbox.backlog(),
             events_given_up: self.given_up.iter().map(|(cause, count)| (cause.word().into(), *count)).collect(),
             events_dead: self.dead,
+            broker: facts.broker,
         };
         out.push(Effect::Publish(Topic::Stats(self.identity.node.clone()), to_json(&stats)));
     }

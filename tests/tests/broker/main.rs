@@ -2,6 +2,7 @@
 //! every stored event is in the archive exactly once, and no window was ever exceeded.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod fallback;
 mod proxy;
 mod rig;
 
