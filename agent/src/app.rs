@@ -21,6 +21,7 @@ use crate::config::{Config, Overrides};
 use crate::courier::{Courier, Finished, Route, unix_ms};
 use crate::detect::Detector;
 use crate::facts::Watch;
+use crate::gossip::Gossip;
 use crate::node::Identity;
 use crate::pipeline::{Pipeline, Pulse, Raw, Speed};
 use crate::platform::Platform;
@@ -95,6 +96,9 @@ pub async fn run(mut config: Config, options: RunOptions) -> anyhow::Result<()> 
     let (broker, fallback) = (config.mqtt.broker.clone(), config.mqtt.fallback.clone());
     let route = Route { site: config.site.clone(), broker, fallback };
     let mut courier = Courier::start(started, route, identity, (store, found), watch)?;
+    if let Some(gossip) = Gossip::start(&config.gossip, &config.site, &config.node).await? {
+        courier.speaks_with_neighbours(gossip);
+    }
     courier.carried_by(Platform::start(&config.platform).context("the platform's thread")?);
     courier.watcher.ready();
     tracing::info!("watching");

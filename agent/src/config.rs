@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::capture::{self, Pace, SourceUrl};
 use crate::observe::{Line, Lines, Scene, Zone, Zones};
 use crate::sinks::{live, media, record, restream};
-use crate::{detect, gate, mask, observe, platform, polygon, store, track};
+use crate::{detect, gate, gossip, mask, observe, platform, polygon, store, track};
 
 /// The store's directory below the data directory.
 const STORE: &str = "store";
@@ -49,6 +49,8 @@ pub struct Config {
     pub live: live::Config,
     /// Pictures and clips of events.
     pub media: media::Config,
+    /// How neighbours hear each other without a broker.
+    pub gossip: gossip::Config,
     /// What moves this node.
     pub platform: platform::Config,
     /// The cameras.
@@ -168,6 +170,7 @@ impl Default for Config {
             observe: observe::Config::default(),
             live: live::Config::default(),
             media: media::Config::default(),
+            gossip: gossip::Config::default(),
             platform: platform::Config::default(),
             cameras: Vec::new(),
         }
@@ -248,6 +251,7 @@ impl Config {
         self.observe.check()?;
         self.live.check()?;
         self.media.check()?;
+        self.gossip.check()?;
         self.platform.check()?;
         for camera in &self.cameras {
             camera.check().map_err(|what| format!("camera \"{}\": {what}", camera.name))?;

@@ -18,6 +18,7 @@ use picket_shared::topics::Topic;
 use tokio::sync::mpsc;
 
 use crate::duty::Order;
+use crate::gossip::Gossip;
 use crate::node::{self, Effect, Facts, Identity, Input, Node};
 use crate::platform::Platform;
 use crate::recorder::{Outlet, Recorder, Request};
@@ -73,6 +74,8 @@ pub struct Courier<W> {
     unsaid: BTreeMap<Topic, Vec<u8>>,
     /// What moves this node.
     platform: Platform,
+    /// How neighbours are heard without a broker.
+    gossip: Option<Gossip>,
     /// Messages on topics that are none of ours.
     strays: u64,
 }
@@ -124,8 +127,15 @@ impl<W: Watcher> Courier<W> {
             effects: Vec::new(),
             unsaid: BTreeMap::new(),
             platform: Platform::default(),
+            gossip: None,
             strays: 0,
         })
+    }
+
+    /// Says heartbeats to the neighbours themselves too, and hears theirs.
+    pub fn speaks_with_neighbours(&mut self, gossip: Gossip) {
+        self.node.speaks_with_neighbours();
+        self.gossip = Some(gossip);
     }
 
     /// Has this platform told to go and to leave.
@@ -138,6 +148,16 @@ impl<W: Watcher> Courier<W> {
         &self.node
     }
 
+    /// Whether there is a connection to a broker.
+    pub fn is_online(&self) -> bool {
+        self.broker.is_some()
+    }
+
+    /// Datagrams of neighbours that were refused.
+    pub fn gossip_refused(&self) -> u64 {
+        self.gossip.iter().flat_map(Gossip::refused).map(|(_, count)| count).sum()
+    }
+
     /// Waits for the next thing that concerns the core, and lets it act. Nothing is lost where this is not awaited to its
     /// end.
     pub async fn turn(&mut self) -> anyhow::Result<()> {
@@ -148,6 +168,7 @@ impl<W: Watcher> Courier<W> {
                 None => anyhow::bail!("the connection's task ended"),
             },
             Some(input) = self.answers.recv() => Some(input),
+            Some((node, beat)) = heard(&mut self.gossip) => Some(Input::Neighbour(node, beat)),
             () = tokio::time::sleep_until(wakeup.into()) => None,
         };
         self.step(input.unwrap_or(Input::Tick));
@@ -213,6 +234,9 @@ impl<W: Watcher> Courier<W> {
             // A retained word stands until the next one, so the newest must get there. It waits for its turn below.
             Effect::Publish(topic, payload) if topic.retained() => drop(self.unsaid.insert(topic, payload)),
             Effect::Publish(topic, payload) => {
+                if let (Topic::Heartbeat(_), Some(gossip)) = (&topic, &self.gossip) {
+                    gossip.say(&payload);
+                }
                 let text = topic.render(&self.route.site);
                 if let Err(error) = self.link.publish(&text, payload, false, true) {
                     // Statistics are said anew at the next heartbeat.
@@ -227,6 +251,8 @@ impl<W: Watcher> Courier<W> {
                 );
                 facts.problems.extend(self.platform.problems());
                 facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
+                let gossip = self.gossip.iter().flat_map(Gossip::refused);
+                facts.refused.extend(gossip.map(|(word, count)| (word.to_owned(), count)));
                 if self.strays > 0 {
                     facts.refused.insert("topic".into(), self.strays);
                 }
@@ -300,6 +326,14 @@ impl<W: Watcher> Courier<W> {
     }
 }
 
+/// The next heartbeat of a neighbour; never, where neighbours are not spoken with.
+async fn heard(gossip: &mut Option<Gossip>) -> Option<(NodeId, Vec<u8>)> {
+    match gossip {
+        Some(gossip) => gossip.heard().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What is said to this node.
 fn filters(site: &SiteId, me: &NodeId) -> Vec<String> {
     let mine = [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby].map(|of| of(me.clone()));
@@ -363,5 +397,23 @@ mod tests {
             assert_eq!(courier.of_link(event).is_some(), input, "{topic}");
         }
         assert_eq!(courier.strays, 2);
+    }
+
+    #[tokio::test]
+    async fn an_order_to_move_reaches_the_platform_and_its_failure_the_health() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = AgentStore::open(dir.path(), &Config::default(), 1, 0).unwrap();
+        let (site, fallback) = (SiteId::new("yard").unwrap(), vec![]);
+        let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback };
+        let mut courier = Courier::start(Instant::now(), route, identity(opened.1.boot), opened, Blind).unwrap();
+        let exec = vec!["/bin/false".to_owned()];
+        courier.carried_by(Platform::start(&crate::platform::Config { exec, ..Default::default() }).unwrap());
+        let leave = |count| Order::Leave(StationId::new("mill").unwrap(), picket_shared::duty::Epoch::new(1, count));
+        courier.perform(Effect::Duty(leave(2)));
+        courier.perform(Effect::Duty(leave(1)));
+        courier.platform.drain().await;
+        let Some(Input::Facts(facts)) = courier.perform(Effect::Heartbeat) else { panic!() };
+        assert!(facts.problems[0].contains("not told to leave (station mill): /bin/false ended with"), "{facts:?}");
+        assert_eq!(facts.refused, [("platform_old_epoch".to_owned(), 1)].into());
     }
 }

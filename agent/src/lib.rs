@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod duty;
 pub mod node;
 pub mod platform;
+pub mod gossip;
 pub mod recorder;
 pub mod courier;
 

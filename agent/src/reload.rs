@@ -37,6 +37,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         ("observe", old.observe == new.observe),
         ("live", old.live == new.live),
         ("media", old.media == new.media),
+        ("gossip", old.gossip == new.gossip),
         ("platform", old.platform == new.platform),
     ];
     Plan {

@@ -20,6 +20,7 @@ pub mod codec;
 pub mod topics;
 
 pub mod crypto;
+pub mod gossip;
 pub mod store;
 
 pub mod backoff;

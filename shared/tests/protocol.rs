@@ -357,6 +357,7 @@ fn the_page_states_every_limit() {
         ("RANKS_MAX", limits::RANKS_MAX),
         ("NEIGHBOURS_MAX", limits::NEIGHBOURS_MAX),
         ("HEARTBEAT_BYTES_MAX", limits::HEARTBEAT_BYTES_MAX),
+        ("GOSSIP_BYTES_MAX", limits::GOSSIP_BYTES_MAX),
         ("LEASES_BYTES_MAX", limits::LEASES_BYTES_MAX),
         ("STANDBY_BYTES_MAX", limits::STANDBY_BYTES_MAX),
         ("DUTY_BYTES_MAX", limits::DUTY_BYTES_MAX),

@@ -182,3 +182,64 @@ impl Platform {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use picket_shared::duty::{Epoch, How, StandbyDuty};
+    use picket_shared::ids::NodeId;
+
+    fn go(name: &str, count: u32) -> Order {
+        let (station, home) = (StationId::new(name).unwrap(), NodeId::new("home").unwrap());
+        let (ranks, how, cameras, goal) = (vec![], How::Preset, None, Some("gate".into()));
+        Order::Go(Box::new(StandbyDuty { station, home, ranks, how, cameras, goal }), Epoch::new(1, count))
+    }
+
+    fn said(platform: &mut Platform, taken: bool) -> Vec<(&'static str, String)> {
+        let mut said = Vec::new();
+        platform.say(|order| {
+            said.push((order.action.word(), order.station.to_string()));
+            taken
+        });
+        said
+    }
+
+    #[test]
+    fn orders_are_said_until_they_are_taken_and_again_on_every_connection() {
+        let mut platform = Platform::start(&Config { mqtt: true, ..Config::default() }).unwrap();
+        platform.order(1_000, go("a", 1));
+        platform.order(1_000, go("b", 1));
+        let both = vec![("go", "a".to_owned()), ("go", "b".to_owned())];
+        assert_eq!((said(&mut platform, false), platform.is_said()), (both.clone(), false));
+        assert_eq!((said(&mut platform, true), platform.is_said()), (both.clone(), true));
+        assert_eq!(said(&mut platform, true), []);
+        platform.connected();
+        assert_eq!(said(&mut platform, true), both);
+        platform.order(1_000, Order::Leave(StationId::new("a").unwrap(), Epoch::new(1, 0)));
+        assert_eq!(said(&mut platform, true), [], "an old order");
+        assert_eq!(platform.refused().collect::<Vec<_>>(), [("platform_old_epoch", 1)]);
+        assert!(platform.leave_all(2_000) && !platform.leave_all(3_000));
+        assert_eq!(said(&mut platform, true), [("leave", "a".to_owned()), ("leave", "b".to_owned())]);
+    }
+
+    #[test]
+    fn nothing_is_said_where_it_was_not_asked_for() {
+        let mut platform = Platform::default();
+        platform.order(1_000, go("a", 1));
+        assert_eq!((said(&mut platform, true), platform.is_said()), (vec![], true));
+    }
+
+    #[test]
+    fn stations_that_were_left_make_room_and_others_do_not() {
+        let mut platform = Platform::start(&Config { mqtt: true, ..Config::default() }).unwrap();
+        for n in 0..COMMANDS_MAX {
+            platform.order(1_000, go(&format!("s{n}"), 1));
+        }
+        platform.order(1_000, go("more", 1));
+        assert_eq!(platform.refused().collect::<Vec<_>>(), [("platform_full", 1)]);
+        platform.order(1_000, Order::Leave(StationId::new("s1").unwrap(), Epoch::new(1, 1)));
+        said(&mut platform, true);
+        platform.order(1_000, go("other", 1));
+        assert_eq!(said(&mut platform, true), [("go", "other".to_owned())]);
+    }
+}

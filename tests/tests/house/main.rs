@@ -51,7 +51,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 51] = [
+const CORES: [&str; 53] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -74,6 +74,7 @@ const CORES: [&str; 51] = [
     "agent/src/eval/truth",
     "agent/src/frame",
     "agent/src/gate",
+    "agent/src/gossip/ear",
     "agent/src/mask",
     "agent/src/node",
     "agent/src/observe",
@@ -103,6 +104,7 @@ const CORES: [&str; 51] = [
     "coordinator/src/view",
     "shared/src/backoff",
     "shared/src/brokers",
+    "shared/src/gossip",
 ];
 
 /// What a core is handed, or never needs: clocks, randomness, files, sockets, threads, processes, async.
