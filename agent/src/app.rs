@@ -22,8 +22,10 @@ use crate::courier::{Courier, Finished, Route, unix_ms};
 use crate::cover::settings;
 use crate::detect::Detector;
 use crate::facts::Watch;
+use crate::gossip::Gossip;
 use crate::node::Identity;
 use crate::pipeline::{Pipeline, Pulse, Raw, Speed};
+use crate::platform::Platform;
 use crate::report::Report;
 use crate::sinks::Sinks;
 use crate::store::AgentStore;
@@ -95,8 +97,13 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         Cameras::new(stages, config.clone(), options.config.clone(), watch).context("the standby's thread")?;
     cameras.begin()?;
     let _ = begin.send(());
-    let route = Route { site: config.site.clone(), broker: config.mqtt.broker.clone() };
+    let (broker, fallback) = (config.mqtt.broker.clone(), config.mqtt.fallback.clone());
+    let route = Route { site: config.site.clone(), broker, fallback };
     let mut courier = Courier::start(started, route, identity, (store, found), cameras)?;
+    if let Some(gossip) = Gossip::start(&config.gossip, &config.site, &config.node).await? {
+        courier.speaks_with_neighbours(gossip);
+    }
+    courier.carried_by(Platform::start(&config.platform).context("the platform's thread")?);
     courier.watcher.watch().ready();
     tracing::info!("watching");
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use picket_shared::brokers::check_fallback;
 use picket_shared::config::load;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{CameraId, NodeId, SiteId, StationId};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::{self, Pace, SourceUrl};
 use crate::observe::{Line, Lines, Scene, Zone, Zones};
 use crate::sinks::{live, media, record, restream};
-use crate::{cover, detect, gate, mask, observe, polygon, store, track};
+use crate::{cover, detect, gate, gossip, mask, observe, platform, polygon, store, track};
 
 /// The store's directory below the data directory.
 const STORE: &str = "store";
@@ -49,6 +50,10 @@ pub struct Config {
     pub live: live::Config,
     /// Pictures and clips of events.
     pub media: media::Config,
+    /// How neighbours hear each other without a broker.
+    pub gossip: gossip::Config,
+    /// What moves this node.
+    pub platform: platform::Config,
     /// The cameras.
     #[serde(rename = "camera")]
     pub cameras: Vec<Camera>,
@@ -60,6 +65,8 @@ pub struct Config {
 pub struct Mqtt {
     /// Where it is.
     pub broker: BrokerUrl,
+    /// Others, in the order in which they are used where that one cannot be reached. The same list for all of the site.
+    pub fallback: Vec<BrokerUrl>,
 }
 
 /// One camera, as configured. Others are told all of it but what only this device can do.
@@ -174,6 +181,8 @@ impl Default for Config {
             cover: cover::Config::default(),
             live: live::Config::default(),
             media: media::Config::default(),
+            gossip: gossip::Config::default(),
+            platform: platform::Config::default(),
             cameras: Vec::new(),
         }
     }
@@ -181,7 +190,7 @@ impl Default for Config {
 
 impl Default for Mqtt {
     fn default() -> Self {
-        Mqtt { broker: BrokerUrl { host: "127.0.0.1".into(), port: 1883 } }
+        Mqtt { broker: BrokerUrl { host: "127.0.0.1".into(), port: 1883 }, fallback: Vec::new() }
     }
 }
 
@@ -241,6 +250,7 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             return Err("data_dir is empty; name a directory that this program may write to".into());
         }
+        check_fallback(&self.mqtt.broker, &self.mqtt.fallback)?;
         self.store.check()?;
         self.detector.check()?;
         self.track.check()?;
@@ -248,6 +258,8 @@ impl Config {
         self.cover.check()?;
         self.live.check()?;
         self.media.check()?;
+        self.gossip.check()?;
+        self.platform.check()?;
         for camera in &self.cameras {
             camera.check().map_err(|what| format!("camera \"{}\": {what}", camera.name))?;
         }
@@ -361,6 +373,7 @@ mod tests {
             ("nod = \"a\"", "unknown key \"nod\"; did you mean \"node\"?"),
             ("node = \"A B\"", "a-z 0-9"),
             ("[mqtt]\nbroker = \"broker:1883\"", "mqtt://host:1883"),
+            (&format!("[mqtt]\nfallback = [\"mqtt://127.0.0.1\"]\n{CAMERA}"), "name each broker once"),
             ("[detector]\nthreads = -1", "expected usize"),
             (&format!("{CAMERA}{CAMERA}"), "the same name"),
             (&format!("{CAMERA}start_s = -2.0"), "camera \"front\": start_s is -2"),
@@ -381,6 +394,10 @@ mod tests {
             (&format!("[media]\nbytes_max = 7\n{CAMERA}"), "media.bytes_max is 7"),
             (&format!("{CAMERA}record = \"v.mp4\""), "camera \"front\": record.path is v.mp4"),
             (&format!("{CAMERA}[camera.restream]\nurl = \"http://h/\""), "camera \"front\": restream.url is"),
+            (&format!("[platform]\nexec = [\"hook.sh\"]\n{CAMERA}"), "name the program by its whole path"),
+            (&format!("[platform]\nvehicle = 0\n{CAMERA}"), "platform.vehicle is 0; give it 1 to 255"),
+            (&format!("[platform]\nmavlink = \"udp:h:1\"\n{CAMERA}"), "udpout:host:14550 or udpin:0.0.0.0:14550"),
+            (&format!("[platform]\non_leave = \"land\"\n{CAMERA}"), "unknown variant"),
             ("data_dir = \"\"\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "data_dir is empty"),
         ] {
             let failure = read(text).unwrap_err();

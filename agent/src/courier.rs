@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use picket_shared::brokers;
 use picket_shared::clock::Now;
 use picket_shared::event::Event;
 use picket_shared::ids::{Boot, NodeId, SiteId};
@@ -17,7 +18,9 @@ use picket_shared::topics::Topic;
 use tokio::sync::mpsc;
 
 use crate::duty::Order;
+use crate::gossip::Gossip;
 use crate::node::{self, Effect, Facts, Identity, Input, Node};
+use crate::platform::Platform;
 use crate::recorder::{Outlet, Recorder, Request};
 use crate::store::{AgentStore, Found};
 
@@ -48,6 +51,8 @@ pub struct Route {
     pub site: SiteId,
     /// The site's broker.
     pub broker: BrokerUrl,
+    /// Other brokers of the site, in the order in which they are used where that one cannot be reached.
+    pub fallback: Vec<BrokerUrl>,
 }
 
 /// The core with everything that its effects need.
@@ -55,15 +60,22 @@ pub struct Courier<W> {
     /// How the device does.
     pub watcher: W,
     node: Node,
+    me: NodeId,
     recorder: Recorder,
     route: Route,
     started: Instant,
     link: Link,
     link_events: mpsc::Receiver<LinkEvent>,
     answers: mpsc::UnboundedReceiver<Input>,
+    /// To which there is a connection.
+    broker: Option<BrokerUrl>,
     effects: Vec<Effect>,
     /// Retained words that the client had no room for; the newest of each topic, so as many as a node has such topics.
     unsaid: BTreeMap<Topic, Vec<u8>>,
+    /// What moves this node.
+    platform: Platform,
+    /// How neighbours are heard without a broker.
+    gossip: Option<Gossip>,
     /// Messages on topics that are none of ours.
     strays: u64,
 }
@@ -87,20 +99,23 @@ impl<W: Watcher> Courier<W> {
         watcher: W,
     ) -> anyhow::Result<Self> {
         let (site, me) = (&route.site, &identity.node);
-        let (link, link_events) = mqtt::open(LinkOptions {
+        let options = LinkOptions {
             broker: route.broker.clone(),
             client_id: format!("picket-{site}-{me}"),
             will: Some((Topic::Health(me.clone()).render(site), node::will(&identity, unix_ms()))),
             filters: filters(site, me),
             payload_bytes_max: STANDBY_BYTES_MAX.max(STATUS_BYTES_MAX),
-        });
+        };
+        let (link, link_events) = mqtt::open_any(options, route.fallback.clone());
         // Not bounded by itself: the recorder answers each of its bounded requests at most once.
         let (answer, answers) = mpsc::unbounded_channel();
         let outlet = Outlet { link: link.clone(), site: site.clone(), node: me.clone() };
         let recorder =
             Recorder::start(store, outlet, move |input| drop(answer.send(input))).context("the recorder's thread")?;
+        let me = me.clone();
         Ok(Courier {
             watcher,
+            me,
             node: Node::new(now(started), identity, found.lanes),
             recorder,
             route,
@@ -108,15 +123,39 @@ impl<W: Watcher> Courier<W> {
             link,
             link_events,
             answers,
+            broker: None,
             effects: Vec::new(),
             unsaid: BTreeMap::new(),
+            platform: Platform::default(),
+            gossip: None,
             strays: 0,
         })
+    }
+
+    /// Says heartbeats to the neighbours themselves too, and hears theirs.
+    pub fn speaks_with_neighbours(&mut self, gossip: Gossip) {
+        self.node.speaks_with_neighbours();
+        self.gossip = Some(gossip);
+    }
+
+    /// Has this platform told to go and to leave.
+    pub fn carried_by(&mut self, platform: Platform) {
+        self.platform = platform;
     }
 
     /// The core.
     pub fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// Whether there is a connection to a broker.
+    pub fn is_online(&self) -> bool {
+        self.broker.is_some()
+    }
+
+    /// Datagrams of neighbours that were refused.
+    pub fn gossip_refused(&self) -> u64 {
+        self.gossip.iter().flat_map(Gossip::refused).map(|(_, count)| count).sum()
     }
 
     /// Waits for the next thing that concerns the core, and lets it act. Nothing is lost where this is not awaited to its
@@ -129,6 +168,7 @@ impl<W: Watcher> Courier<W> {
                 None => anyhow::bail!("the connection's task ended"),
             },
             Some(input) = self.answers.recv() => Some(input),
+            Some((node, beat)) = heard(&mut self.gossip) => Some(Input::Neighbour(node, beat)),
             () = tokio::time::sleep_until(wakeup.into()) => None,
         };
         self.step(input.unwrap_or(Input::Tick));
@@ -147,12 +187,15 @@ impl<W: Watcher> Courier<W> {
 
     fn of_link(&mut self, event: LinkEvent) -> Option<Input> {
         match event {
-            LinkEvent::Up => {
-                tracing::info!("connected to {}", self.route.broker);
+            LinkEvent::Up(broker) => {
+                tracing::info!("connected to {broker}");
+                self.broker = Some(broker);
+                self.platform.connected();
                 Some(Input::LinkUp)
             }
             LinkEvent::Down(reason) => {
                 tracing::warn!("{reason}; events are stored and sent later");
+                self.broker = None;
                 self.unsaid.clear();
                 Some(Input::LinkDown)
             }
@@ -191,6 +234,9 @@ impl<W: Watcher> Courier<W> {
             // A retained word stands until the next one, so the newest must get there. It waits for its turn below.
             Effect::Publish(topic, payload) if topic.retained() => drop(self.unsaid.insert(topic, payload)),
             Effect::Publish(topic, payload) => {
+                if let (Topic::Heartbeat(_), Some(gossip)) = (&topic, &self.gossip) {
+                    gossip.say(&payload);
+                }
                 let text = topic.render(&self.route.site);
                 if let Err(error) = self.link.publish(&text, payload, false, true) {
                     // Statistics are said anew at the next heartbeat.
@@ -199,6 +245,14 @@ impl<W: Watcher> Courier<W> {
             }
             Effect::Heartbeat => {
                 let mut facts = self.watcher.facts(&self.recorder, &self.node);
+                facts.broker = self.broker.as_ref().map(BrokerUrl::to_string);
+                facts.problems.extend(
+                    self.broker.as_ref().and_then(|broker| brokers::fallback_problem(&self.route.broker, broker)),
+                );
+                facts.problems.extend(self.platform.problems());
+                facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
+                let gossip = self.gossip.iter().flat_map(Gossip::refused);
+                facts.refused.extend(gossip.map(|(word, count)| (word.to_owned(), count)));
                 if self.strays > 0 {
                     facts.refused.insert("topic".into(), self.strays);
                 }
@@ -210,6 +264,7 @@ impl<W: Watcher> Courier<W> {
                     .flat_map(|node| [Topic::Health(node.clone()), Topic::Heartbeat(node.clone()), Topic::Duty(node)]);
                 self.link.listen(topics.map(|topic| topic.render(&self.route.site)).collect());
             }
+            Effect::Duty(order @ (Order::Go(..) | Order::Leave(..))) => self.platform.order(unix_ms(), order),
             Effect::Duty(order) => return self.watcher.order(order),
             Effect::DeadLetter { reason, bytes } => {
                 tracing::error!(reason, "an event can never be sent; it is kept as a dead letter");
@@ -222,6 +277,12 @@ impl<W: Watcher> Courier<W> {
 
     /// Hands over what waits; what the client has no room for waits on.
     fn say_unsaid(&mut self) {
+        let (link, site) = (&self.link, &self.route.site);
+        let topic = Topic::Platform(self.me.clone());
+        self.platform.say(|order| {
+            let order = serde_json::to_vec(order).expect("an order has string keys and no failing serialiser");
+            link.publish(&topic.render(site), order, false, false).is_ok()
+        });
         while let Some((topic, payload)) = self.unsaid.pop_first() {
             let text = topic.render(&self.route.site);
             match self.link.publish(&text, payload.clone(), true, false) {
@@ -237,8 +298,12 @@ impl<W: Watcher> Courier<W> {
         }
     }
 
-    /// Makes durable what was observed last, and only then says goodbye.
+    /// Leaves where its platform was sent, makes durable what was observed last, and only then says goodbye.
     pub async fn finish(mut self) -> Finished<W> {
+        if self.platform.leave_all(unix_ms()) {
+            self.say_unsaid();
+            self.platform.drain().await;
+        }
         let deadline = tokio::time::Instant::now() + GOODBYE;
         while self.node.stored() < self.node.observed() {
             match tokio::time::timeout_at(deadline, self.answers.recv()).await {
@@ -248,16 +313,24 @@ impl<W: Watcher> Courier<W> {
         }
         self.step(Input::Stop);
         let last_words = async {
-            while !self.unsaid.is_empty() {
+            while !(self.unsaid.is_empty() && self.platform.is_said()) {
                 tokio::time::sleep(BUSY_RETRY).await;
                 self.say_unsaid();
             }
             self.link.close();
-            while let Some(LinkEvent::Message { .. } | LinkEvent::Up) = self.link_events.recv().await {}
+            while let Some(LinkEvent::Message { .. } | LinkEvent::Up(_)) = self.link_events.recv().await {}
         };
         let _ = tokio::time::timeout(GOODBYE, last_words).await;
         drop(self.recorder.finish());
         Finished { node: self.node, watcher: self.watcher }
+    }
+}
+
+/// The next heartbeat of a neighbour; never, where neighbours are not spoken with.
+async fn heard(gossip: &mut Option<Gossip>) -> Option<(NodeId, Vec<u8>)> {
+    match gossip {
+        Some(gossip) => gossip.heard().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -316,13 +389,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let opened = AgentStore::open(dir.path(), &Config::default(), 1, 0).unwrap();
         let identity = identity(opened.1.boot);
-        let route =
-            Route { site: SiteId::new("yard").unwrap(), broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap() };
+        let (site, fallback) = (SiteId::new("yard").unwrap(), vec![]);
+        let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback };
         let mut courier = Courier::start(Instant::now(), route, identity, opened, Blind).unwrap();
         for (topic, input) in [("picket/v1/yard/edge/ack", true), ("picket/v1/mill/edge/ack", false), ("else", false)] {
             let event = LinkEvent::Message { topic: topic.into(), payload: vec![] };
             assert_eq!(courier.of_link(event).is_some(), input, "{topic}");
         }
         assert_eq!(courier.strays, 2);
+    }
+
+    #[tokio::test]
+    async fn an_order_to_move_reaches_the_platform_and_its_failure_the_health() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = AgentStore::open(dir.path(), &Config::default(), 1, 0).unwrap();
+        let (site, fallback) = (SiteId::new("yard").unwrap(), vec![]);
+        let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback };
+        let mut courier = Courier::start(Instant::now(), route, identity(opened.1.boot), opened, Blind).unwrap();
+        let exec = vec!["/bin/false".to_owned()];
+        courier.carried_by(Platform::start(&crate::platform::Config { exec, ..Default::default() }).unwrap());
+        let leave = |count| Order::Leave(StationId::new("mill").unwrap(), picket_shared::duty::Epoch::new(1, count));
+        courier.perform(Effect::Duty(leave(2)));
+        courier.perform(Effect::Duty(leave(1)));
+        courier.platform.drain().await;
+        let Some(Input::Facts(facts)) = courier.perform(Effect::Heartbeat) else { panic!() };
+        assert!(facts.problems[0].contains("not told to leave (station mill): /bin/false ended with"), "{facts:?}");
+        assert_eq!(facts.refused, [("platform_old_epoch".to_owned(), 1)].into());
     }
 }

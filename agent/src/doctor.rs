@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use picket_shared::exit::Exit;
-use picket_shared::mqtt::{self, LinkEvent, LinkOptions};
+use picket_shared::mqtt::{self, BrokerUrl, LinkEvent, LinkOptions};
 
 use crate::capture::{self, Mailbox, Pace};
 use crate::config::{Camera, Config};
@@ -55,7 +55,9 @@ pub async fn run(config: &Config) -> ExitCode {
     let (runtime, model) = check_detector(config);
     show("onnxruntime", runtime);
     show("model", model);
-    show("broker", check_broker(config).await);
+    for broker in std::iter::once(&config.mqtt.broker).chain(&config.mqtt.fallback) {
+        show("broker", check_broker(config, broker).await);
+    }
     show("disk", check_disk(config));
     if config.live.enabled {
         show("live view", check_live(config));
@@ -133,8 +135,7 @@ fn check_detector(config: &Config) -> (Finding, Finding) {
     (runtime, model)
 }
 
-async fn check_broker(config: &Config) -> Finding {
-    let broker = &config.mqtt.broker;
+async fn check_broker(config: &Config, broker: &BrokerUrl) -> Finding {
     let (link, mut events) = mqtt::open(LinkOptions {
         broker: broker.clone(),
         // Not the agent's own: the two would throw each other out.

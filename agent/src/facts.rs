@@ -186,7 +186,7 @@ impl Watcher for Watch {
         // What could be covered is known to those who begin cameras.
         let (capacity_fps, ready) = Default::default();
         let (resident_bytes, sights) = (memory_bytes("VmRSS:"), self.sights());
-        Facts { resident_bytes, cameras, problems, sights, capacity_fps, ready, refused }
+        Facts { resident_bytes, cameras, problems, sights, capacity_fps, ready, refused, ..Facts::default() }
     }
 }
 
@@ -369,6 +369,7 @@ mod tests {
             events_backlog: most,
             events_given_up: GapCause::ALL.map(|cause| (cause.word().to_owned(), most)).into(),
             events_dead: most,
+            broker: Some("b".repeat(300)),
         };
         let bytes = serde_json::to_vec(&stats).unwrap().len();
         assert!(bytes <= STATUS_BYTES_MAX, "{bytes}");

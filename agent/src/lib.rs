@@ -22,6 +22,8 @@ pub mod outbox;
 pub mod duty;
 pub mod cover;
 pub mod node;
+pub mod platform;
+pub mod gossip;
 pub mod recorder;
 pub mod courier;
 

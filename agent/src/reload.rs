@@ -38,6 +38,8 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         ("cover", old.cover == new.cover),
         ("live", old.live == new.live),
         ("media", old.media == new.media),
+        ("gossip", old.gossip == new.gossip),
+        ("platform", old.platform == new.platform),
     ];
     Plan {
         end: ending.map(|camera| camera.name.clone()).collect(),

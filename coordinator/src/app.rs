@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use picket_shared::brokers::fallback_problem;
 use picket_shared::clock::Now;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::limits::{BATCH_BYTES_MAX, DUTY_BYTES_MAX, STATUS_BYTES_MAX};
@@ -74,7 +75,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     }
 
     let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
-    let (link, events) = mqtt::open(link_options(&config, &me, clock.now()));
+    let (link, events) = mqtt::open_any(link_options(&config, &me, clock.now()), config.mqtt.fallback.clone());
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
     let pages = Pages { site: config.site.clone(), mqtt_websocket_url: config.websocket_url(), questions };
     let page = tokio::spawn(http::serve(listener, pages));
@@ -280,8 +281,9 @@ impl Shell {
 
     fn link_event(&mut self, event: LinkEvent) -> Input {
         match event {
-            LinkEvent::Up => {
-                tracing::info!("connected to {}", self.config.broker());
+            LinkEvent::Up(broker) => {
+                tracing::info!("connected to {broker}");
+                self.core.on_fallback(fallback_problem(&self.config.broker(), &broker));
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 Input::LinkUp
             }
@@ -334,7 +336,7 @@ impl Shell {
                 self.perform()?;
             }
             self.link.close();
-            while matches!(events.recv().await, Some(LinkEvent::Up | LinkEvent::Message { .. })) {}
+            while matches!(events.recv().await, Some(LinkEvent::Up(_) | LinkEvent::Message { .. })) {}
             anyhow::Ok(())
         };
         if tokio::time::timeout(STOP_MAX, goodbye).await.is_err() {

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use picket_shared::brokers::check_fallback;
 use picket_shared::duty::How;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{NodeId, SiteId};
@@ -69,6 +70,8 @@ pub struct Mqtt {
     pub embedded: bool,
     /// The real broker, where none is embedded. Default: `mqtt://127.0.0.1:1883`.
     pub broker: Option<BrokerUrl>,
+    /// Others, in the order in which they are used where that one cannot be reached. The same list for all of the site.
+    pub fallback: Vec<BrokerUrl>,
     /// The embedded broker's TCP port.
     pub port: u16,
     /// The embedded broker's WebSocket port.
@@ -102,7 +105,7 @@ impl Default for Config {
 
 impl Default for Mqtt {
     fn default() -> Self {
-        Mqtt { embedded: false, broker: None, port: 1883, websocket_port: 9001, websocket_url: None }
+        Mqtt { embedded: false, broker: None, fallback: vec![], port: 1883, websocket_port: 9001, websocket_url: None }
     }
 }
 
@@ -177,6 +180,14 @@ impl Config {
                         mqtt.embedded = false and give no --mqtt-port or --websocket-port"
                 .into());
         }
+        if mqtt.embedded && !mqtt.fallback.is_empty() {
+            return Err(
+                "mqtt.fallback names brokers beside one that is embedded, and agents of other machines do not reach \
+                        that; remove it, or set mqtt.embedded = false"
+                    .into(),
+            );
+        }
+        check_fallback(&self.broker(), &mqtt.fallback)?;
         let ports = [
             ("mqtt.port", mqtt.port, mqtt.embedded),
             ("mqtt.websocket_port", mqtt.websocket_port, mqtt.embedded),
@@ -270,6 +281,8 @@ mod tests {
             ("[mqtt]\nembedded = true\nport = 8080", "both 8080"),
             ("[mqtt]\nembedded = true\nwebsocket_port = 1883", "both 1883"),
             ("[mqtt]\nembedded = true\nbroker = \"mqtt://b\"", "remove mqtt.broker"),
+            ("[mqtt]\nembedded = true\nfallback = [\"mqtt://b\"]", "remove it, or set mqtt.embedded = false"),
+            ("[mqtt]\nbroker = \"mqtt://b\"\nfallback = [\"mqtt://b:1883\"]", "name each broker once"),
             ("[mqtt]\nbroker = \"b:1883\"", "write it as mqtt://host:1883"),
             ("[mqtt]\nembedded = true\nwebsocket_url = \"ws://b:1/\"", "is for a real broker"),
             ("[mqtt]\nwebsocket_url = \"http://b\"", "ws://host:port/path"),

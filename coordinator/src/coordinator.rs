@@ -154,6 +154,8 @@ pub struct Coordinator {
     retry_ms: Option<u64>,
     disk_problem: Option<String>,
     archive_problems: Vec<String>,
+    /// Why another broker than the first is used.
+    fallback_problem: Option<String>,
     rejected: BTreeMap<&'static str, u64>,
     unreadable: u64,
     lost: u64,
@@ -208,6 +210,7 @@ impl Coordinator {
             retry_ms: None,
             disk_problem: None,
             archive_problems: recovered.problems,
+            fallback_problem: None,
             rejected: BTreeMap::new(),
             unreadable: recovered.unreadable,
             lost: recovered.lost,
@@ -297,8 +300,13 @@ impl Coordinator {
         self.intake.in_flight()
     }
 
+    /// Says, from the next [`Input::LinkUp`] on, why another broker than the first is used; or that it is the first.
+    pub fn on_fallback(&mut self, why: Option<String>) {
+        self.fallback_problem = why;
+    }
+
     fn problems(&self) -> Vec<String> {
-        let own = self.disk_problem.iter().chain(&self.archive_problems).cloned();
+        let own = self.disk_problem.iter().chain(&self.archive_problems).chain(&self.fallback_problem).cloned();
         own.chain(self.swarm.problems()).collect()
     }
 

@@ -184,6 +184,7 @@ mod tests {
             events_backlog: 0,
             events_given_up: Default::default(),
             events_dead: 0,
+            broker: None,
         };
         let detector = DetectorTwin {
             model: "0123456789ab".into(),

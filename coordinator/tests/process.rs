@@ -97,7 +97,7 @@ async fn deliver(agent: &mut Agent, last: u64, mut done: impl FnMut(&Agent) -> b
         }
         match agent.next().await {
             Some(LinkEvent::Message { .. }) => next = next.max(agent.watermark + 1),
-            Some(LinkEvent::Up) | None => next = agent.watermark + 1,
+            Some(LinkEvent::Up(_)) | None => next = agent.watermark + 1,
             Some(LinkEvent::Down(_)) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Digests, secrets from the system's randomness, and their comparison. Only this file knows ring; signatures will live
+//! Digests, authentication codes, secrets from the system's randomness, and their comparison. Only this file knows ring; signatures will live
 //! here too.
 
 use ring::rand::SecureRandom;
@@ -30,8 +30,54 @@ pub fn same_secret(one: &[u8], other: &[u8]) -> bool {
     hmac::verify(&key, one, hmac::sign(&key, other).as_ref()).is_ok()
 }
 
+/// Bytes of an authentication code.
+pub const MAC_BYTES: usize = 32;
+
+/// A secret that all of a site share, to sign with by HMAC-SHA256 what needs no more than that one of them said it. Its bytes
+/// are never shown again.
+#[derive(Clone)]
+pub struct MacKey(hmac::Key);
+
+impl MacKey {
+    /// The key of these bytes; fewer than 32 could be guessed.
+    pub fn new(secret: &[u8]) -> MacKey {
+        MacKey(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The code of a message.
+    pub fn sign(&self, message: &[u8]) -> [u8; MAC_BYTES] {
+        let code = hmac::sign(&self.0, message);
+        code.as_ref().try_into().expect("HMAC-SHA256 has 32 bytes")
+    }
+
+    /// Whether this is the code of this message, in constant time.
+    pub fn verify(&self, message: &[u8], code: &[u8; MAC_BYTES]) -> bool {
+        hmac::verify(&self.0, message, code).is_ok()
+    }
+}
+
+impl std::fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MacKey")
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_code_is_the_standard_one_and_belongs_to_its_key_and_message() {
+        // RFC 4231, test case 2.
+        let key = super::MacKey::new(b"Jefe");
+        let message = b"what do ya want for nothing?";
+        let code = key.sign(message);
+        let hex: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert!(key.verify(message, &code));
+        assert!(!key.verify(b"what do ya want for nothing!", &code));
+        assert!(!super::MacKey::new(b"Jeff").verify(message, &code));
+        assert_eq!(format!("{key:?}"), "MacKey");
+    }
+
     #[test]
     fn a_secret_is_new_each_time_and_the_same_as_itself_only() {
         let (one, other) = (super::secret_hex::<32>().unwrap(), super::secret_hex::<32>().unwrap());

@@ -11,6 +11,7 @@ pub mod ids;
 
 pub mod duty;
 pub mod event;
+pub mod platform;
 pub mod status;
 pub mod view;
 pub mod wire;
@@ -19,9 +20,11 @@ pub mod codec;
 pub mod topics;
 
 pub mod crypto;
+pub mod gossip;
 pub mod store;
 
 pub mod backoff;
+pub mod brokers;
 pub mod mqtt;
 
 pub mod config;

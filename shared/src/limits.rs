@@ -50,6 +50,8 @@ pub const RANKS_MAX: usize = 3;
 pub const NEIGHBOURS_MAX: usize = 64;
 /// One heartbeat: 16 holdings, 32 stations and 64 nodes under the longest names are about 7 KiB; the usual one has 60 bytes.
 pub const HEARTBEAT_BYTES_MAX: usize = 8 * 1024;
+/// One heartbeat between neighbours without a broker: with two names and a signature.
+pub const GOSSIP_BYTES_MAX: usize = HEARTBEAT_BYTES_MAX + 3 + 2 * NAME_CHARS_MAX + 32;
 /// One answer to a heartbeat.
 pub const LEASES_BYTES_MAX: usize = 2 * 1024;
 /// What one node stands by for, cameras of its own included.

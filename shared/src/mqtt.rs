@@ -1,10 +1,11 @@
-//! The MQTT shell around rumqttc: connects, listens, publishes, and connects again with a jittered back-off.
+//! The MQTT shell around rumqttc: connects, listens, publishes, and connects again with a jittered back-off, to the next broker
+//! where there are several.
 //!
 //! Each connection is a fresh client, because rumqttc drops what it holds when a session is lost and can stall on what it
 //! keeps. So "published" means "handed over" here and nothing more: who needs delivery waits for the receiver's own ack.
 //! Packet limits are explicit both ways: an oversize message is refused before it is sent, and one that comes in is cut to
 //! where its reader refuses and counts it. So nothing is dropped here without a word. This file decides nothing about what
-//! is said.
+//! is said, nor which broker is used: that is `brokers.rs`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +15,10 @@ use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet, QoS, StateError, SubscribeFilter,
 };
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use crate::backoff::Backoff;
+pub use crate::brokers::BrokerUrl;
+use crate::brokers::{Choice, LOOK_BACK};
 use crate::limits::{MQTT_RECEIVED_MAX, MQTT_REQUESTS_MAX, PACKET_BYTES_MAX};
 
 /// Largest packet that is taken off the wire. The client must end the connection over a larger one, and over a retained one
@@ -24,44 +27,10 @@ use crate::limits::{MQTT_RECEIVED_MAX, MQTT_REQUESTS_MAX, PACKET_BYTES_MAX};
 pub const RECEIVED_PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A packet's bytes beside topic and payload: fixed header, lengths, packet id.
 const PACKET_OVERHEAD_BYTES_MAX: usize = 16;
+/// What an earlier broker is given to answer, and one that is left to hear of it.
+const BRIEF: Duration = Duration::from_secs(2);
 /// A half-open link is noticed after about one and a half of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-
-/// Where a broker is: `mqtt://host:port`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct BrokerUrl {
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl TryFrom<String> for BrokerUrl {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong = |why: &str| format!("the broker \"{text}\" {why}; write it as mqtt://host:1883");
-        let rest = text.strip_prefix("mqtt://").ok_or_else(|| wrong("does not begin with mqtt://"))?;
-        let (host, port) = rest.trim_end_matches('/').rsplit_once(':').unwrap_or((rest, "1883"));
-        let port = port.parse().map_err(|_| wrong("has no valid port"))?;
-        if host.is_empty() || host.contains(['/', '@']) || port == 0 {
-            return Err(wrong("has no plain host and port"));
-        }
-        Ok(BrokerUrl { host: host.to_owned(), port })
-    }
-}
-
-impl From<BrokerUrl> for String {
-    fn from(url: BrokerUrl) -> String {
-        url.to_string()
-    }
-}
-
-impl std::fmt::Display for BrokerUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "mqtt://{}:{}", self.host, self.port)
-    }
-}
 
 /// Who connects where, and what the broker says when they are gone.
 #[derive(Debug, Clone)]
@@ -82,8 +51,8 @@ pub struct LinkOptions {
 /// What happens on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// Connected, and the subscriptions are on their way: everything that was published before may be lost.
-    Up,
+    /// Connected to this broker, and the subscriptions are on their way: everything that was published before may be lost.
+    Up(BrokerUrl),
     /// No connection, with the reason. Said again at each failed attempt.
     Down(String),
     /// A message arrived.
@@ -152,43 +121,115 @@ impl Link {
         }
     }
 
+    /// Whether there is a connection.
+    pub fn is_up(&self) -> bool {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn set(&self, client: Option<AsyncClient>) {
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
     }
 }
 
-/// Starts a link on the current tokio runtime. It lives until the receiver is dropped.
+/// Starts a link to one broker on the current tokio runtime. It lives until the receiver is dropped.
 pub fn open(options: LinkOptions) -> (Link, mpsc::Receiver<LinkEvent>) {
+    open_any(options, Vec::new())
+}
+
+/// Starts a link that has other brokers to go to, in this order, where that of `options` cannot be reached; see
+/// [`crate::brokers`]. It lives until the receiver is dropped.
+pub fn open_any(options: LinkOptions, fallback: Vec<BrokerUrl>) -> (Link, mpsc::Receiver<LinkEvent>) {
     let link = Link::default();
     let (events, received) = mpsc::channel(MQTT_RECEIVED_MAX);
-    tokio::spawn(run(options, link.clone(), events));
+    tokio::spawn(run(options, fallback, link.clone(), events));
     (link, received)
 }
 
-async fn run(options: LinkOptions, link: Link, events: mpsc::Sender<LinkEvent>) {
-    let mut backoff = Backoff::default();
+async fn run(mut options: LinkOptions, fallback: Vec<BrokerUrl>, link: Link, events: mpsc::Sender<LinkEvent>) {
+    let brokers: Vec<BrokerUrl> = std::iter::once(options.broker.clone()).chain(fallback).collect();
+    let (mut choice, began) = (Choice::new(brokers.len()), Instant::now());
     let mut oversize = 0;
     while !events.is_closed() {
-        let began = tokio::time::Instant::now();
-        let reason = run_once(&options, &link, &events, &mut oversize).await;
+        options.broker = brokers[choice.at()].clone();
+        let mut up = None;
+        let ended = {
+            let connection = run_once(&options, &link, &events, &mut oversize, &mut up);
+            tokio::pin!(connection);
+            tokio::select! {
+                reason = &mut connection => Err(reason),
+                () = look_back(&options, &brokers, &link, began, &mut choice) => {
+                    // Without its goodbye the broker that is left would send the will.
+                    link.close();
+                    let _ = tokio::time::timeout(BRIEF, &mut connection).await;
+                    Ok(())
+                }
+            }
+        };
         link.set(None);
+        let (reason, wait) = match ended {
+            Ok(()) => {
+                (format!("the broker {} answers again and is used from here on", brokers[choice.at()]), Duration::ZERO)
+            }
+            Err(reason) => (reason, choice.ended(up.map(|up: Instant| up.elapsed()), fastrand::f64())),
+        };
         if events.send(LinkEvent::Down(reason)).await.is_err() {
             return;
         }
-        backoff.ended(began.elapsed());
-        tokio::time::sleep(backoff.next(fastrand::f64())).await;
+        tokio::time::sleep(wait).await;
     }
 }
 
-/// One connection, from the attempt to its end; the reason is returned. Counts messages that were too large.
-async fn run_once(options: &LinkOptions, link: &Link, events: &mpsc::Sender<LinkEvent>, oversize: &mut u64) -> String {
+/// Returns when an earlier broker than the one in use has answered for long enough; never, where there is none.
+async fn look_back(options: &LinkOptions, brokers: &[BrokerUrl], link: &Link, began: Instant, choice: &mut Choice) {
+    loop {
+        tokio::time::sleep(LOOK_BACK.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        // Who has no connection goes round the list anyway.
+        for earlier in 0..if link.is_up() { choice.at() } else { 0 } {
+            let answers = answers(options, &brokers[earlier]).await;
+            if choice.looked(began.elapsed().as_millis() as u64, earlier, answers) {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a broker takes a connection now, under a name of its own: the link's would throw out whoever has it there.
+async fn answers(options: &LinkOptions, broker: &BrokerUrl) -> bool {
+    let client_id = format!("{}-look", options.client_id);
+    let (client, mut eventloop) =
+        connect(&LinkOptions { broker: broker.clone(), client_id, will: None, ..options.clone() });
+    let taken = async {
+        loop {
+            match eventloop.poll().await {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+    };
+    let taken = tokio::time::timeout(BRIEF, taken).await.unwrap_or(false);
+    if taken && client.try_disconnect().is_ok() {
+        let gone = async { while eventloop.poll().await.is_ok() {} };
+        let _ = tokio::time::timeout(BRIEF, gone).await;
+    }
+    taken
+}
+
+/// One connection, from the attempt to its end; the reason is returned. Counts messages that were too large, and notes when
+/// the broker took it.
+async fn run_once(
+    options: &LinkOptions,
+    link: &Link,
+    events: &mpsc::Sender<LinkEvent>,
+    oversize: &mut u64,
+    up: &mut Option<Instant>,
+) -> String {
     let (client, mut eventloop) = connect(options);
-    let mut up = false;
     loop {
         let packet = match eventloop.poll().await {
             Ok(Event::Incoming(packet)) => packet,
             Ok(Event::Outgoing(_)) => continue,
-            Err(error) => return said(options, up, &error),
+            Err(error) => return said(options, up.is_some(), &error),
         };
         let event = match packet {
             Packet::ConnAck(_) => {
@@ -198,10 +239,10 @@ async fn run_once(options: &LinkOptions, link: &Link, events: &mpsc::Sender<Link
                 if client.try_subscribe_many(filters).is_err() {
                     return "the client's queue has no room for its first request".into();
                 }
-                up = true;
+                *up = Some(Instant::now());
                 link.set(Some(client.clone()));
                 drop(more);
-                LinkEvent::Up
+                LinkEvent::Up(options.broker.clone())
             }
             Packet::SubAck(ack) if ack.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure) => {
                 let LinkOptions { broker, client_id, filters, .. } = options;
@@ -292,26 +333,6 @@ fn said(options: &LinkOptions, up: bool, error: &ConnectionError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_broker_url_is_read_or_refused_with_the_right_form() {
-        for (text, expect) in [
-            ("mqtt://127.0.0.1:1884", Some(("127.0.0.1", 1884))),
-            ("mqtt://broker.lan", Some(("broker.lan", 1883))),
-            ("mqtt://[::1]:1883", Some(("[::1]", 1883))),
-            ("127.0.0.1:1883", None),
-            ("mqtts://broker.lan", None),
-            ("mqtt://broker:99999", None),
-            ("mqtt://:1883", None),
-            ("mqtt://user@host:1883", None),
-        ] {
-            let read = BrokerUrl::try_from(text.to_owned());
-            let read = read.as_ref().map(|url| (url.host.as_str(), url.port)).map_err(|error| {
-                assert!(error.contains("mqtt://host:1883"), "{error}");
-            });
-            assert_eq!(read.ok(), expect, "{text}");
-        }
-    }
 
     fn options() -> LinkOptions {
         let broker = BrokerUrl { host: "hill".into(), port: 1883 };

@@ -122,6 +122,9 @@ pub struct Stats {
     /// Events that could not be written as one (too large), and went to the dead letters.
     #[serde(default)]
     pub events_dead: u64,
+    /// The broker that the node is connected to, as `mqtt://host:port`.
+    #[serde(default)]
+    pub broker: Option<String>,
 }
 
 /// What an agent's outbox is at.

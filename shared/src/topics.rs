@@ -24,6 +24,8 @@ pub enum Topic {
     Leases(NodeId),
     /// Retained CBOR [`crate::duty::Standby`], from the coordinator to one node.
     Standby(NodeId),
+    /// JSON [`crate::platform::PlatformOrder`], from a node to whatever moves it.
+    Platform(NodeId),
     /// CBOR [`crate::wire::EventBatch`].
     Events(NodeId),
     /// Retained CBOR [`crate::wire::Ack`], from the coordinator to one node.
@@ -64,6 +66,7 @@ impl Topic {
             Topic::Duty(node) => format!("{ROOT}/{site}/{node}/duty"),
             Topic::Leases(node) => format!("{ROOT}/{site}/{node}/leases"),
             Topic::Standby(node) => format!("{ROOT}/{site}/{node}/standby"),
+            Topic::Platform(node) => format!("{ROOT}/{site}/{node}/platform"),
             Topic::Events(node) => format!("{ROOT}/{site}/{node}/events"),
             Topic::Ack(node) => format!("{ROOT}/{site}/{node}/ack"),
             Topic::CoordinatorHealth => format!("{ROOT}/{site}/coordinator/status/health"),
@@ -109,6 +112,7 @@ impl Topic {
             "duty" => Ok(Topic::Duty(node)),
             "leases" => Ok(Topic::Leases(node)),
             "standby" => Ok(Topic::Standby(node)),
+            "platform" => Ok(Topic::Platform(node)),
             "events" => Ok(Topic::Events(node)),
             "ack" => Ok(Topic::Ack(node)),
             _ => Err(refused()),
@@ -121,7 +125,7 @@ impl Topic {
             Topic::Health(_) | Topic::Twin(_) | Topic::Duty(_) | Topic::Standby(_) | Topic::Ack(_) => true,
             Topic::CoordinatorHealth | Topic::ViewSite | Topic::ViewRecent => true,
             Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
-            Topic::ViewChange => false,
+            Topic::Platform(_) | Topic::ViewChange => false,
         }
     }
 
@@ -142,6 +146,7 @@ impl Topic {
             Topic::Duty(node.clone()),
             Topic::Leases(node.clone()),
             Topic::Standby(node.clone()),
+            Topic::Platform(node.clone()),
             Topic::Events(node.clone()),
             Topic::Ack(node.clone()),
             Topic::CoordinatorHealth,

@@ -11,6 +11,7 @@ use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, How, Lease, Leases, S
 use picket_shared::event::{Crossing, Direction, Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
 use picket_shared::limits;
+use picket_shared::platform::{Action, PlatformOrder};
 use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Change, ChangeKind, Guard, Liveness, NodeView, Recent, SeenEvent, Site, StationView};
@@ -115,6 +116,18 @@ fn duty() -> Duty {
     Duty { station, settings: "[[camera]]".into(), model: "0123456789ab".into(), need_fps: 10 }
 }
 
+fn platform_order() -> PlatformOrder {
+    PlatformOrder {
+        time: 1_700_000_000,
+        action: Action::Go,
+        station: StationId::new("yard").unwrap(),
+        epoch: Epoch::new(3, 7).0,
+        home: Some(NodeId::new("yard-1").unwrap()),
+        how: Some(How::Flight),
+        goal: Some("52.1,4.3,30".into()),
+    }
+}
+
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
@@ -138,6 +151,16 @@ fn the_golden_bytes_of_version_1_are_read_and_written() {
     golden("leases", include_str!("golden/v1/leases.hex"), &leases());
     golden("standby", include_str!("golden/v1/standby.hex"), &standby());
     golden("duty", include_str!("golden/v1/duty.hex"), &duty());
+}
+
+#[test]
+fn the_golden_order_to_a_platform_is_read_and_written() {
+    let golden = include_str!("golden/v1/platform.json").trim();
+    assert_eq!(serde_json::from_str::<PlatformOrder>(golden).unwrap(), platform_order());
+    assert_eq!(serde_json::to_string(&platform_order()).unwrap(), golden);
+    for action in [Action::Go, Action::Leave] {
+        assert_eq!(serde_json::to_string(&action).unwrap(), format!("\"{}\"", action.word()));
+    }
 }
 
 #[test]
@@ -238,6 +261,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         events_backlog: 0,
         events_given_up: Default::default(),
         events_dead: 0,
+        broker: None,
     };
     let node = NodeId::new("gate-3").unwrap();
     let node_view = NodeView {
@@ -289,6 +313,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         ("Stats", serde_json::to_string(&stats).unwrap()),
         ("CameraStats", serde_json::to_string(&camera).unwrap()),
         ("Crossed", serde_json::to_string(&Crossed::default()).unwrap()),
+        ("PlatformOrder", serde_json::to_string(&platform_order()).unwrap()),
         ("SinkStats", serde_json::to_string(&sink).unwrap()),
         ("Site", serde_json::to_string(&site).unwrap()),
         ("NodeView", serde_json::to_string(&node_view).unwrap()),
@@ -332,6 +357,7 @@ fn the_page_states_every_limit() {
         ("RANKS_MAX", limits::RANKS_MAX),
         ("NEIGHBOURS_MAX", limits::NEIGHBOURS_MAX),
         ("HEARTBEAT_BYTES_MAX", limits::HEARTBEAT_BYTES_MAX),
+        ("GOSSIP_BYTES_MAX", limits::GOSSIP_BYTES_MAX),
         ("LEASES_BYTES_MAX", limits::LEASES_BYTES_MAX),
         ("STANDBY_BYTES_MAX", limits::STANDBY_BYTES_MAX),
         ("DUTY_BYTES_MAX", limits::DUTY_BYTES_MAX),

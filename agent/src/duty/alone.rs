@@ -4,12 +4,22 @@ use picket_shared::ids::{NodeId, StationId};
 use picket_shared::limits::HOLDINGS_MAX;
 
 use super::hold::Cover;
+use super::peer::Peer;
 use super::{COORDINATOR_GONE_MS, Duties, HOME_STEADY_MS, Order, RANK_STEP_MS, peer};
 
 impl Duties {
     pub(super) fn coordinator_is_gone(&self, now_ms: u64) -> bool {
         let left = self.coordinator_left_ms.is_some_and(|left_ms| now_ms - left_ms >= peer::WILL_GRACE_MS);
-        self.online_ms.is_some() && (left || now_ms - self.answered_ms >= COORDINATOR_GONE_MS)
+        self.can_hear(now_ms) && (left || now_ms - self.answered_ms >= COORDINATOR_GONE_MS)
+    }
+
+    /// Whether silence means anything: there is a connection, or neighbours are heard without one. Of several neighbours one
+    /// must be left, because where all fall silent at once it is this node that is cut off. Of only one nobody can tell, and
+    /// two who watch are better than none.
+    fn can_hear(&self, now_ms: u64) -> bool {
+        let mut neighbours = self.peers.values().filter(|peer| peer.is_neighbour);
+        let only = neighbours.clone().count() == 1;
+        self.online_ms.is_some() || only || neighbours.any(|peer| peer.is_heard(now_ms))
     }
 
     /// Covers what nobody watches, the first in line first.
@@ -21,7 +31,9 @@ impl Duties {
             }
             let duty = &self.standby[&station];
             let home = self.peers.get(&duty.home);
-            let gone = home.is_some_and(|home| home.is_gone(now_ms));
+            // Without a connection only those can be missed who are heard without one.
+            let missed = |home: &Peer| self.online_ms.is_some() || home.is_neighbour;
+            let gone = home.is_some_and(|home| missed(home) && home.is_gone(now_ms));
             let watched = self.peers.values().any(|peer| peer.watches(&station, now_ms));
             let Some(rank) = duty.ranks.iter().position(|node| *node == self.me).filter(|_| gone && !watched) else {
                 self.deserted_ms.remove(&station);

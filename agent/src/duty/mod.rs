@@ -127,7 +127,9 @@ impl Duties {
         match (online, self.online_ms) {
             (true, None) => self.online_ms = Some(now.mono_ms),
             (true, Some(_)) => {}
-            (false, _) => self.online_ms = None,
+            (false, Some(_)) => self.online_ms = None,
+            // An attempt failed. Neighbours that are heard without a connection stay as they are.
+            (false, None) => return,
         }
         // What could not be heard is nobody's silence.
         self.peers.values_mut().for_each(|peer| peer.listen_anew(now.mono_ms));
@@ -290,6 +292,14 @@ impl Duties {
     /// Another node's heartbeat.
     pub fn peer_heartbeat(&mut self, now: Now, node: &NodeId, beat: Heartbeat) {
         if let Some(peer) = self.peers.get_mut(node) {
+            peer.heartbeat(now.mono_ms, beat);
+        }
+    }
+
+    /// Another node's heartbeat, as it said it without a broker between.
+    pub fn neighbour_heartbeat(&mut self, now: Now, node: &NodeId, beat: Heartbeat) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.is_neighbour = true;
             peer.heartbeat(now.mono_ms, beat);
         }
     }

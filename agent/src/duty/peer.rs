@@ -20,12 +20,21 @@ pub(super) struct Peer {
     /// The broker, or it itself, said that it is gone, and nothing was heard since.
     left_ms: Option<u64>,
     holdings: Vec<Holding>,
+    /// It was heard without a broker, so it can be missed without one.
+    pub(super) is_neighbour: bool,
     pub(super) duty: Option<Duty>,
 }
 
 impl Peer {
     pub(super) fn new(now_ms: u64) -> Peer {
-        Peer { heard_ms: now_ms, steady_since_ms: None, left_ms: None, holdings: Vec::new(), duty: None }
+        Peer {
+            heard_ms: now_ms,
+            steady_since_ms: None,
+            left_ms: None,
+            holdings: Vec::new(),
+            is_neighbour: false,
+            duty: None,
+        }
     }
 
     /// It could not be heard until now, or will not be from now on.
@@ -44,6 +53,11 @@ impl Peer {
             UpDown::Up => self.left_ms = None,
             UpDown::Down => self.left_ms = self.left_ms.or(Some(now_ms)),
         }
+    }
+
+    /// Heard just now: by the time that it counts as gone, others that fell silent with it do so no more.
+    pub(super) fn is_heard(&self, now_ms: u64) -> bool {
+        now_ms - self.heard_ms < SILENT_MS / 2
     }
 
     pub(super) fn is_gone(&self, now_ms: u64) -> bool {

@@ -93,13 +93,32 @@ impl Bench {
         }
     }
 
+    /// Lets time pass without a broker, while these are heard to watch their own.
+    fn neighbours(&mut self, ms: u64, heard: &[&str]) {
+        for _ in 0..ms / 500 {
+            self.now = Now { mono_ms: self.now.mono_ms + 500, unix_ms: 1 };
+            if self.now.mono_ms.is_multiple_of(1_000) {
+                for node in heard {
+                    let beat = self.beat(&format!("s{node}"), true);
+                    self.duties.neighbour_heartbeat(self.now, &id(node), beat);
+                }
+                self.duties.heartbeat(self.now);
+            }
+            self.duties.move_on(self.now, &mut self.orders);
+        }
+    }
+
     fn heard(&mut self, node: &str, name: &str, provisional: bool) {
+        let beat = self.beat(name, provisional);
+        self.duties.peer_heartbeat(self.now, &id(node), beat);
+    }
+
+    fn beat(&mut self, name: &str, provisional: bool) -> Heartbeat {
         self.beats += 1;
         let held = Holding { station: station(name), epoch: Epoch::NONE, provisional, sight: Sight::Watching };
         let (ready, unheard) = (vec![], vec![]);
         let (boot, leader, capacity_fps) = (Boot(1), 1, 0);
-        let beat = Heartbeat { boot, number: self.beats, leader, capacity_fps, holdings: vec![held], ready, unheard };
-        self.duties.peer_heartbeat(self.now, &id(node), beat);
+        Heartbeat { boot, number: self.beats, leader, capacity_fps, holdings: vec![held], ready, unheard }
     }
 
     fn words(&mut self) -> Vec<&'static str> {
@@ -262,6 +281,68 @@ fn without_a_connection_nobody_is_missed() {
     bench.wait(5_500, &[], false);
     assert_eq!(bench.words(), Vec::<&str>::new(), "and then they have time to be heard");
     bench.wait(1_000, &[], false);
+    assert_eq!(bench.words(), ["cover"]);
+}
+
+#[test]
+fn without_a_connection_neighbours_are_missed_who_were_heard_without_one() {
+    // The one neighbour there is falls silent.
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.duties.online(bench.now, false);
+    bench.neighbours(20_000, &["a"]);
+    assert_eq!(bench.words(), Vec::<&str>::new(), "it is there");
+    bench.neighbours(5_000, &[]);
+    assert_eq!(bench.words(), Vec::<&str>::new());
+    bench.neighbours(1_500, &[]);
+    assert_eq!((bench.words(), bench.held()), (vec!["cover"], vec![own(true), other(true)]));
+    bench.neighbours(3_000, &["a"]);
+    assert_eq!(bench.words(), Vec::<&str>::new(), "it must be back for good");
+    bench.neighbours(4_000, &["a"]);
+    assert_eq!(bench.words(), ["uncover"]);
+
+    // The home falls silent, and somebody else is still heard.
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
+    bench.duties.online(bench.now, false);
+    bench.neighbours(10_000, &["a", "c"]);
+    bench.neighbours(6_500, &["c"]);
+    assert_eq!(bench.words(), ["cover"]);
+}
+
+#[test]
+fn who_hears_nobody_any_more_is_cut_off_and_misses_nobody() {
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
+    bench.duties.online(bench.now, false);
+    bench.neighbours(10_000, &["a", "c"]);
+    bench.neighbours(60_000, &[]);
+    assert_eq!((bench.words(), bench.held()), (vec![], vec![own(true)]));
+
+    // The home was never heard but over the broker: its silence without one means nothing.
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
+    bench.duties.online(bench.now, false);
+    bench.neighbours(60_000, &["c"]);
+    assert_eq!(bench.words(), Vec::<&str>::new());
+}
+
+#[test]
+fn attempts_that_fail_excuse_nobody() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.duties.online(bench.now, false);
+    bench.neighbours(2_000, &["a"]);
+    for _ in 0..7 {
+        bench.neighbours(1_000, &[]);
+        bench.duties.online(bench.now, false);
+    }
+    assert_eq!(bench.words(), ["cover"]);
+}
+
+#[test]
+fn the_second_in_line_gives_the_first_time_without_a_broker_too() {
+    let mut bench = Bench::ready(&["c", "b"], How::Camera);
+    bench.duties.online(bench.now, false);
+    bench.neighbours(10_000, &["a", "c"]);
+    bench.neighbours(6_000 + RANK_STEP_MS - 500, &["c"]);
+    assert_eq!(bench.words(), Vec::<&str>::new());
+    bench.neighbours(1_500, &["c"]);
     assert_eq!(bench.words(), ["cover"]);
 }
 

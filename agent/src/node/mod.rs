@@ -45,6 +45,8 @@ pub enum Input {
     LinkDown,
     /// A message for this node.
     Message(Topic, Vec<u8>),
+    /// A heartbeat that this neighbour said itself, without a broker between. That it did is sure, and nothing else is.
+    Neighbour(NodeId, Vec<u8>),
     /// Other cameras are watched from now on.
     Cameras(Vec<CameraId>),
     /// What the own station is to those who stand in for this node.
@@ -123,6 +125,8 @@ pub struct Facts {
     pub capacity_fps: u16,
     /// Stations of [`Order::Prepare`] that could be covered at once.
     pub ready: BTreeSet<StationId>,
+    /// The broker that is connected to.
+    pub broker: Option<String>,
     /// Messages that the shell refused before they came here, by reason.
     pub refused: BTreeMap<String, u64>,
 }
@@ -150,6 +154,8 @@ pub struct Node {
     started_ms: u64,
     outbox: Outbox,
     online: bool,
+    /// Heartbeats are said without a broker too.
+    neighbourly: bool,
     /// The boot that events are given sequences of now.
     boot: Boot,
     /// What was given to the store of each boot of this run that is not durable to its end, and of the current one.
@@ -187,6 +193,7 @@ impl Node {
             outbox: Outbox::new(spread, identity.boot, found),
             started_ms: now.mono_ms,
             online: false,
+            neighbourly: false,
             boot: identity.boot,
             given: [(identity.boot, Given::default())].into(),
             observed: 0,
@@ -205,6 +212,11 @@ impl Node {
             stepped_ms: now.mono_ms,
             identity,
         }
+    }
+
+    /// Says heartbeats from now on without a connection too: somebody else than the broker hears them.
+    pub fn speaks_with_neighbours(&mut self) {
+        self.neighbourly = true;
     }
 
     /// Takes one input and appends what must be done to `out`.
@@ -245,6 +257,10 @@ impl Node {
                 self.outbox.disconnected();
             }
             Input::Message(topic, payload) => self.message(now, &topic, &payload, out),
+            Input::Neighbour(node, payload) => match decoded::<Heartbeat>(&payload, "a neighbour's heartbeat") {
+                Ok(beat) => self.duties.neighbour_heartbeat(now, &node, beat),
+                Err((reason, detail)) => self.reject(reason, detail, out),
+            },
             Input::SendRefused(send) => self.outbox.refused(now.mono_ms, send),
             Input::Facts(facts) => self.say_facts(now, facts, out),
             Input::Tick => {}
@@ -453,7 +469,7 @@ impl Node {
     fn say_facts(&mut self, now: Now, facts: Facts, out: &mut Vec<Effect>) {
         self.duties.facts(&facts.sights, facts.capacity_fps, &facts.ready);
         let heartbeat = self.duties.heartbeat(now);
-        if self.online {
+        if self.online || self.neighbourly {
             let heartbeat = codec::encode(&heartbeat).expect("a heartbeat of ours keeps its own bounds");
             out.push(Effect::Publish(Topic::Heartbeat(self.identity.node.clone()), heartbeat));
         }
@@ -492,6 +508,7 @@ impl Node {
             events_backlog: self.outbox.backlog(),
             events_given_up: self.given_up.iter().map(|(cause, count)| (cause.word().into(), *count)).collect(),
             events_dead: self.dead,
+            broker: facts.broker,
         };
         out.push(Effect::Publish(Topic::Stats(self.identity.node.clone()), to_json(&stats)));
     }

@@ -22,7 +22,7 @@ const LOWEST_PRIORITY: i32 = 19;
 
 /// Why a child takes no more.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// It took nothing for too long.
     Stalled,
     /// It has ended, or closed its input.
@@ -35,17 +35,17 @@ pub(super) enum Refused {
 
 /// How a child ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(crate) struct Ended {
     /// Its exit status; that of a killed process where it did not end by itself.
-    pub(super) status: ExitStatus,
+    pub(crate) status: ExitStatus,
     /// The newest lines of its standard error, the very newest last.
-    pub(super) complaints: Vec<String>,
+    pub(crate) complaints: Vec<String>,
     /// What it wrote to its standard output, where that was asked for.
-    pub(super) output: Vec<u8>,
+    pub(crate) output: Vec<u8>,
 }
 
 /// A running child.
-pub(super) struct Child {
+pub(crate) struct Child {
     process: std::process::Child,
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
@@ -59,7 +59,7 @@ pub(super) struct Child {
 impl Child {
     /// Starts it. Up to `output_bytes_max` bytes of its standard output are kept; 0 leaves that closed. `env` are
     /// variables that others on this machine do not see.
-    pub(super) fn start(words: &[String], env: &[(&str, &str)], output_bytes_max: usize) -> io::Result<Child> {
+    pub(crate) fn start(words: &[String], env: &[(&str, &str)], output_bytes_max: usize) -> io::Result<Child> {
         let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut process = Command::new(program)
             .args(arguments)
@@ -77,13 +77,13 @@ impl Child {
     }
 
     /// Gives it only what of the processor nobody else wants: for work that can wait.
-    pub(super) fn yield_to_others(&self) {
+    pub(crate) fn yield_to_others(&self) {
         // Refused to a unit that may not change priorities, and only a matter of manners.
         let _ = setpriority_process(Some(Pid::from_child(&self.process)), LOWEST_PRIORITY);
     }
 
     /// Hands it all of these bytes by `deadline`.
-    pub(super) fn write(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<(), Refused> {
+    pub(crate) fn write(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<(), Refused> {
         while !bytes.is_empty() {
             match self.stdin.as_mut().ok_or(Refused::Ended)?.write(bytes) {
                 Ok(0) => return Err(Refused::Ended),
@@ -98,7 +98,7 @@ impl Child {
     }
 
     /// Closes its input and waits for its end up to `grace`; then it is killed.
-    pub(super) fn finish(mut self, grace: Duration) -> io::Result<Ended> {
+    pub(crate) fn finish(mut self, grace: Duration) -> io::Result<Ended> {
         self.stdin = None;
         let deadline = Instant::now() + grace;
         while self.stdout.is_some() || self.stderr.is_some() {

@@ -16,7 +16,7 @@ use picket_shared::ids::{Boot, CameraId, NodeId};
 use picket_shared::status::SinkStats;
 use tokio::sync::watch;
 
-mod child;
+pub(crate) mod child;
 mod draw;
 mod gauge;
 mod pace;

@@ -193,7 +193,7 @@ impl Agent {
             payload_bytes_max: picket_shared::limits::PACKET_BYTES_MAX,
         });
         let mut agent = Agent { node, link, events, watermark: 0, heard: vec![] };
-        while agent.next().await != Some(LinkEvent::Up) {}
+        while !matches!(agent.next().await, Some(LinkEvent::Up(_))) {}
         agent
     }
 

@@ -39,6 +39,9 @@ pub struct OutboxOptions {
     /// The broker
     #[arg(long)]
     pub broker: String,
+    /// Another broker, where that one cannot be reached; repeat it for more
+    #[arg(long)]
+    pub fallback: Vec<String>,
     /// Events a second
     #[arg(long, default_value_t = 20)]
     pub rate_hz: u64,
@@ -67,7 +70,9 @@ impl Watcher for Witness {
 pub async fn run(options: OutboxOptions) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut terminate = signal(SignalKind::terminate())?;
-    let broker = BrokerUrl::try_from(options.broker).map_err(|sentence| Failure::new(Exit::Config, sentence))?;
+    let url = |text| BrokerUrl::try_from(text).map_err(|sentence| Failure::new(Exit::Config, sentence));
+    let broker = url(options.broker)?;
+    let fallback = options.fallback.into_iter().map(url).collect::<Result<_, _>>()?;
     std::fs::create_dir_all(&options.dir).with_context(|| options.dir.display().to_string())?;
     let config = Config { confirmed_mib: KEPT_MIB, telemetry_mib: KEPT_MIB, ..Config::default() };
     let opened = AgentStore::open(&options.dir.join("store"), &config, unix_ms() / 1000, fastrand::u32(..));
@@ -77,7 +82,7 @@ pub async fn run(options: OutboxOptions) -> anyhow::Result<()> {
     let identity = Identity { node: node.clone(), boot, salt, pid, twin, duty: sensor::duty(&node) };
     let mut witness = Witness { ledger: Ledger::append_in(&options.dir)? };
     witness.ledger.ready(pid);
-    let route = Route { site: options.site, broker };
+    let route = Route { site: options.site, broker, fallback };
     let mut courier = Courier::start(started, route, identity, (store, found), witness)?;
 
     let mut rng = fastrand::Rng::new();

@@ -2,6 +2,10 @@
 //! every stored event is in the archive exactly once, and no window was ever exceeded.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod couriers;
+mod fallback;
+mod neighbours;
+mod platform;
 mod proxy;
 mod rig;
 

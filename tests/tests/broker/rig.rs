@@ -15,8 +15,8 @@ use picket_shared::topics::Topic;
 use picket_shared::wire::EventBatch;
 use picket_simulation::demo::audit::{self, Audit, Stored};
 use picket_simulation::soak::ledger::Account;
-use picket_simulation::soak::site::Site;
-use picket_simulation::soak::victim::Victim;
+use picket_simulation::soak::site::{Site, free_port};
+use picket_simulation::soak::victim::{Plan, Victim};
 use picket_tests::{binary, wait_for};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -38,6 +38,8 @@ pub struct Heard {
 pub struct Rig {
     pub site: Site,
     pub broker: Victim,
+    /// A second broker and its port, which everybody goes to where the first cannot be reached.
+    pub second: Option<(u16, Victim)>,
     pub coordinator: Victim,
     outboxes: Vec<(Stored, Victim)>,
     heard: Arc<Mutex<Heard>>,
@@ -53,23 +55,41 @@ pub fn node() -> NodeId {
 impl Rig {
     /// Starts a broker with this configuration and the coordinator.
     pub fn start(mosquitto: &str) -> Rig {
+        Rig::begin(mosquitto, false)
+    }
+
+    /// Starts two brokers, and a coordinator that knows both.
+    pub fn start_two(mosquitto: &str) -> Rig {
+        Rig::begin(mosquitto, true)
+    }
+
+    fn begin(mosquitto: &str, two: bool) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let programs = binary("picket-simulation").parent().unwrap().to_owned();
         let site = Site::set(dir.path(), &programs, mosquitto).unwrap();
         let broker = Victim::start(site.mosquitto()).unwrap();
+        let second = two.then(|| second(&site));
         let coordinator = Victim::start(site.coordinator()).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let heard = Arc::default();
         runtime.spawn(listen(site.clone(), Arc::clone(&heard)));
-        let rig = Rig { site, broker, coordinator, outboxes: Vec::new(), heard, runtime, _dir: dir };
+        let rig = Rig { site, broker, second, coordinator, outboxes: Vec::new(), heard, runtime, _dir: dir };
         wait_for("the coordinator", WITHIN, || (rig.metric("broker_up") == 1).then_some(()));
         rig
     }
 
     /// Starts an outbox that reaches the broker at this port.
     pub fn outbox(&mut self, name: &str, port: u16) {
-        let plan = self.site.outbox(name, &node(), RATE_HZ, port);
-        let stored = Stored { name: name.into(), node: node(), dir: self.site.outbox_dir(name).join("store") };
+        self.outbox_of(name, node(), port);
+    }
+
+    /// The same for a node of another name.
+    pub fn outbox_of(&mut self, name: &str, node: NodeId, port: u16) {
+        let mut plan = self.site.outbox(name, &node, RATE_HZ, port);
+        if let Some((port, _)) = self.second {
+            plan.args.extend(["--fallback".into(), self.site.broker(port).into()]);
+        }
+        let stored = Stored { name: name.into(), node, dir: self.site.outbox_dir(name).join("store") };
         self.outboxes.push((stored, Victim::start(plan).unwrap()));
     }
 
@@ -136,6 +156,21 @@ impl Rig {
         assert!((1..=WINDOW_EVENTS_MAX).contains(&heard.window_max), "{heard:?}");
         audit
     }
+}
+
+/// A broker beside the first, with the same rules, and the coordinator told of it.
+fn second(site: &Site) -> (u16, Victim) {
+    let port = free_port().unwrap();
+    let path = site.dir.join("second.conf");
+    std::fs::write(&path, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).unwrap();
+    let first = site.mosquitto();
+    let plan =
+        Plan { name: "second".into(), args: vec!["-c".into(), path.into()], log: site.dir.join("second.log"), ..first };
+    let config = site.dir.join("coordinator.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let both = format!("[mqtt]\nfallback = [\"{}\"]\n", site.broker(port));
+    std::fs::write(&config, text.replace("[mqtt]\n", &both)).unwrap();
+    (port, Victim::start(plan).unwrap())
 }
 
 /// Hears what the node says, as anybody at the broker can.

@@ -21,7 +21,7 @@ type Owns = fn(path: &str) -> bool;
 /// A crate, and the only files that may name it.
 /// Three have another reader: the writer that the power cut test expects to lose events, because it has sled without what
 /// our store adds; the peers that the storage bench compares; and the naive publisher that the soak compares.
-const OWNERS: [(&str, Owns); 14] = [
+const OWNERS: [(&str, Owns); 15] = [
     ("rumqttc", |path| ["shared/src/mqtt.rs", "simulation/src/soak/naive.rs"].contains(&path)),
     ("sled", |path| {
         let compared = ["tests/src/bin/power-cut-writer.rs", "simulation/src/bench/storage/peers.rs"];
@@ -37,6 +37,7 @@ const OWNERS: [(&str, Owns); 14] = [
     ("v4l", |path| path == "agent/src/capture/v4l.rs"),
     ("nokhwa", |path| path == "agent/src/capture/camera.rs"),
     ("axum", |path| path.starts_with("agent/src/sinks/") || path == "coordinator/src/http.rs"),
+    ("mavlink", |path| path.starts_with("agent/src/platform/mavlink/")),
     ("jpeg_encoder", |path| path == "agent/src/sinks/studio.rs"),
     ("zune_jpeg", |path| path == "agent/src/capture/pixels.rs"),
 ];
@@ -50,7 +51,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 46] = [
+const CORES: [&str; 53] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -73,11 +74,16 @@ const CORES: [&str; 46] = [
     "agent/src/eval/truth",
     "agent/src/frame",
     "agent/src/gate",
+    "agent/src/gossip/ear",
     "agent/src/mask",
     "agent/src/node",
     "agent/src/observe",
     "agent/src/outbox",
     "agent/src/pictures/sequence",
+    "agent/src/platform/mavlink/flight",
+    "agent/src/platform/mavlink/goal",
+    "agent/src/platform/mavlink/vehicle",
+    "agent/src/platform/orders",
     "agent/src/polygon",
     "agent/src/reload",
     "agent/src/sinks/live/range",
@@ -97,6 +103,8 @@ const CORES: [&str; 46] = [
     "coordinator/src/swarm",
     "coordinator/src/view",
     "shared/src/backoff",
+    "shared/src/brokers",
+    "shared/src/gossip",
 ];
 
 /// What a core is handed, or never needs: clocks, randomness, files, sockets, threads, processes, async.
