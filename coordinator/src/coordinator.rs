@@ -108,7 +108,7 @@ pub enum Effect {
 }
 
 /// What is counted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Counters {
     /// Events in the archive.
     pub events_archived: u64,

@@ -248,7 +248,8 @@ pub(super) fn coordinator(tape: &[u8]) -> Verdict {
             }
             7 => site.give(Input::LinkUp)?,
             8 => site.give(Input::LinkDown("the broker is gone".into()))?,
-            9 | 10 => site.committed()?,
+            9 => site.committed()?,
+            10 => site.give(message(from, if who & 8 == 0 { "heartbeat" } else { "duty" }, bytes))?,
             11 => site.failed(who.is_multiple_of(2))?,
             12 => {
                 site.now.mono_ms += number(bytes, 0).min(1 << 40);
@@ -373,7 +374,7 @@ pub(super) fn node(tape: &[u8]) -> Verdict {
     let steps = steps(tape);
     let mut acked = false;
     for &(op, who, bytes) in &steps {
-        match op % 12 {
+        match op % 13 {
             0 => device.give(node::Input::Message(Topic::Ack(me.clone()), bytes.to_vec()))?,
             1 | 2 => {
                 let boot = [5, 6, 7, number(bytes, 3)][usize::from(who % 4)];
@@ -411,6 +412,16 @@ pub(super) fn node(tape: &[u8]) -> Verdict {
                 if let Ok(topic) = Topic::parse(&site, &String::from_utf8_lossy(bytes)) {
                     device.give(node::Input::Message(topic, bytes.to_vec()))?;
                 }
+            }
+            11 => {
+                let (me, other) = (me.clone(), NodeId::new("n2").unwrap());
+                let topics = [
+                    Topic::Leases(me.clone()),
+                    Topic::Standby(me),
+                    Topic::Heartbeat(other.clone()),
+                    Topic::Duty(other),
+                ];
+                device.give(node::Input::Message(topics[usize::from(who % 4)].clone(), bytes.to_vec()))?;
             }
             _ => device.give(node::Input::Tick)?,
         }

@@ -37,7 +37,7 @@ struct Target {
 }
 
 /// Every door, in the order of the paths through the product.
-const TARGETS: [Target; 16] = [
+const TARGETS: [Target; 21] = [
     Target { name: "ppm", run: texts::ppm, heap_bytes_max: |_| texts::PPM_HEAP_BYTES_MAX },
     Target { name: "onnx", run: texts::onnx, heap_bytes_max: |bytes| 64 * bytes + 64 * KIB },
     Target { name: "truth", run: texts::truth, heap_bytes_max: |bytes| 128 * bytes + 64 * KIB },
@@ -50,6 +50,11 @@ const TARGETS: [Target; 16] = [
     Target { name: "batch", run: wire::batch, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
     Target { name: "event", run: wire::event, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
     Target { name: "ack", run: wire::ack, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
+    Target { name: "heartbeat", run: wire::heartbeat, heap_bytes_max: |bytes| 96 * bytes + 4 * KIB },
+    Target { name: "leases", run: wire::leases, heap_bytes_max: |bytes| 96 * bytes + 4 * KIB },
+    Target { name: "standby", run: wire::standby, heap_bytes_max: |bytes| 96 * bytes + 4 * KIB },
+    Target { name: "duty", run: wire::duty, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
+    Target { name: "neighbour", run: texts::neighbour, heap_bytes_max: |bytes| 400 * bytes + 256 * KIB },
     Target { name: "entry", run: wire::entry, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
     Target { name: "row", run: wire::row, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
     Target { name: "node", run: cores::node, heap_bytes_max: |bytes| 64 * bytes + 4096 * KIB },

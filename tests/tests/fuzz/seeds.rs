@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use picket_agent::config::Config;
+use picket_agent::cover::settings;
 use picket_agent::node::Identity;
 use picket_coordinator::archive::{Entry, LaneRow, NodeRow, What};
 use picket_shared::codec::encode;
-use picket_shared::duty::Duty;
+use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, How, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::event::{Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, NodeId, StationId, ZoneId};
 use picket_shared::status::{CameraStats, DetectorTwin, Health, Mode, Stats, Twin, UpDown};
@@ -62,6 +64,45 @@ fn twin() -> Twin {
 
 fn duty() -> Duty {
     Duty { station: twin().station, settings: String::new(), model: "0123456789ab".into(), need_fps: 5 }
+}
+
+fn heartbeat() -> Vec<u8> {
+    let station = StationId::new("gate").unwrap();
+    let epoch = Epoch::new(1, 1);
+    let holdings = vec![Holding { station: station.clone(), epoch, provisional: false, sight: Sight::Watching }];
+    let (ready, unheard) = (vec![StationId::new("yard").unwrap()], vec![NodeId::new("n3").unwrap()]);
+    encode(&Heartbeat { boot: Boot(7), number: 1, leader: 1, capacity_fps: 20, holdings, ready, unheard }).unwrap()
+}
+
+fn leases() -> Vec<u8> {
+    let lease = |station: &str, count| Lease {
+        station: StationId::new(station).unwrap(),
+        epoch: Epoch::new(1, count),
+        act_after_ms: 500,
+    };
+    let (node, leases) = (NodeId::new("n1").unwrap(), vec![lease("gate", 1), lease("yard", 2)]);
+    encode(&Leases { node, leader: 1, boot: Boot(7), number: 1, turn: 0, leases }).unwrap()
+}
+
+fn standby() -> Vec<u8> {
+    let node = |name: &str| NodeId::new(name).unwrap();
+    let duty = StandbyDuty {
+        station: StationId::new("yard").unwrap(),
+        home: node("n2"),
+        ranks: vec![node("n1"), node("n3")],
+        how: How::Preset,
+        cameras: Some("[[camera]]\nname = \"dome\"\nsource = \"rtsp://h/\"\n".into()),
+        goal: Some("yard".into()),
+    };
+    encode(&Standby { leader: 1, duties: vec![duty] }).unwrap()
+}
+
+/// What the node of this configuration says of its station.
+fn told() -> Duty {
+    let config = "node = \"n2\"\nstation = \"yard\"\n[[camera]]\nname = \"c\"\nsource = \"rtsp://u:p@h/1\"\n\
+                  [[camera.mask]]\npolygon = [[0, 0], [1, 0], [0, 1]]\n[[camera.line]]\nname = \"l\"\nfrom = [0, 0]\nto = [1, 1]\n";
+    let config: Config = picket_shared::config::parse(config).unwrap();
+    settings::tell(&config, "0123456789ab").0
 }
 
 /// The node of the fuzzed sequences: `n1`, in boot 7.
@@ -156,6 +197,8 @@ fn coordinator_tapes() -> [(&'static str, Vec<u8>); 4] {
         step(1, 1, &serde_json::to_vec(&twin()).unwrap()),
         step(2, 1, &stats()),
         step(3, 1, &batch()),
+        step(10, 1, &heartbeat()),
+        step(10, 9, &encode(&told()).unwrap()),
         step(9, 0, b""),
         step(3, 1, &gap()),
         step(4, 1, &[7, 1, 3, 0, 0, 2, 2, 2]),
@@ -209,6 +252,12 @@ fn node_tape() -> Vec<u8> {
         step(3, 0, b""),
         step(9, 0, b"the disk is full"),
         step(10, 0, b"picket/v1/yard/n1/twin"),
+        step(11, 1, &standby()),
+        step(11, 3, &encode(&told()).unwrap()),
+        step(9, 0, b""),
+        step(11, 2, &heartbeat()),
+        step(11, 0, &leases()),
+        step(8, 0, &[13, 3]),
         step(5, 0, &[12]),
         step(1, 0, &[4]),
     ]
@@ -250,6 +299,12 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("batch", "gap", gap()),
         ("event", "whole", encode(&event()).unwrap()),
         ("ack", "holes", ack()),
+        ("heartbeat", "whole", heartbeat()),
+        ("leases", "whole", leases()),
+        ("standby", "whole", standby()),
+        ("duty", "whole", encode(&told()).unwrap()),
+        ("neighbour", "told", told().settings.into_bytes()),
+        ("neighbour", "planned", b"[[camera]]\nname = \"dome\"\nsource = \"rtsp://h/\"\n".to_vec()),
         ("entry", "event", entry(What::Event { seq: 1, bytes })),
         ("entry", "gap", entry(What::Gap { from: 2, to: 5, cause: GapCause::Full })),
         ("row", "lane", encode(&LaneRow { watermark: 9, ahead: vec![(11, 11), (13, 20)], missed: 2 }).unwrap()),

@@ -6,14 +6,17 @@ use std::path::PathBuf;
 
 use picket_agent::capture::ppm::{FRAME_BYTES_MAX, Pictures};
 use picket_agent::config::{Config as AgentConfig, Overrides};
+use picket_agent::cover::settings;
 use picket_agent::detect::onnx;
+use picket_agent::duty::Assignment;
 use picket_agent::eval::truth::{csv, mot, towncentre, voc};
 use picket_agent::frame::Frame;
 use picket_agent::pictures::sequence;
 use picket_agent::polygon::Polygon;
 use picket_coordinator::config::{Config as CoordinatorConfig, Flags};
+use picket_shared::duty::{Duty, How, StandbyDuty};
 use picket_shared::exit::{Exit, Failure};
-use picket_shared::ids::SiteId;
+use picket_shared::ids::{NodeId, SiteId, StationId};
 use picket_shared::mqtt::BrokerUrl;
 use picket_shared::status::{Health, Stats, Twin};
 use picket_shared::topics::Topic;
@@ -31,6 +34,30 @@ fn text(bytes: &[u8]) -> String {
 fn sentence(error: &str) -> Verdict {
     let fine = error.len() > 8 && error.contains(' ') && !error.contains('\n');
     if fine { Ok(false) } else { Err(format!("a refusal that is not one sentence: {error:?}")) }
+}
+
+/// What a neighbour says of its station, and what a plan says of cameras there: nothing of it opens what is not allowed.
+pub(super) fn neighbour(bytes: &[u8]) -> Verdict {
+    let text = text(bytes);
+    let (station, home) = (StationId::new("gate").unwrap(), NodeId::new("n1").unwrap());
+    let duty = Duty { station: station.clone(), settings: text.clone(), model: "0123456789ab".into(), need_fps: 5 };
+    let (ranks, goal) = (vec![], None);
+    let planned = text.starts_with("[[camera]]").then_some(text);
+    let standby = StandbyDuty { station, home, ranks, how: How::Camera, cameras: planned, goal };
+    match settings::understand(&Assignment { standby, duty }, &AgentConfig::default()) {
+        Ok(station) => {
+            let network = |url: &str| {
+                ["rtsp://", "http://", "https://"].iter().any(|scheme| url.to_lowercase().starts_with(scheme))
+            };
+            let shown: Vec<String> = station.cameras.iter().map(|camera| camera.camera.source.to_string()).collect();
+            if shown.iter().all(|url| network(url)) {
+                Ok(true)
+            } else {
+                Err(format!("{shown:?} may be opened for others"))
+            }
+        }
+        Err(error) => sentence(&error),
+    }
 }
 
 pub(super) fn topic(bytes: &[u8]) -> Verdict {

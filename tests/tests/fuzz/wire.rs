@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use picket_coordinator::archive::{Entry, LaneRow, NodeRow};
 use picket_shared::codec::{decode, encode};
+use picket_shared::duty::{Duty, Heartbeat, Leases, Standby};
 use picket_shared::event::Event;
 use picket_shared::wire::{Ack, EventBatch, Wire};
 
@@ -43,6 +44,22 @@ pub(super) fn event(bytes: &[u8]) -> Verdict {
 
 pub(super) fn ack(bytes: &[u8]) -> Verdict {
     any::<Ack>(bytes)
+}
+
+pub(super) fn heartbeat(bytes: &[u8]) -> Verdict {
+    any::<Heartbeat>(bytes)
+}
+
+pub(super) fn leases(bytes: &[u8]) -> Verdict {
+    any::<Leases>(bytes)
+}
+
+pub(super) fn standby(bytes: &[u8]) -> Verdict {
+    any::<Standby>(bytes)
+}
+
+pub(super) fn duty(bytes: &[u8]) -> Verdict {
+    any::<Duty>(bytes)
 }
 
 pub(super) fn entry(bytes: &[u8]) -> Verdict {
