@@ -16,11 +16,11 @@ use serde::Deserialize;
 use crate::duty::Order;
 
 pub mod exec;
-pub mod mavlink;
 pub mod orders;
+pub mod pilot;
 
-use mavlink::{LinkUrl, OnLeave, Pilot};
 use orders::Fence;
+use pilot::{LinkUrl, OnLeave, Pilot};
 
 /// Words of the program's command line.
 const WORDS_MAX: usize = 64;

@@ -21,6 +21,8 @@ mod flight;
 mod goal;
 mod vehicle;
 #[cfg(test)]
+mod autopilot;
+#[cfg(test)]
 mod tests;
 
 use vehicle::{OURS, SILENT_MS, Settings, Vehicle};

@@ -1,8 +1,6 @@
 //! The pilot against a small autopilot that loses messages, answers late, says no, and asks again: over real UDP, and in a time
 //! that only passes when it is told to.
-#![allow(deprecated, reason = "an old vehicle asks with a message of old")]
 
-use std::collections::BTreeSet;
 use std::net::UdpSocket as StdSocket;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -12,6 +10,7 @@ use picket_shared::duty::{Epoch, How, StandbyDuty};
 use picket_shared::ids::{NodeId, StationId};
 use picket_shared::platform::Action;
 
+use super::autopilot::{AUTO, Autopilot, Faults, GUIDED, RTL, STABILIZE};
 use super::vehicle::{AGAIN_MS, ANSWER_MS, REPEATS_MAX};
 use super::*;
 
@@ -23,178 +22,6 @@ const MISSION: [(u32, i32, i32, f32); 4] = [
     (16, 520_116_000, 43_571_000, 30.0),
     (17, 520_117_000, 43_572_000, 40.0),
 ];
-const GUIDED: u32 = 4;
-const AUTO: u32 = 3;
-const RTL: u32 = 6;
-const STABILIZE: u32 = 0;
-
-/// What is wrong with an autopilot or the way to it.
-#[derive(Debug, Clone, Default)]
-struct Faults {
-    /// Of a hundred messages, each way.
-    lost: u64,
-    late_ms: u64,
-    /// It asks with the message of old.
-    asks_of_old: bool,
-    /// It asks for each item twice, and once for one that is not there.
-    asks_again: bool,
-    mission: Option<MavMissionResult>,
-    command: Option<(MavCmd, MavResult)>,
-    /// It says yes to changes of mode and does nothing.
-    stuck: bool,
-    /// It says first that it works on it.
-    works_on_it: bool,
-    silent: bool,
-}
-
-/// A copter with a firmware like ArduPilot's.
-#[derive(Default)]
-struct Autopilot {
-    faults: Faults,
-    armed: bool,
-    mode: u32,
-    mission: Vec<MISSION_ITEM_INT_DATA>,
-    upload: Option<(u16, Vec<MISSION_ITEM_INT_DATA>)>,
-    asked_ms: u64,
-    beat_ms: u64,
-    started: u32,
-    commands: Vec<MavCmd>,
-    cancelled: u32,
-    companions: BTreeSet<(u8, u8)>,
-    rng: u64,
-}
-
-impl Autopilot {
-    fn with(faults: Faults) -> Autopilot {
-        Autopilot { faults, armed: true, ..Autopilot::default() }
-    }
-
-    fn is_lost(&mut self) -> bool {
-        self.rng = self.rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.rng >> 33) % 100 < self.faults.lost
-    }
-
-    fn mission(&self) -> Vec<(u32, i32, i32, f32)> {
-        self.mission.iter().map(|item| (item.command as u32, item.x, item.y, item.z)).collect()
-    }
-
-    /// What it says by itself.
-    fn tick(&mut self, now_ms: u64) -> Vec<MavMessage> {
-        let mut out = Vec::new();
-        if now_ms >= self.beat_ms {
-            self.beat_ms = now_ms + 500;
-            let armed = if self.armed { MavModeFlag::MAV_MODE_FLAG_SAFETY_ARMED } else { MavModeFlag::empty() };
-            out.push(MavMessage::HEARTBEAT(HEARTBEAT_DATA {
-                custom_mode: self.mode,
-                mavtype: MavType::MAV_TYPE_QUADROTOR,
-                autopilot: MavAutopilot::MAV_AUTOPILOT_ARDUPILOTMEGA,
-                base_mode: armed,
-                system_status: MavState::MAV_STATE_ACTIVE,
-                mavlink_version: 3,
-            }));
-        }
-        if self.upload.is_some() && now_ms >= self.asked_ms + 250 {
-            out.extend(self.ask(now_ms));
-        }
-        out
-    }
-
-    fn ask(&mut self, now_ms: u64) -> Vec<MavMessage> {
-        self.asked_ms = now_ms;
-        let Some((_, items)) = &self.upload else { return vec![] };
-        let (target_system, target_component) = (1, OURS);
-        let ask = |seq| {
-            if self.faults.asks_of_old {
-                let ask =
-                    MISSION_REQUEST_DATA { seq, target_system, target_component, ..MISSION_REQUEST_DATA::DEFAULT };
-                return MavMessage::MISSION_REQUEST(ask);
-            }
-            let ask =
-                MISSION_REQUEST_INT_DATA { seq, target_system, target_component, ..MISSION_REQUEST_INT_DATA::DEFAULT };
-            MavMessage::MISSION_REQUEST_INT(ask)
-        };
-        let next = items.len() as u16;
-        if self.faults.asks_again { vec![ask(next), ask(next), ask(900)] } else { vec![ask(next)] }
-    }
-
-    fn acknowledge(&self, mavtype: MavMissionResult) -> Vec<MavMessage> {
-        let (target_system, target_component) = (1, OURS);
-        vec![MavMessage::MISSION_ACK(MISSION_ACK_DATA {
-            target_system,
-            target_component,
-            mavtype,
-            ..MISSION_ACK_DATA::DEFAULT
-        })]
-    }
-
-    fn hear(&mut self, now_ms: u64, message: &MavMessage) -> Vec<MavMessage> {
-        match message {
-            MavMessage::HEARTBEAT(beat) => {
-                self.companions.insert((beat.mavtype as u8, beat.autopilot as u8));
-                vec![]
-            }
-            MavMessage::MISSION_COUNT(count) => {
-                if let Some(result) = self.faults.mission {
-                    return self.acknowledge(result);
-                }
-                self.upload = Some((count.count, Vec::new()));
-                self.ask(now_ms)
-            }
-            MavMessage::MISSION_ITEM_INT(item) => {
-                let Some((count, items)) = &mut self.upload else { return vec![] };
-                if usize::from(item.seq) != items.len() {
-                    return self.acknowledge(MavMissionResult::MAV_MISSION_INVALID_SEQUENCE);
-                }
-                items.push(item.clone());
-                if items.len() < usize::from(*count) {
-                    return self.ask(now_ms);
-                }
-                self.mission = self.upload.take().unwrap().1;
-                self.acknowledge(MavMissionResult::MAV_MISSION_ACCEPTED)
-            }
-            MavMessage::MISSION_ACK(ack) => {
-                assert_eq!(ack.mavtype, MavMissionResult::MAV_MISSION_OPERATION_CANCELLED);
-                (self.cancelled, self.upload) = (self.cancelled + 1, None);
-                vec![]
-            }
-            MavMessage::COMMAND_LONG(command) => self.obey(command),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn obey(&mut self, order: &COMMAND_LONG_DATA) -> Vec<MavMessage> {
-        assert_eq!((order.target_system, order.target_component), (1, 1));
-        self.commands.push(order.command);
-        let answer = |result| {
-            let (command, target_system, target_component) = (order.command, 1, OURS);
-            let ack =
-                COMMAND_ACK_DATA { command, result, target_system, target_component, ..COMMAND_ACK_DATA::DEFAULT };
-            MavMessage::COMMAND_ACK(ack)
-        };
-        if let Some((command, result)) = self.faults.command
-            && command == order.command
-        {
-            return vec![answer(result)];
-        }
-        match order.command {
-            MavCmd::MAV_CMD_DO_SET_MODE if self.faults.stuck => {}
-            MavCmd::MAV_CMD_DO_SET_MODE => self.mode = order.param2 as u32,
-            MavCmd::MAV_CMD_COMPONENT_ARM_DISARM => {
-                assert_eq!(self.mode, GUIDED, "it arms in GUIDED only");
-                self.armed = order.param1 == 1.0;
-            }
-            MavCmd::MAV_CMD_DO_SET_MISSION_CURRENT => return vec![answer(MavResult::MAV_RESULT_UNSUPPORTED)],
-            MavCmd::MAV_CMD_MISSION_START => {
-                assert!(self.armed && self.mode == AUTO && !self.mission.is_empty(), "started as it may be");
-                self.started += 1;
-            }
-            MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH => self.mode = RTL,
-            other => panic!("{other:?}"),
-        }
-        let done = answer(MavResult::MAV_RESULT_ACCEPTED);
-        if self.faults.works_on_it { vec![answer(MavResult::MAV_RESULT_IN_PROGRESS), done] } else { vec![done] }
-    }
-}
 
 fn task(action: Action, name: &str, count: u32, goal: &str) -> Task {
     let station = StationId::new(name).unwrap();
