@@ -190,6 +190,12 @@ impl Watcher for Watch {
     }
 }
 
+/// Whether many of so many frames were dropped, where they were before, or were not.
+fn is_short(before: bool, arrived: u64, dropped: u64) -> bool {
+    let (begins, ends) = DROPPED_SHARES;
+    dropped as f32 > arrived as f32 * if before { ends } else { begins }
+}
+
 /// What cameras in these states see together.
 fn sight(states: &[State]) -> Sight {
     if states.contains(&State::Running) {
@@ -218,8 +224,7 @@ impl Watched {
         let per_second = |count: u64| count as f32 / then.elapsed().as_secs_f32().max(1e-3);
         (self.fps_in, self.fps) = (per_second(arrived), per_second(frames));
         self.inference_ms = if frames > 0 { took.as_secs_f32() * 1000.0 / frames as f32 } else { 0.0 };
-        let (begins, ends) = DROPPED_SHARES;
-        self.short = dropped as f32 > arrived as f32 * if self.short { ends } else { begins };
+        self.short = is_short(self.short, arrived, dropped);
         (self.frames_before, self.dropped_before) = (snapshot.frames, snapshot.frames_dropped);
         self.before = (Instant::now(), now);
         (frames, took)
@@ -290,6 +295,19 @@ mod tests {
 
     /// Live, snapshots, clips, record, restream.
     const SINKS: usize = 5;
+
+    #[test]
+    fn a_camera_is_short_of_time_when_a_tenth_of_its_frames_is_dropped_until_hardly_any_is() {
+        for (before, arrived, dropped, expect) in [
+            (false, 10, 1, false),
+            (false, 10, 2, true),
+            (true, 25, 2, true),
+            (true, 25, 1, false),
+            (true, 0, 0, false),
+        ] {
+            assert_eq!(is_short(before, arrived, dropped), expect, "{before} {arrived} {dropped}");
+        }
+    }
 
     #[test]
     fn a_station_is_seen_where_one_of_its_cameras_gives_frames() {

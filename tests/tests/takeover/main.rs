@@ -3,6 +3,7 @@
 //! old lease.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod loss;
 mod rig;
 
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use picket_shared::duty::Sight;
 use picket_shared::view::{ChangeKind, Guard};
 use picket_simulation::soak::killer::Deed;
 use picket_tests::wait_for;
-use rig::{Rig, hit, station};
+use rig::{Rig, digest_of_a, hit, station};
 
 /// Tells how long something took: figures for the README.
 fn took(what: &str, since: Instant, until: Instant) {
@@ -28,6 +29,7 @@ fn a_crashed_node_is_covered_its_cover_too_and_both_have_their_stations_back() {
     let event = rig.until_event(&first, "gate", killed);
     assert_eq!((event.covering_for, event.camera.as_str()), (Some(station("gate")), "main"));
     assert_eq!(event.epoch, view.epoch, "what it tells has the epoch of its lease");
+    assert_eq!(event.model, digest_of_a(&rig), "it looks with the station's own model");
 
     let (own, second) = if first == "b" { ("yard", "c") } else { ("dock", "b") };
     let killed = rig.kill(&first);

@@ -52,6 +52,9 @@ pub struct Rig {
     _runtime: Runtime,
 }
 
+/// Node a's model.
+const MODEL: &str = "gate.onnx";
+
 fn site() -> SiteId {
     SiteId::new("line").unwrap()
 }
@@ -68,6 +71,7 @@ impl Rig {
         std::fs::write(&conf_path, conf).unwrap();
         let broker = start(dir.path(), "mosquitto", "mosquitto".into(), ["-c".into(), conf_path.into()]);
         let coordinators = (0..coordinators).map(|n| coordinator(dir.path(), port, n)).collect();
+        another_model(dir.path());
         let agents = LINE.iter().map(|(node, station, _)| (*node, agent(dir.path(), port, node, station))).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let heard = Arc::default();
@@ -213,10 +217,12 @@ fn agent(dir: &Path, port: u16, node: &str, station: &str) -> Victim {
     let config = format!(
         "site = \"{}\"\nnode = \"{node}\"\nstation = \"{station}\"\ndata_dir = \"{}\"\n\
          [mqtt]\nbroker = \"mqtt://127.0.0.1:{port}\"\n[live]\nenabled = false\n\
-         [cover]\nsources = [\"file\"]\nfps_min = 2.0\n\
+         [cover]\nsources = [\"file\"]\nfps_min = 2.0\nmodels = \"{}\"\n{}\
          [[camera]]\nname = \"main\"\nsource = \"file:{}\"\nrepeat = true\nsnapshots = false\nstart_s = {}.0\n",
         site(),
         dir.join(node).display(),
+        dir.display(),
+        if node == "a" { format!("[detector]\nmodel = \"{}\"\n", dir.join(MODEL).display()) } else { String::new() },
         sample_video().display(),
         // So that no two stations show the same, and people are there.
         node.as_bytes()[0] - b'a',
@@ -224,6 +230,21 @@ fn agent(dir: &Path, port: u16, node: &str, station: &str) -> Victim {
     let path = dir.join(format!("{node}.toml"));
     std::fs::write(&path, config).unwrap();
     start(dir, node, binary("picket-agent"), ["run".into(), "--config".into(), path.into()])
+}
+
+/// A model that works as the built-in one does and is another file, with its head: node a has it.
+fn another_model(dir: &Path) {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/models");
+    let mut model = std::fs::read(models.join("centernet_u8_384x288_top100_w16.onnx")).unwrap();
+    // The field doc_string of an ONNX file, again.
+    model.extend(b"\x32\x05gate!");
+    std::fs::write(dir.join(MODEL), model).unwrap();
+    std::fs::copy(models.join("centernet_person.head.f32"), dir.join("gate.head.f32")).unwrap();
+}
+
+/// The first digits of its SHA-256, as events tell them.
+pub fn digest_of_a(rig: &Rig) -> String {
+    picket_shared::crypto::sha256_hex(&std::fs::read(rig.dir.path().join(MODEL)).unwrap())[..12].to_owned()
 }
 
 /// Hears everything that is said of who watches what.
