@@ -192,8 +192,7 @@ mod tests {
     fn after_a_good_connection_the_first_comes_first_and_after_a_short_one_the_next() {
         let mut choice = Choice::new(3);
         choice.ended(None, 0.5);
-        choice.ended(None, 0.5);
-        assert_eq!(choice.at(), 2);
+        assert_eq!(choice.at(), 1);
         choice.ended(GOOD, 0.5);
         assert_eq!(choice.at(), 0);
         choice.ended(SHORT, 0.5);

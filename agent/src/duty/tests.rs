@@ -313,10 +313,16 @@ fn who_hears_nobody_any_more_is_cut_off_and_misses_nobody() {
     let mut bench = Bench::ready(&["b", "c"], How::Camera);
     bench.duties.online(bench.now, false);
     bench.neighbours(10_000, &["a", "c"]);
+    // They do not speak at the same moment, so that one is silent for longer than the other.
+    bench.neighbours(500, &[]);
+    let beat = bench.beat("sc", true);
+    bench.duties.neighbour_heartbeat(bench.now, &id("c"), beat);
     bench.neighbours(60_000, &[]);
     assert_eq!((bench.words(), bench.held()), (vec![], vec![own(true)]));
+}
 
-    // The home was never heard but over the broker: its silence without one means nothing.
+#[test]
+fn who_was_never_heard_but_over_the_broker_is_not_missed_without_one() {
     let mut bench = Bench::ready(&["b", "c"], How::Camera);
     bench.duties.online(bench.now, false);
     bench.neighbours(60_000, &["c"]);

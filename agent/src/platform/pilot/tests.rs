@@ -303,6 +303,10 @@ fn messages_of_others_and_for_others_mean_nothing() {
         air.vehicle.heard(air.now_ms, from, &message, &mut out);
         assert_eq!(out, [], "{from:?}");
     }
+    // That it has a mission is no answer to one that it has not asked for.
+    let has = MISSION_ACK_DATA { target_system: 1, target_component: OURS, ..MISSION_ACK_DATA::DEFAULT };
+    air.vehicle.heard(air.now_ms, from(1, 1), &MavMessage::MISSION_ACK(has), &mut out);
+    assert_eq!(out, []);
     air.vehicle.heard(air.now_ms, from(1, 1), &ask(1, OURS), &mut out);
     assert_eq!(out.len(), 1);
 }
