@@ -14,6 +14,10 @@ use picket_shared::view::Liveness;
 pub const SUSPECT_MS: u64 = 3 * HEARTBEAT_MS;
 /// Silent for so long, a node is down where messages do not get lost, or somebody else confirms it.
 pub const DOWN_MS: u64 = 6 * HEARTBEAT_MS;
+/// Silent for so long, a node is down where messages get lost and a neighbour does not hear it either. What is lost on the
+/// node's own way to the broker is lost for both: five answers of TCP in a row, at a loss of a fifth, take six seconds, and
+/// happen a few times an hour.
+pub const DOWN_WITNESSED_MS: u64 = 9 * HEARTBEAT_MS;
 /// Silent for so long, a node is down, whatever the line is like: six answers of TCP to a loss of a fifth are in it.
 pub const DOWN_LOSSY_MS: u64 = 20 * HEARTBEAT_MS;
 /// Who was cut off and comes back within this was never gone.
@@ -116,10 +120,10 @@ impl Pulse {
             self.fall(now, CUT);
         } else if cut && silent_ms >= SUSPECT_MS {
             self.fall(now, &format!("{CUT}, and {}", silence()));
-        } else if silent_ms >= DOWN_MS && witness.unheard_by > 0 {
-            self.fall(now, &format!("{}, and {}", silence(), neighbours()));
         } else if silent_ms >= DOWN_MS && !witness.lossy || silent_ms >= DOWN_LOSSY_MS {
             self.fall(now, &silence());
+        } else if silent_ms >= DOWN_WITNESSED_MS && witness.unheard_by > 0 {
+            self.fall(now, &format!("{}, and {}", silence(), neighbours()));
         } else if cut {
             self.doubt(now, CUT);
         } else if silent_ms >= SUSPECT_MS {
@@ -130,7 +134,7 @@ impl Pulse {
 
     /// When time alone would change something next, on the monotonic clock.
     pub fn next_wakeup(&self, now: Now) -> Option<u64> {
-        let steps = [SUSPECT_MS, DOWN_MS, DOWN_LOSSY_MS].map(|after_ms| self.heard_ms + after_ms);
+        let steps = [SUSPECT_MS, DOWN_MS, DOWN_WITNESSED_MS, DOWN_LOSSY_MS].map(|after_ms| self.heard_ms + after_ms);
         let cut = self.will_ms.map(|will_ms| will_ms + WILL_GRACE_MS);
         let falling = steps.into_iter().chain(cut).filter(|_| self.liveness != Liveness::Down);
         falling.chain([self.steady_ms]).filter(|at_ms| *at_ms > now.mono_ms).min()
@@ -277,7 +281,7 @@ mod tests {
         check("the will alone", &[(0, Beat(5), Up), (9, Says(SaysDown, 5, 2), Up), (509, Lossy, Suspect)]);
         check("silence alone", &[(0, Beat(5), Up), (6_000, Lossy, Suspect), (19_999, Lossy, Suspect)]);
         check("the will and silence", &[(0, Beat(5), Up), (9, Says(SaysDown, 5, 2), Up), (3_000, Lossy, Down)]);
-        check("silence and a neighbour", &[(0, Beat(5), Up), (5_999, Neighbours, Suspect), (6_000, Neighbours, Down)]);
+        check("silence and a neighbour", &[(0, Beat(5), Up), (8_999, Neighbours, Suspect), (9_000, Neighbours, Down)]);
         check("silence for very long", &[(0, Beat(5), Up), (20_000, Lossy, Down)]);
     }
 
