@@ -184,8 +184,8 @@ async fn look_back(options: &LinkOptions, brokers: &[BrokerUrl], link: &Link, be
     loop {
         tokio::time::sleep(LOOK_BACK.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         // Who has no connection goes round the list anyway.
-        let looked_at = if link.is_up() { choice.at() } else { 0 };
-        for (earlier, broker) in brokers.iter().enumerate().take(looked_at) {
+        let before = if link.is_up() { choice.at() } else { 0 };
+        for (earlier, broker) in brokers[..before].iter().enumerate() {
             let answers = answers(options, broker).await;
             if choice.looked(began.elapsed().as_millis() as u64, earlier, answers) {
                 return;

@@ -33,7 +33,7 @@ fn waypoint(text: &str) -> Result<Waypoint, String> {
     let numbers: Result<Vec<f64>, _> = text.split(',').map(|number| number.trim().parse::<f64>()).collect();
     let numbers = numbers.map_err(|_| wrong("is not three numbers".into()))?;
     let [lat, lon, alt] = numbers[..] else { return Err(wrong(format!("has {} numbers", numbers.len()))) };
-    // A range holds no not-a-number.
+    // Not-a-number is outside every range.
     for (name, value, most) in [("latitude", lat, 90.0), ("longitude", lon, 180.0)] {
         if !(-most..=most).contains(&value) {
             return Err(wrong(format!("has no valid {name}")));
