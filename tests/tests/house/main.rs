@@ -50,7 +50,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 46] = [
+const CORES: [&str; 47] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -89,6 +89,7 @@ const CORES: [&str; 46] = [
     "agent/src/track",
     "coordinator/src/coordinator",
     "coordinator/src/intake",
+    "coordinator/src/leader/row",
     "coordinator/src/line",
     "coordinator/src/liveness",
     "coordinator/src/lossy",
