@@ -109,7 +109,7 @@ impl World {
             What::Blind => self.blind(who, true),
         }
         self.set(due);
-        self.net_there();
+        self.is_there(who);
         Ok(true)
     }
 
@@ -146,7 +146,7 @@ impl World {
             What::Blind => self.blind(who, false),
         }
         self.set(due);
-        self.net_there();
+        self.is_there(who);
         Ok(())
     }
 
@@ -181,7 +181,6 @@ impl World {
         self.links.remove(&who);
         let (pause_ms, life) = (self.rng.u64(1..300), self.body(who).life);
         self.after(pause_ms, Happening::Connect(who, life));
-        self.net_there();
         Ok(())
     }
 
@@ -239,6 +238,7 @@ impl World {
             self.net.end_session(self.now_ms, who, number, &mut due);
         }
         self.set(due);
+        self.is_there(who);
     }
 
     pub(super) fn drop_again(&mut self) {
@@ -276,12 +276,15 @@ impl World {
         }
     }
 
-    /// Keeps in mind since when the broker and each node could hear each other.
+    /// Keeps in mind since when each node has a connection that serves.
     pub(super) fn net_there(&mut self) {
-        for index in 0..self.agents.len() {
-            let there = self.net.reaches(Who::Agent(index)) && self.agents[index].body.runs();
-            let since_ms = &mut self.agents[index].body.there_since_ms;
-            *since_ms = there.then_some(self.now_ms).map(|now_ms| since_ms.unwrap_or(now_ms));
-        }
+        (0..self.agents.len()).for_each(|index| self.is_there(Who::Agent(index)));
+    }
+
+    /// Keeps in mind since when this client has a connection that serves.
+    pub(super) fn is_there(&mut self, who: Who) {
+        let (now_ms, there) = (self.now_ms, self.net.connected(who) && self.body(who).runs());
+        let since_ms = &mut self.body_mut(who).there_since_ms;
+        *since_ms = there.then(|| since_ms.unwrap_or(now_ms));
     }
 }

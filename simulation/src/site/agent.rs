@@ -263,8 +263,8 @@ impl World {
         let covered = self.agents.iter().enumerate().any(|(other, agent)| {
             other != index && agent.body.runs() && agent.covers.contains_key(station)
         });
-        if there && watches && !covered && self.now_ms > super::COUNTS_FROM_MS {
-            self.false_takeovers += 1;
+        if watches && !covered && self.now_ms > super::COUNTS_FROM_MS {
+            *(if there { &mut self.false_takeovers } else { &mut self.unheard_takeovers }) += 1;
         }
     }
 

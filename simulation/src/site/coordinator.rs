@@ -7,6 +7,7 @@ use picket_coordinator::archive::Recovered;
 use picket_coordinator::coordinator::{Coordinator, Effect, Identity, Input};
 use picket_coordinator::leader::row::Candidate;
 use picket_coordinator::leader::{LEADER_LOOK, LEADER_MARGIN, LEADER_TTL};
+use picket_coordinator::line::SETTLE_MS;
 use picket_coordinator::view;
 use picket_shared::codec;
 use picket_shared::duty::{Heartbeat, Leases};
@@ -27,6 +28,8 @@ pub(super) struct CoordinatorLife {
     above: u32,
     /// Under which epoch it leads, and until when on its clock.
     lead: Option<(u32, u64)>,
+    /// When it began to, in the world's time.
+    lead_since_ms: u64,
     /// It goes on believing that it leads, and cannot see the row.
     pub(super) deluded: bool,
     rejected: Vec<&'static str>,
@@ -36,7 +39,17 @@ impl CoordinatorLife {
     pub(super) fn new(index: usize, body: Body) -> CoordinatorLife {
         let name = format!("c{index}");
         let candidate = Candidate::new(&name);
-        CoordinatorLife { body, name, core: None, candidate, above: 0, lead: None, deluded: false, rejected: vec![] }
+        CoordinatorLife {
+            body,
+            name,
+            core: None,
+            candidate,
+            above: 0,
+            lead: None,
+            lead_since_ms: 0,
+            deluded: false,
+            rejected: vec![],
+        }
     }
 
     fn identity(&self) -> Identity {
@@ -77,6 +90,11 @@ impl World {
         life.body.runs() && life.leads_at(life.body.clock.mono_ms(self.now_ms)).is_some()
     }
 
+    /// Whether it has led for long enough to take anything from anybody.
+    pub(super) fn is_settled(&self, index: usize) -> bool {
+        self.leads(index) && self.now_ms >= self.coordinators[index].lead_since_ms + SETTLE_MS
+    }
+
     /// Looks at the row, as the shell's task does once a second.
     pub(super) fn look_who_leads(&mut self, index: usize, life: u64) -> Result<(), String> {
         let now_ms = self.now_ms;
@@ -102,6 +120,7 @@ impl World {
             let before = it.lead;
             it.lead = epoch.map(|epoch| (epoch, until_ms));
             if before.map(|(epoch, _)| epoch) != epoch {
+                it.lead_since_ms = now_ms;
                 self.referee.coordinator_begins(index);
                 self.leaders += u64::from(epoch.is_some());
             }

@@ -53,8 +53,8 @@ const CALM_MS: u64 = 10_000;
 const CONNECT_MS: u64 = 5_000;
 /// More happenings than this in one millisecond are a loop.
 const STEPS_AT_ONCE_MAX: u32 = 100_000;
-/// A node that could be heard for so long, and watched, is not taken over from rightly.
-const THERE_MS: u64 = 5_000;
+/// A node that has had a connection for so long, and watches, is not taken over from rightly.
+const THERE_MS: u64 = 2_000;
 
 /// What will happen, and when.
 pub type Due = Vec<(u64, Happening)>;
@@ -113,8 +113,10 @@ pub struct Outcome {
     pub healing_ms: u64,
     /// Who really watched what.
     pub coverage: Coverage,
-    /// Covers that began while the station's own node was there and watched, and nobody covered it.
+    /// Covers that began while the station's own node was connected and watched, and nobody covered it.
     pub false_takeovers: u64,
+    /// Those that began while it watched and could not be heard.
+    pub unheard_takeovers: u64,
     /// Covers that began.
     pub covers: u64,
     /// Platforms that began to act.
@@ -156,6 +158,7 @@ struct World {
     trace: Trace,
     steps: u64,
     false_takeovers: u64,
+    unheard_takeovers: u64,
     covers: u64,
     leaders: u64,
     healed: bool,
@@ -196,6 +199,7 @@ impl World {
             trace: Trace::default(),
             steps: 0,
             false_takeovers: 0,
+            unheard_takeovers: 0,
             covers: 0,
             leaders: 0,
             healed: false,
@@ -256,6 +260,7 @@ impl World {
             unkind_ms,
             healing_ms: calm_since_ms.saturating_sub(unkind_ms),
             false_takeovers: self.false_takeovers,
+            unheard_takeovers: self.unheard_takeovers,
             covers: self.covers,
             acts: self.referee.acts,
             stale_refused: self.referee.stale_refused,
@@ -283,9 +288,13 @@ impl World {
                     self.link_lost(who, number)?;
                 }
             }
-            Happening::SessionEnds(who, number) => self.net.end_session(self.now_ms, who, number, &mut due),
+            Happening::SessionEnds(who, number) => {
+                self.net.end_session(self.now_ms, who, number, &mut due);
+                self.is_there(who);
+            }
             Happening::KeepAlive(who, number, since_ms) => {
                 self.net.keep_alive(self.now_ms, who, number, since_ms, &mut due);
+                self.is_there(who);
             }
             Happening::Connect(who, life) => self.connect(who, life)?,
             Happening::Start(who) => self.start(who)?,
@@ -329,6 +338,7 @@ impl World {
         let mut due = Due::new();
         self.net.lose(self.now_ms, who, number, &mut due);
         self.set(due);
+        self.is_there(who);
         let (backoff, began_ms) = self.links.entry(who).or_default();
         backoff.ended(Duration::from_millis(self.now_ms - *began_ms));
         self.try_again(who, 0);
@@ -366,6 +376,7 @@ impl World {
             Err(Unreachable::Silent) => self.try_again(who, CONNECT_MS),
             Ok(()) => {
                 self.links.entry(who).or_default().1 = self.now_ms;
+                self.is_there(who);
                 return match who {
                     Who::Agent(index) => self.agent_link(index, true),
                     Who::Coordinator(index) => self.coordinator_link(index, true),
@@ -409,7 +420,6 @@ impl World {
         self.after(1_000, Happening::Second);
         self.ground.second(&mut self.rng);
         self.coverage.second(self.now_ms, self.ground.seen());
-        self.net_there();
         if !self.healed {
             return Ok(());
         }
@@ -446,8 +456,8 @@ impl World {
 
     /// What is missing to decide about a station, if anything.
     fn missing(&self) -> Option<Cause> {
-        let leads = |n: &usize| self.leads(*n) && self.net.session(Who::Coordinator(*n)).is_some();
-        match (self.net.is_up(), (0..self.coordinators.len()).any(|n| leads(&n))) {
+        let decides = |n: usize| self.is_settled(n) && self.net.connected(Who::Coordinator(n));
+        match (self.net.is_up(), (0..self.coordinators.len()).any(decides)) {
             (false, _) => Some(Cause::NoBroker),
             (true, false) => Some(Cause::NoCoordinator),
             (true, true) => None,

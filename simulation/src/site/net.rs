@@ -151,6 +151,12 @@ impl Net {
         self.up && end.up_open && end.down_open
     }
 
+    /// Whether both ends have a connection, and the same, and can use it.
+    pub fn connected(&self, who: Who) -> bool {
+        let real = self.sessions.get(&who).map(|session| session.number);
+        self.reaches(who) && real.is_some() && real == self.ends[&who].session
+    }
+
     /// The connection that the client believes in.
     pub fn session(&self, who: Who) -> Option<u64> {
         self.ends[&who].session

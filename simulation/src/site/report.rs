@@ -25,6 +25,7 @@ pub struct Report {
     walked_s: u64,
     unseen_s: u64,
     false_takeovers: u64,
+    unheard_takeovers: u64,
     covers: u64,
     acts: u64,
     stale_refused: u64,
@@ -52,6 +53,7 @@ impl Report {
         self.walked_s += coverage.walked_s;
         self.unseen_s += coverage.unseen_s;
         self.false_takeovers += outcome.false_takeovers;
+        self.unheard_takeovers += outcome.unheard_takeovers;
         self.covers += outcome.covers;
         self.acts += outcome.acts;
         self.stale_refused += outcome.stale_refused;
@@ -126,6 +128,7 @@ impl Report {
         let most = scenario.targets.false_per_hour;
         let promised = if most < 1e6 { format!("at most {most}") } else { String::new() };
         row("false takeovers in an hour", format!("{:.2} ({} of {} covers)", self.false_per_hour(), self.false_takeovers, self.covers), promised);
+        row("  from nodes that watched and could not be heard", self.unheard_takeovers.to_string(), String::new());
         row("stale-epoch writes accepted; refused", format!("0; {}", self.stale_refused), "0".into());
         row("overlapping acts; acts", format!("0; {}", self.acts), "0".into());
         row("leaders", self.leaders.to_string(), String::new());
