@@ -16,7 +16,7 @@ use rumqttc::{
 use tokio::sync::mpsc;
 
 use crate::backoff::Backoff;
-use crate::limits::{MQTT_RECEIVED_MAX, MQTT_REQUESTS_MAX, PACKET_BYTES_MAX};
+use crate::limits::{KEEP_ALIVE_MS, MQTT_RECEIVED_MAX, MQTT_REQUESTS_MAX, PACKET_BYTES_MAX};
 
 /// Largest packet that is taken off the wire. The client must end the connection over a larger one, and over a retained one
 /// again on every connection; so this is far above what anybody of us sends, and what lies between is read and cut. A broker
@@ -24,8 +24,8 @@ use crate::limits::{MQTT_RECEIVED_MAX, MQTT_REQUESTS_MAX, PACKET_BYTES_MAX};
 pub const RECEIVED_PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A packet's bytes beside topic and payload: fixed header, lengths, packet id.
 const PACKET_OVERHEAD_BYTES_MAX: usize = 16;
-/// A half-open link is noticed after about one and a half of these.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// A half-open link is noticed by the broker after about one and a half of these.
+const KEEP_ALIVE: Duration = Duration::from_millis(KEEP_ALIVE_MS);
 
 /// Where a broker is: `mqtt://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]

@@ -3,6 +3,7 @@
 use super::*;
 use Order::{Cover as Begin, Go, Leave, Listen, Prepare, Uncover};
 use picket_shared::duty::How;
+use picket_shared::limits::LINK_NOTICED_MS;
 
 /// Node `b`, whose station is `sb`, and who is in line for `sa` of node `a`.
 struct Bench {
@@ -83,6 +84,9 @@ impl Bench {
             self.now = Now { mono_ms: self.now.mono_ms + 500, unix_ms: 1 };
             if self.now.mono_ms.is_multiple_of(1_000) {
                 heard.iter().for_each(|node| self.heard(node, &format!("s{node}"), true));
+                if answered || !heard.is_empty() {
+                    self.duties.heard(self.now);
+                }
                 self.duties.heartbeat(self.now);
                 if answered {
                     let answer = self.answer(vec![]);
@@ -147,7 +151,7 @@ fn what_is_not_in_the_answer_is_not_held_but_an_older_answer_takes_nothing() {
 
     // It begins by itself, and the answer to a heartbeat of before says nothing of that.
     let before = bench.answer(vec![]);
-    bench.wait(7_000, &[], false);
+    bench.wait(7_000, &["c"], false);
     assert_eq!(bench.words(), ["cover"]);
     let before = Leases { turn: 1, ..before };
     assert!(bench.duties.leases(bench.now, before, &mut bench.orders).is_ok());
@@ -208,10 +212,10 @@ fn with_the_coordinator_gone_the_first_in_line_stands_in_and_never_moves_its_pla
     assert_eq!(bench.words(), Vec::<&str>::new(), "its own node is there");
     bench.wait(20_000, &[], true);
     assert_eq!(bench.words(), Vec::<&str>::new(), "the coordinator decides");
-    bench.wait(5_500, &[], false);
+    bench.wait(5_500, &["c"], false);
     assert_eq!(bench.words(), ["cover"]);
     assert_eq!(bench.held(), [own(true), other(true)]);
-    bench.wait(10_000, &[], false);
+    bench.wait(10_000, &["c"], false);
     assert_eq!(bench.words(), Vec::<&str>::new());
     bench.wait(4_500, &["a"], false);
     assert_eq!(bench.words(), Vec::<&str>::new(), "it must be back for good");
@@ -222,12 +226,12 @@ fn with_the_coordinator_gone_the_first_in_line_stands_in_and_never_moves_its_pla
 #[test]
 fn the_second_in_line_gives_the_first_time_and_steps_back_for_it() {
     let mut bench = Bench::ready(&["c", "b"], How::Camera);
-    bench.wait(6_000 + RANK_STEP_MS - 500, &[], false);
+    bench.wait(6_000 + RANK_STEP_MS - 500, &["d"], false);
     assert_eq!(bench.words(), Vec::<&str>::new());
-    bench.wait(1_000, &[], false);
+    bench.wait(1_000, &["d"], false);
     assert_eq!(bench.words(), ["cover"]);
     bench.heard("c", "sa", true);
-    bench.wait(500, &[], false);
+    bench.wait(500, &["d"], false);
     assert_eq!(bench.words(), ["uncover"]);
 
     let mut bench = Bench::ready(&["c", "b"], How::Camera);
@@ -259,9 +263,9 @@ fn without_a_connection_nobody_is_missed() {
     bench.wait(60_000, &[], false);
     assert_eq!((bench.words(), bench.held()), (vec![], vec![own(true)]));
     bench.duties.online(bench.now, true);
-    bench.wait(5_500, &[], false);
+    bench.wait(5_500, &["c"], false);
     assert_eq!(bench.words(), Vec::<&str>::new(), "and then they have time to be heard");
-    bench.wait(1_000, &[], false);
+    bench.wait(1_000, &["c"], false);
     assert_eq!(bench.words(), ["cover"]);
 }
 
@@ -281,9 +285,65 @@ fn a_station_that_this_node_knows_nothing_of_is_held_blind_until_its_duty_comes(
 fn it_does_not_stand_in_beyond_what_it_can_do() {
     let mut bench = Bench::ready(&["b"], How::Camera);
     bench.facts(4);
-    bench.wait(20_000, &[], false);
+    bench.wait(20_000, &["c"], false);
     assert_eq!(bench.words(), Vec::<&str>::new());
     bench.facts(5);
-    bench.wait(1_000, &[], false);
+    bench.wait(1_000, &["c"], false);
     assert_eq!(bench.words(), ["cover"]);
+}
+
+#[test]
+fn what_a_leader_granted_it_takes_by_any_later_answer() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.duties.heartbeat(bench.now);
+    let granted = bench.answer(vec![bench.lease("sa", 2)]);
+    // Heartbeats go on, and none of them is heard.
+    bench.duties.heartbeat(bench.now);
+    bench.duties.leases(bench.now, granted.clone(), &mut bench.orders).unwrap();
+    bench.duties.heartbeat(bench.now);
+    assert_eq!(bench.words(), ["cover"]);
+    let taken = Leases { turn: 1, leases: vec![], ..granted };
+    bench.duties.leases(bench.now, taken, &mut bench.orders).unwrap();
+    assert_eq!(bench.words(), ["uncover"]);
+}
+
+#[test]
+fn a_new_leader_says_nothing_of_a_cover_that_no_heartbeat_has_told_it_of() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.duties.heartbeat(bench.now);
+    let granted = bench.answer(vec![bench.lease("sa", 2)]);
+    bench.duties.leases(bench.now, granted.clone(), &mut bench.orders).unwrap();
+    let new = Leases { leader: 2, leases: vec![], ..granted };
+    bench.duties.leases(bench.now, new, &mut bench.orders).unwrap();
+    assert_eq!(bench.words(), ["cover"]);
+    bench.duties.heartbeat(bench.now);
+    let heard = Leases { leader: 2, ..bench.answer(vec![]) };
+    bench.duties.leases(bench.now, heard, &mut bench.orders).unwrap();
+    assert_eq!(bench.words(), ["uncover"]);
+}
+
+#[test]
+fn who_hears_nobody_at_all_stands_in_only_when_its_own_link_is_sure() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.wait(LINK_NOTICED_MS, &[], false);
+    assert_eq!(bench.words(), Vec::<&str>::new(), "a dead link would not have been noticed yet");
+    bench.wait(1_000, &[], false);
+    assert_eq!(bench.words(), ["cover"], "the link stands, and nobody is there");
+
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.wait(9_000, &[], false);
+    bench.wait(5_000, &["c"], false);
+    assert_eq!(bench.words(), Vec::<&str>::new(), "the link was dead; now it has time to bring what waited");
+    bench.wait(2_500, &["c"], false);
+    assert_eq!(bench.words(), ["cover"]);
+}
+
+#[test]
+fn who_stood_still_has_missed_nobody() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.now.mono_ms += 60_000;
+    bench.wait(500, &["c"], false);
+    assert_eq!(bench.words(), Vec::<&str>::new());
+    bench.wait(5_000, &["a", "c"], false);
+    assert_eq!(bench.words(), Vec::<&str>::new());
 }
