@@ -29,7 +29,7 @@ impl Duties {
     }
 
     fn may_be_deaf(&self, now_ms: u64) -> bool {
-        (NOBODY_MS..NOBODY_SURE_MS).contains(&(now_ms - self.heard_ms))
+        (NOBODY_MS..NOBODY_SURE_MS).contains(&now_ms.saturating_sub(self.heard_ms))
     }
 
     pub(super) fn coordinator_is_gone(&self, now_ms: u64) -> bool {
@@ -49,7 +49,7 @@ impl Duties {
             }
             let duty = &self.standby[&station];
             let home = self.peers.get(&duty.home);
-            let gone = home.is_some_and(|home| home.is_gone(now_ms));
+            let gone = self.is_missed(&duty.home, now_ms);
             let watched = self.peers.values().any(|peer| peer.watches(&station, now_ms));
             let Some(rank) = duty.ranks.iter().position(|node| *node == self.me).filter(|_| gone && !watched) else {
                 self.deserted_ms.remove(&station);
@@ -63,6 +63,12 @@ impl Duties {
                 self.cover(&station, self.number + 1, out);
             }
         }
+    }
+
+    /// Whether a node is gone, by two kinds of evidence: a few heartbeats may be lost, and then the answers to ours are too.
+    fn is_missed(&self, node: &NodeId, now_ms: u64) -> bool {
+        let others = || self.peers.values().any(|other| other.misses(node, now_ms));
+        self.peers.get(node).is_some_and(|peer| peer.is_surely_gone(now_ms) || peer.is_gone(now_ms) && others())
     }
 
     /// Ends what is covered without a lease where its own node is back, or somebody with a better right has it.

@@ -330,7 +330,7 @@ impl Duties {
     /// Time has passed: leases end, and where the coordinator is gone, this node may have to stand in.
     pub fn move_on(&mut self, now: Now, out: &mut Vec<Order>) {
         let now_ms = now.mono_ms;
-        if now_ms - self.moved_ms > STOOD_STILL_MS {
+        if now_ms.saturating_sub(self.moved_ms) > STOOD_STILL_MS {
             self.listen_anew(now_ms);
         }
         self.moved_ms = now_ms;

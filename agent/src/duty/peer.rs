@@ -1,7 +1,7 @@
 //! Another node, as heard from here: a hint, never a proof. Pure.
 
 use picket_shared::duty::{Duty, Heartbeat, Holding, Sight};
-use picket_shared::ids::StationId;
+use picket_shared::ids::{NodeId, StationId};
 use picket_shared::limits::HEARTBEAT_MS;
 use picket_shared::status::{Health, UpDown};
 
@@ -9,6 +9,8 @@ use picket_shared::status::{Health, UpDown};
 pub(super) const WILL_GRACE_MS: u64 = 500;
 /// Silent for so long, it is gone.
 const SILENT_MS: u64 = 6 * HEARTBEAT_MS;
+/// Silent for so long, it is gone for certain, though messages get lost: one in five would be so, once in ten million.
+const SILENT_SURE_MS: u64 = 10 * HEARTBEAT_MS;
 
 /// What was heard.
 #[derive(Debug)]
@@ -20,12 +22,14 @@ pub(super) struct Peer {
     /// The broker, or it itself, said that it is gone, and nothing was heard since.
     left_ms: Option<u64>,
     holdings: Vec<Holding>,
+    /// Whom it should hear and does not.
+    unheard: Vec<NodeId>,
     pub(super) duty: Option<Duty>,
 }
 
 impl Peer {
     pub(super) fn new(now_ms: u64) -> Peer {
-        Peer { heard_ms: now_ms, steady_since_ms: None, left_ms: None, holdings: Vec::new(), duty: None }
+        Peer { heard_ms: now_ms, steady_since_ms: None, left_ms: None, holdings: Vec::new(), unheard: Vec::new(), duty: None }
     }
 
     /// It could not be heard until now, or will not be from now on.
@@ -36,7 +40,8 @@ impl Peer {
     pub(super) fn heartbeat(&mut self, now_ms: u64, beat: Heartbeat) {
         let broken = self.left_ms.is_some() || now_ms - self.heard_ms >= SILENT_MS / 2;
         self.steady_since_ms = self.steady_since_ms.filter(|_| !broken).or(Some(now_ms));
-        (self.heard_ms, self.left_ms, self.holdings) = (now_ms, None, beat.holdings);
+        (self.heard_ms, self.left_ms) = (now_ms, None);
+        (self.holdings, self.unheard) = (beat.holdings, beat.unheard);
     }
 
     pub(super) fn health(&mut self, now_ms: u64, health: &Health) {
@@ -47,8 +52,21 @@ impl Peer {
     }
 
     pub(super) fn is_gone(&self, now_ms: u64) -> bool {
-        let left = self.left_ms.is_some_and(|left_ms| now_ms - left_ms >= WILL_GRACE_MS);
-        left || now_ms - self.heard_ms >= SILENT_MS
+        self.has_left(now_ms) || now_ms - self.heard_ms >= SILENT_MS
+    }
+
+    /// Whether it is gone by more than a silence that may be chance.
+    pub(super) fn is_surely_gone(&self, now_ms: u64) -> bool {
+        self.has_left(now_ms) || now_ms - self.heard_ms >= SILENT_SURE_MS
+    }
+
+    /// Whether it is there, and hears nothing of that one.
+    pub(super) fn misses(&self, node: &NodeId, now_ms: u64) -> bool {
+        !self.is_gone(now_ms) && self.unheard.contains(node)
+    }
+
+    fn has_left(&self, now_ms: u64) -> bool {
+        self.left_ms.is_some_and(|left_ms| now_ms - left_ms >= WILL_GRACE_MS)
     }
 
     /// Its claim to a station, while it is there.

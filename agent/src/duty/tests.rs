@@ -11,6 +11,8 @@ struct Bench {
     now: Now,
     orders: Vec<Order>,
     beats: u64,
+    /// When `a` was last heard, here and by all others.
+    a_heard_ms: u64,
 }
 
 fn id(name: &str) -> NodeId {
@@ -48,7 +50,7 @@ impl Bench {
     fn ready(ranks: &[&str], how: How) -> Bench {
         let now = Now { mono_ms: 100_000, unix_ms: 1 };
         let duties = Duties::new(now, id("b"), station("sb"), Boot(7));
-        let mut bench = Bench { duties, now, orders: vec![], beats: 0 };
+        let mut bench = Bench { duties, now, orders: vec![], beats: 0, a_heard_ms: 0 };
         bench.duties.online(now, true);
         bench.duties.standby(now, standby(ranks, how), &mut bench.orders).unwrap();
         bench.duties.peer_duty(&id("a"), duty(), &mut bench.orders);
@@ -100,7 +102,11 @@ impl Bench {
     fn heard(&mut self, node: &str, name: &str, provisional: bool) {
         self.beats += 1;
         let held = Holding { station: station(name), epoch: Epoch::NONE, provisional, sight: Sight::Watching };
-        let (ready, unheard) = (vec![], vec![]);
+        if node == "a" {
+            self.a_heard_ms = self.now.mono_ms;
+        }
+        let silent = self.now.mono_ms - self.a_heard_ms >= 6 * HEARTBEAT_MS;
+        let (ready, unheard) = (vec![], if silent { vec![id("a")] } else { vec![] });
         let (boot, leader, capacity_fps) = (Boot(1), 1, 0);
         let beat = Heartbeat { boot, number: self.beats, leader, capacity_fps, holdings: vec![held], ready, unheard };
         self.duties.peer_heartbeat(self.now, &id(node), beat);
@@ -143,7 +149,7 @@ fn a_lease_is_owned_for_its_time_counted_from_the_heartbeat_that_it_answers() {
 
 #[test]
 fn what_is_not_in_the_answer_is_not_held_but_an_older_answer_takes_nothing() {
-    let mut bench = Bench::ready(&["b"], How::Camera);
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
     bench.granted(vec![bench.lease("sa", 2)]);
     bench.words();
     bench.granted(vec![]);
@@ -225,7 +231,7 @@ fn with_the_coordinator_gone_the_first_in_line_stands_in_and_never_moves_its_pla
 
 #[test]
 fn the_second_in_line_gives_the_first_time_and_steps_back_for_it() {
-    let mut bench = Bench::ready(&["c", "b"], How::Camera);
+    let mut bench = Bench::ready(&["c", "b", "d"], How::Camera);
     bench.wait(6_000 + RANK_STEP_MS - 500, &["d"], false);
     assert_eq!(bench.words(), Vec::<&str>::new());
     bench.wait(1_000, &["d"], false);
@@ -258,7 +264,7 @@ fn the_will_of_a_home_and_of_the_coordinator_are_believed_after_a_moment() {
 
 #[test]
 fn without_a_connection_nobody_is_missed() {
-    let mut bench = Bench::ready(&["b"], How::Camera);
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
     bench.duties.online(bench.now, false);
     bench.wait(60_000, &[], false);
     assert_eq!((bench.words(), bench.held()), (vec![], vec![own(true)]));
@@ -324,13 +330,13 @@ fn a_new_leader_says_nothing_of_a_cover_that_no_heartbeat_has_told_it_of() {
 
 #[test]
 fn who_hears_nobody_at_all_stands_in_only_when_its_own_link_is_sure() {
-    let mut bench = Bench::ready(&["b"], How::Camera);
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
     bench.wait(LINK_NOTICED_MS, &[], false);
     assert_eq!(bench.words(), Vec::<&str>::new(), "a dead link would not have been noticed yet");
     bench.wait(1_000, &[], false);
     assert_eq!(bench.words(), ["cover"], "the link stands, and nobody is there");
 
-    let mut bench = Bench::ready(&["b"], How::Camera);
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
     bench.wait(9_000, &[], false);
     bench.wait(5_000, &["c"], false);
     assert_eq!(bench.words(), Vec::<&str>::new(), "the link was dead; now it has time to bring what waited");
@@ -339,8 +345,28 @@ fn who_hears_nobody_at_all_stands_in_only_when_its_own_link_is_sure() {
 }
 
 #[test]
+fn a_silence_that_may_be_chance_is_believed_where_another_hears_nothing_either() {
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
+    for _ in 0..9 {
+        bench.a_heard_ms = bench.now.mono_ms;
+        bench.wait(1_000, &["c"], false);
+    }
+    assert_eq!(bench.words(), Vec::<&str>::new(), "c hears it");
+    bench.a_heard_ms = 0;
+    bench.wait(1_000, &["c"], false);
+    assert_eq!(bench.words(), ["cover"]);
+
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
+    for _ in 0..11 {
+        bench.a_heard_ms = bench.now.mono_ms;
+        bench.wait(1_000, &["c"], false);
+    }
+    assert_eq!(bench.words(), ["cover"], "so many are not lost by chance");
+}
+
+#[test]
 fn who_stood_still_has_missed_nobody() {
-    let mut bench = Bench::ready(&["b"], How::Camera);
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
     bench.now.mono_ms += 60_000;
     bench.wait(500, &["c"], false);
     assert_eq!(bench.words(), Vec::<&str>::new());

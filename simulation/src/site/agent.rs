@@ -49,6 +49,17 @@ pub(super) struct Covering {
     gone: Option<(u64, bool)>,
 }
 
+/// What is to be thought of somebody who begins to cover a station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Right {
+    /// Nobody watches it, or it has gone from one cover to the next.
+    Needed,
+    /// Its own node watches it, and could not be heard.
+    Unheard,
+    /// Its own node watches it, and is connected.
+    Wrong,
+}
+
 impl AgentLife {
     pub(super) fn new(body: Body) -> AgentLife {
         AgentLife {
@@ -210,7 +221,7 @@ impl World {
             }
             Order::Cover(assignment) => {
                 let station = assignment.standby.station;
-                self.judge_cover(index, &station);
+                self.count_cover(index, &station);
                 let agent = &mut self.agents[index];
                 let ticket = agent.ticket();
                 let moves = assignment.standby.how.moves();
@@ -224,6 +235,7 @@ impl World {
                 if self.agents[index].covers.remove(&station).is_none() {
                     return Err(format!("agent {index} is to uncover {station}, which it does not cover"));
                 }
+                self.referee.uncovers(index, &station);
                 self.look_again(index, Cause::Other);
             }
             Order::Go(standby, epoch) => {
@@ -253,18 +265,29 @@ impl World {
         self.after(delay_ms, Happening::Sees(index, station, ticket));
     }
 
-    /// Whether somebody stands in for a node that is there, watches, and is not covered by anybody.
-    fn judge_cover(&mut self, index: usize, station: &StationId) {
+    /// Counts a cover that begins, as it was judged when it was granted, or now where the agent decided by itself.
+    fn count_cover(&mut self, index: usize, station: &StationId) {
         self.covers += 1;
-        let home = self.numbers[station];
-        let agent = &self.agents[home];
-        let there = agent.body.there_since_ms.is_some_and(|since_ms| self.now_ms >= since_ms + THERE_MS);
-        let watches = agent.watches.contains(station);
+        let granted = self.referee.lease_of(index, station).and_then(|epoch| self.judged.get(&(station.clone(), epoch)));
+        match granted.copied().unwrap_or_else(|| self.judge(index, station)) {
+            _ if self.now_ms <= super::COUNTS_FROM_MS => {}
+            Right::Needed => {}
+            Right::Unheard => self.unheard_takeovers += 1,
+            Right::Wrong => self.false_takeovers += 1,
+        }
+    }
+
+    /// Whether a station, at this moment, needs somebody else than its own node.
+    pub(super) fn judge(&self, index: usize, station: &StationId) -> Right {
+        let home = &self.agents[self.numbers[station]];
         let covered = self.agents.iter().enumerate().any(|(other, agent)| {
             other != index && agent.body.runs() && agent.covers.contains_key(station)
         });
-        if watches && !covered && self.now_ms > super::COUNTS_FROM_MS {
-            *(if there { &mut self.false_takeovers } else { &mut self.unheard_takeovers }) += 1;
+        let there = home.body.there_since_ms.is_some_and(|since_ms| self.now_ms >= since_ms + THERE_MS);
+        match (home.watches.contains(station) && !covered, there) {
+            (false, _) => Right::Needed,
+            (true, false) => Right::Unheard,
+            (true, true) => Right::Wrong,
         }
     }
 

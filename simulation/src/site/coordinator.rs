@@ -194,7 +194,11 @@ impl World {
             let (agent, agents, now_ms) = (self.number(node), &self.agents, self.now_ms);
             let live = |n: usize| agents[n].body.runs().then(|| agents[n].body.clock.mono_ms(now_ms));
             let numbers = &self.numbers;
-            self.referee.answers(index, agent, |station| numbers[station], live, &leases)?;
+            let granted = self.referee.answers(index, agent, |station| numbers[station], live, &leases)?;
+            for (station, epoch) in granted {
+                let right = self.judge(agent, &station);
+                self.judged.insert((station, epoch), right);
+            }
         }
         self.publish(Who::Coordinator(index), Packet::Publish(topic, payload.into()));
         Ok(())

@@ -14,7 +14,7 @@ use fastrand::Rng;
 use picket_coordinator::leader::row::Row;
 use picket_coordinator::swarm::Rules;
 use picket_shared::backoff::Backoff;
-use picket_shared::duty::How;
+use picket_shared::duty::{Epoch, How};
 use picket_shared::ids::{NodeId, SiteId, StationId};
 use picket_shared::topics::Topic;
 
@@ -34,7 +34,7 @@ pub mod report;
 pub mod scenario;
 
 use acts::Troubles;
-use agent::AgentLife;
+use agent::{AgentLife, Right};
 use body::Body;
 use coordinator::CoordinatorLife;
 use coverage::{Cause, Coverage};
@@ -161,6 +161,8 @@ struct World {
     unheard_takeovers: u64,
     covers: u64,
     leaders: u64,
+    /// What was to be thought of each grant, when it was made.
+    judged: BTreeMap<(StationId, Epoch), Right>,
     healed: bool,
     calm_since_ms: Option<u64>,
 }
@@ -202,6 +204,7 @@ impl World {
             unheard_takeovers: 0,
             covers: 0,
             leaders: 0,
+            judged: BTreeMap::new(),
             healed: false,
             calm_since_ms: None,
             names,

@@ -139,8 +139,8 @@ impl Referee {
             return Expected::default();
         }
         let granted: BTreeMap<_, _> = leases.leases.iter().map(|lease| (lease.station.clone(), lease.epoch)).collect();
-        let same_beat = ear.answered.1 == leases.number && ear.answered.0 == leases.leader;
-        let leased = ear.leases.keys().filter(|_| same_beat);
+        // What this leader granted, it can take by any later answer.
+        let leased = ear.leases.iter().filter(|(_, (epoch, _))| epoch.leader() == leases.leader).map(|(station, _)| station);
         let gone = named.iter().chain(leased).filter(|station| !granted.contains_key(*station) && *station != own);
         let not_held = gone.cloned().collect();
         (ear.leader, ear.answered) = (leases.leader, this);
@@ -187,7 +187,8 @@ impl Referee {
         })
     }
 
-    /// A coordinator answers. `live` says whether an agent runs, and what its clock shows.
+    /// A coordinator answers. `live` says whether an agent runs, and what its clock shows. What was granted anew is
+    /// returned.
     pub fn answers(
         &mut self,
         coordinator: usize,
@@ -195,7 +196,7 @@ impl Referee {
         home_of: impl Fn(&StationId) -> usize,
         live: impl Fn(usize) -> Option<u64>,
         leases: &Leases,
-    ) -> Result<Vec<StationId>, String> {
+    ) -> Result<Vec<(StationId, Epoch)>, String> {
         let told = &mut self.told[coordinator];
         told.retain(|station, (_, holder)| *holder != agent || leases.leases.iter().any(|l| l.station == *station));
         let mut new = Vec::new();
@@ -212,7 +213,7 @@ impl Referee {
             if before.is_some_and(|(before, _)| before == epoch) {
                 continue;
             }
-            new.push(station.clone());
+            new.push((station.clone(), epoch));
             // Its home watches in any case, and never acts.
             let owner = self.ears.iter().enumerate().find(|(other, ear)| {
                 let leased = ear.leases.get(station).filter(|(by, _)| by.leader() < leases.leader);
@@ -227,6 +228,21 @@ impl Referee {
             }
         }
         Ok(new)
+    }
+
+    /// An agent covers a station no more, of itself or because it was told. If it does again, that is another matter, of
+    /// which an answer to an earlier heartbeat says nothing.
+    pub fn uncovers(&mut self, agent: usize, station: &StationId) {
+        let ear = &mut self.ears[agent];
+        ear.leases.remove(station);
+        for (_, named) in ear.beats.values_mut() {
+            named.remove(station);
+        }
+    }
+
+    /// The epoch of the last lease that an agent was given of a station.
+    pub fn lease_of(&self, agent: usize, station: &StationId) -> Option<Epoch> {
+        self.ears[agent].leases.get(station).map(|(epoch, _)| *epoch)
     }
 
     /// A platform begins to act.
