@@ -7,10 +7,10 @@ use picket_shared::exit::{Failure, report};
 use picket_shared::telemetry;
 use picket_simulation::bench::{self, BenchOptions};
 use picket_simulation::demo::{self, DemoOptions};
+use picket_simulation::scenarios::{self, RunOptions};
 use picket_simulation::soak::naive::NaiveOptions;
 use picket_simulation::soak::outbox::OutboxOptions;
 use picket_simulation::soak::{self, SoakOptions};
-use picket_simulation::scenarios::{self, RunOptions};
 use picket_simulation::swarm;
 
 /// Shows Picket at work, measures it, and runs its cores in seeded worlds.

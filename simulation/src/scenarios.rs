@@ -45,17 +45,22 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     println!("{}", scenario.about);
     let mut report = Report::default();
     let mut drawn: Option<Outcome> = None;
-    let ran = swarm::each_seed(first, options.seeds, |seed| site::run(&of_seed(seed), seed), |seed, outcome| {
-        report.add(&outcome);
-        if options.seeds <= FEW {
-            println!("{outcome}");
-        } else if report.runs() % PROGRESS_SEEDS == 0 {
-            println!("{} of {}, {} s", report.runs(), options.seeds, started.elapsed().as_secs());
-        }
-        if seed == first {
-            drawn = Some(outcome);
-        }
-    });
+    let ran = swarm::each_seed(
+        first,
+        options.seeds,
+        |seed| site::run(&of_seed(seed), seed),
+        |seed, outcome| {
+            report.add(&outcome);
+            if options.seeds <= FEW {
+                println!("{outcome}");
+            } else if report.runs() % PROGRESS_SEEDS == 0 {
+                println!("{} of {}, {} s", report.runs(), options.seeds, started.elapsed().as_secs());
+            }
+            if seed == first {
+                drawn = Some(outcome);
+            }
+        },
+    );
     ran.map_err(anyhow::Error::msg)?;
     println!("{}", report.table(&scenario));
     println!("{} seeds from {first} in {:.1} s", report.runs(), started.elapsed().as_secs_f64());

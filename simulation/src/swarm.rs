@@ -59,10 +59,15 @@ impl std::fmt::Display for Total {
 /// failed before all threads had stopped.
 pub fn run_seeds(from: u64, seeds: u64, progress: impl Fn(&Total, u64, &Outcome) + Sync) -> Result<Total, String> {
     let mut total = Total::default();
-    each_seed(from, seeds, |seed| run(&Plan::of_seed(seed)), |seed, outcome| {
-        total.add(&outcome);
-        progress(&total, seed, &outcome);
-    })?;
+    each_seed(
+        from,
+        seeds,
+        |seed| run(&Plan::of_seed(seed)),
+        |seed, outcome| {
+            total.add(&outcome);
+            progress(&total, seed, &outcome);
+        },
+    )?;
     Ok(total)
 }
 

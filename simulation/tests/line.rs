@@ -14,10 +14,15 @@ use picket_simulation::swarm::each_seed;
 
 fn together(seeds: u64, scenario: impl Fn(u64) -> Scenario + Sync) -> (Report, Vec<Outcome>) {
     let (mut report, mut outcomes) = (Report::default(), Vec::new());
-    each_seed(0, seeds, |seed| run(&scenario(seed), seed), |_, outcome| {
-        report.add(&outcome);
-        outcomes.push(outcome);
-    })
+    each_seed(
+        0,
+        seeds,
+        |seed| run(&scenario(seed), seed),
+        |_, outcome| {
+            report.add(&outcome);
+            outcomes.push(outcome);
+        },
+    )
     .unwrap_or_else(|broken| panic!("{broken}"));
     outcomes.sort_by_key(|outcome| outcome.seed);
     (report, outcomes)
@@ -54,7 +59,11 @@ fn no_rule_is_broken_whatever_the_seed_draws() {
     println!("{}\n{:.1} s", report.table(&Scenario::draw(0)), started.elapsed().as_secs_f64());
     let (acts, stale) = (sum(&outcomes, |run| run.acts), sum(&outcomes, |run| run.stale_refused));
     let hard_enough = report.covers() > 300 && acts > 100 && stale > 50;
-    assert!(hard_enough, "the sites are too kind to prove anything: {} covers, {acts} acts, {stale} stale", report.covers());
+    assert!(
+        hard_enough,
+        "the sites are too kind to prove anything: {} covers, {acts} acts, {stale} stale",
+        report.covers()
+    );
 }
 
 #[test]
@@ -94,7 +103,8 @@ fn a_thousand_drones_of_which_fifty_fall_at_once() {
 fn a_connection_that_breaks_under_an_actor_hands_its_act_on_and_never_doubles_it() {
     let coverer = act(35.0, "drop", "coverer", "times = 8\nevery_s = 9");
     let clocks = "[clocks]\ndrift_ppm = 10000\n";
-    let (_, outcomes) = ten(&format!("seconds = 120\ndrones = 1.0\n{clocks}{}{coverer}", act(20.0, "kill", "node", "")));
+    let (_, outcomes) =
+        ten(&format!("seconds = 120\ndrones = 1.0\n{clocks}{}{coverer}", act(20.0, "kill", "node", "")));
     assert!(sum(&outcomes, |run| run.acts) > 15);
 }
 
@@ -186,7 +196,8 @@ fn with_the_coordinator_gone_lost_heartbeats_are_no_death() {
 #[test]
 fn messages_that_come_twice_and_late_change_nothing() {
     let kill = act(25.0, "kill", "node", "for_s = 20");
-    let (_, outcomes) = ten(&format!("seconds = 120\ncoordinators = 2\n[air]\nduplication = 0.5\nreplay = 0.5\n{kill}"));
+    let (_, outcomes) =
+        ten(&format!("seconds = 120\ncoordinators = 2\n[air]\nduplication = 0.5\nreplay = 0.5\n{kill}"));
     assert_eq!(sum(&outcomes, |run| run.false_takeovers), 0);
 }
 

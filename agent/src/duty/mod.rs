@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use picket_shared::clock::Now;
 use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::ids::{Boot, NodeId, StationId};
-use picket_shared::limits::{HEARTBEAT_MS, HOLDINGS_MAX, LEASE_MARGIN_MS, LEASE_TTL_MS, NEIGHBOURS_MAX, STANDBY_DUTIES_MAX};
+use picket_shared::limits::{
+    HEARTBEAT_MS, HOLDINGS_MAX, LEASE_MARGIN_MS, LEASE_TTL_MS, NEIGHBOURS_MAX, STANDBY_DUTIES_MAX,
+};
 use picket_shared::status::{Health, UpDown};
 
 mod alone;
@@ -218,9 +220,8 @@ impl Duties {
         }
         // What this leader granted, it can take at once; what it has not heard of, it says nothing of.
         let known = |cover: &Cover| cover.claimed_in <= number || cover.hold.was_leased_by(leader);
-        let gone = |(station, cover): (&StationId, &Cover)| {
-            (!held.contains(station) && known(cover)).then(|| station.clone())
-        };
+        let gone =
+            |(station, cover): (&StationId, &Cover)| (!held.contains(station) && known(cover)).then(|| station.clone());
         let gone: Vec<StationId> = self.covers.iter().filter_map(gone).collect();
         gone.iter().for_each(|station| self.uncover(station, out));
         self.move_on(now, out);

@@ -29,7 +29,14 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(now_ms: u64) -> Peer {
-        Peer { heard_ms: now_ms, steady_since_ms: None, left_ms: None, holdings: Vec::new(), unheard: Vec::new(), duty: None }
+        Peer {
+            heard_ms: now_ms,
+            steady_since_ms: None,
+            left_ms: None,
+            holdings: Vec::new(),
+            unheard: Vec::new(),
+            duty: None,
+        }
     }
 
     /// It could not be heard until now, or will not be from now on.

@@ -157,11 +157,13 @@ impl World {
         (air.loss, air.duplication, air.replay, air.retransmission) = (0.0, 0.0, 0.0, 0.0);
         let for_good: Vec<bool> = self.scenario.acts.iter().map(|act| act.for_s.is_none()).collect();
         let acts = std::mem::take(&mut self.troubles.chosen).into_iter().zip(for_good);
-        let stays: Vec<Option<Who>> = acts.filter(|(_, for_good)| *for_good).flat_map(|(who, _)| who).flatten().collect();
+        let stays: Vec<Option<Who>> =
+            acts.filter(|(_, for_good)| *for_good).flat_map(|(who, _)| who).flatten().collect();
         if let Some(ticket) = self.troubles.broker.filter(|_| !stays.contains(&None)) {
             self.undo(None, ticket)?;
         }
-        let everybody = (0..self.coordinators.len()).map(Who::Coordinator).chain((0..self.agents.len()).map(Who::Agent));
+        let everybody =
+            (0..self.coordinators.len()).map(Who::Coordinator).chain((0..self.agents.len()).map(Who::Agent));
         for who in everybody.filter(|who| !stays.contains(&Some(*who))).collect::<Vec<_>>() {
             let ticket = self.body(who).ticket;
             self.undo(Some(who), ticket)?;

@@ -268,7 +268,8 @@ impl World {
     /// Counts a cover that begins, as it was judged when it was granted, or now where the agent decided by itself.
     fn count_cover(&mut self, index: usize, station: &StationId) {
         self.covers += 1;
-        let granted = self.referee.lease_of(index, station).and_then(|epoch| self.judged.get(&(station.clone(), epoch)));
+        let granted =
+            self.referee.lease_of(index, station).and_then(|epoch| self.judged.get(&(station.clone(), epoch)));
         match granted.copied().unwrap_or_else(|| self.judge(index, station)) {
             _ if self.now_ms <= super::COUNTS_FROM_MS => {}
             Right::Needed => {}
@@ -280,9 +281,11 @@ impl World {
     /// Whether a station, at this moment, needs somebody else than its own node.
     pub(super) fn judge(&self, index: usize, station: &StationId) -> Right {
         let home = &self.agents[self.numbers[station]];
-        let covered = self.agents.iter().enumerate().any(|(other, agent)| {
-            other != index && agent.body.runs() && agent.covers.contains_key(station)
-        });
+        let covered = self
+            .agents
+            .iter()
+            .enumerate()
+            .any(|(other, agent)| other != index && agent.body.runs() && agent.covers.contains_key(station));
         let there = home.body.there_since_ms.is_some_and(|since_ms| self.now_ms >= since_ms + THERE_MS);
         match (home.watches.contains(station) && !covered, there) {
             (false, _) => Right::Needed,

@@ -251,7 +251,8 @@ impl World {
         let unkind_ms = self.scenario.seconds * 1_000;
         let sum = |clients: &mut dyn Iterator<Item = Who>| {
             clients.map(|who| self.net.traffic(who)).fold(Default::default(), |sum: (Traffic, Traffic), one| {
-                let add = |a: Traffic, b: Traffic| Traffic { messages: a.messages + b.messages, bytes: a.bytes + b.bytes };
+                let add =
+                    |a: Traffic, b: Traffic| Traffic { messages: a.messages + b.messages, bytes: a.bytes + b.bytes };
                 (add(sum.0, one.0), add(sum.1, one.1))
             })
         };

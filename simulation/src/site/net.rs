@@ -131,7 +131,18 @@ impl Net {
         let ends: BTreeMap<Who, End> = clients.map(|who| (who, end())).collect();
         let coordinators = ends.keys().copied().filter(|who| matches!(who, Who::Coordinator(_))).collect();
         let (sessions, listeners, retained) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Net { site, rng: Rng::with_seed(seed), air, up: true, made: 0, ends, sessions, listeners, coordinators, retained }
+        Net {
+            site,
+            rng: Rng::with_seed(seed),
+            air,
+            up: true,
+            made: 0,
+            ends,
+            sessions,
+            listeners,
+            coordinators,
+            retained,
+        }
     }
 
     /// What a client has sent and received so far.

@@ -31,12 +31,18 @@ pub fn svg(title: &str, coverage: &Coverage, lived_ms: u64, healed_ms: u64) -> S
     for (number, station) in coverage.stations.iter().enumerate() {
         let y = TOP + number as f64 * high;
         if high >= NAMED_MIN {
-            let _ = writeln!(out, "<text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">n{number}</text>", LEFT - 6.0, y + high * 0.7);
+            let _ = writeln!(
+                out,
+                "<text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">n{number}</text>",
+                LEFT - 6.0,
+                y + high * 0.7
+            );
         }
         let thick = high * 0.8;
         for Span { agent, from_ms, to_ms } in &station.spans {
             // Who is at home there is pale; who covers, over it, is not.
-            let (fill, low) = if *agent == number { ("#cfe3d4".to_owned(), 0.0) } else { (colour(*agent), thick * 0.35) };
+            let (fill, low) =
+                if *agent == number { ("#cfe3d4".to_owned(), 0.0) } else { (colour(*agent), thick * 0.35) };
             let (left, long) = (x(*from_ms), (x(*to_ms) - x(*from_ms)).max(0.5));
             let _ = writeln!(
                 out,
@@ -48,7 +54,12 @@ pub fn svg(title: &str, coverage: &Coverage, lived_ms: u64, healed_ms: u64) -> S
                 *to_ms as f64 / 1000.0
             );
             if *agent != number && high >= NAMED_MIN && long > 30.0 {
-                let _ = writeln!(out, "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"white\">n{agent}</text>", left + 3.0, y + thick * 0.95);
+                let _ = writeln!(
+                    out,
+                    "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"white\">n{agent}</text>",
+                    left + 3.0,
+                    y + thick * 0.95
+                );
             }
         }
         for (from_ms, to_ms) in &station.holes {

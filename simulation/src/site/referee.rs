@@ -104,7 +104,10 @@ impl Referee {
             let owned = |(epoch, until_ms): &(Epoch, u64)| *epoch == held.epoch && mono_ms < *until_ms;
             if !held.provisional && !ear.leases.get(&held.station).is_some_and(owned) {
                 let lease = ear.leases.get(&held.station);
-                return Err(format!("agent {agent} claims {} by {} at {mono_ms} and has {lease:?}", held.station, held.epoch));
+                return Err(format!(
+                    "agent {agent} claims {} by {} at {mono_ms} and has {lease:?}",
+                    held.station, held.epoch
+                ));
             }
         }
         let named = beat.holdings.iter().map(|held| held.station.clone()).collect();
@@ -140,7 +143,8 @@ impl Referee {
         }
         let granted: BTreeMap<_, _> = leases.leases.iter().map(|lease| (lease.station.clone(), lease.epoch)).collect();
         // What this leader granted, it can take by any later answer.
-        let leased = ear.leases.iter().filter(|(_, (epoch, _))| epoch.leader() == leases.leader).map(|(station, _)| station);
+        let leased =
+            ear.leases.iter().filter(|(_, (epoch, _))| epoch.leader() == leases.leader).map(|(station, _)| station);
         let gone = named.iter().chain(leased).filter(|station| !granted.contains_key(*station) && *station != own);
         let not_held = gone.cloned().collect();
         (ear.leader, ear.answered) = (leases.leader, this);

@@ -58,7 +58,8 @@ impl Report {
         self.acts += outcome.acts;
         self.stale_refused += outcome.stale_refused;
         self.leaders += outcome.leaders;
-        let both = |(sent, received): (Traffic, Traffic)| [sent.messages + received.messages, sent.bytes + received.bytes];
+        let both =
+            |(sent, received): (Traffic, Traffic)| [sent.messages + received.messages, sent.bytes + received.bytes];
         let (agents, coordinators) = (both(outcome.agents), both(outcome.coordinators));
         self.agents = [self.agents[0] + agents[0], self.agents[1] + agents[1]];
         self.coordinators = [self.coordinators[0] + coordinators[0], self.coordinators[1] + coordinators[1]];
@@ -104,14 +105,22 @@ impl Report {
         let mut rows = vec![["what".to_owned(), "figure".to_owned(), "promised".to_owned()]];
         let mut row = |what: &str, figure: String, promised: String| rows.push([what.to_owned(), figure, promised]);
         let seconds = |ms: u64| ms as f64 / 1000.0;
-        row("simulated", format!("{:.0} s in {} runs, {} steps", seconds(self.lived_ms), self.runs, self.steps), String::new());
+        row(
+            "simulated",
+            format!("{:.0} s in {} runs, {} steps", seconds(self.lived_ms), self.runs, self.steps),
+            String::new(),
+        );
         row("station-seconds that nobody watched: all", format!("{:.1}", seconds(self.uncovered_ms())), String::new());
         let mut worst: Vec<(usize, u64)> = self.uncovered.iter().copied().filter(|(_, ms)| *ms > 0).collect();
         worst.sort_by_key(|(number, ms)| (std::cmp::Reverse(*ms), *number));
         let named = |(number, ms): &(usize, u64)| format!("n{number} {:.1}", seconds(*ms));
         let named: Vec<String> = worst.iter().take(WORST).map(named).collect();
         row("  the worst", if named.is_empty() { "none".into() } else { named.join(", ") }, String::new());
-        row("person-seconds unseen, of those that cameras could see", format!("{} of {}", self.unseen_s, self.walked_s), String::new());
+        row(
+            "person-seconds unseen, of those that cameras could see",
+            format!("{} of {}", self.unseen_s, self.walked_s),
+            String::new(),
+        );
         for (cause, name, target_s) in causes(&scenario.targets) {
             let holes = self.holes_ms(cause);
             let figure = match holes.len() {
@@ -127,15 +136,31 @@ impl Report {
         }
         let most = scenario.targets.false_per_hour;
         let promised = if most < 1e6 { format!("at most {most}") } else { String::new() };
-        row("false takeovers in an hour", format!("{:.2} ({} of {} covers)", self.false_per_hour(), self.false_takeovers, self.covers), promised);
+        row(
+            "false takeovers in an hour",
+            format!("{:.2} ({} of {} covers)", self.false_per_hour(), self.false_takeovers, self.covers),
+            promised,
+        );
         row("  from nodes that watched and could not be heard", self.unheard_takeovers.to_string(), String::new());
         row("stale-epoch writes accepted; refused", format!("0; {}", self.stale_refused), "0".into());
         row("overlapping acts; acts", format!("0; {}", self.acts), "0".into());
         row("leaders", self.leaders.to_string(), String::new());
         let per = |sum: u64| sum as f64 / self.node_s.max(1.0);
-        row("messages, bytes of a node in a second, both ways", format!("{:.1}, {:.0}", per(self.agents[0]), per(self.agents[1])), String::new());
-        row("  of the coordinators, for each node", format!("{:.1}, {:.0}", per(self.coordinators[0]), per(self.coordinators[1])), String::new());
-        row("from the healing until all was right, at most", format!("{:.1} s", seconds(self.healing_ms_max)), String::new());
+        row(
+            "messages, bytes of a node in a second, both ways",
+            format!("{:.1}, {:.0}", per(self.agents[0]), per(self.agents[1])),
+            String::new(),
+        );
+        row(
+            "  of the coordinators, for each node",
+            format!("{:.1}, {:.0}", per(self.coordinators[0]), per(self.coordinators[1])),
+            String::new(),
+        );
+        row(
+            "from the healing until all was right, at most",
+            format!("{:.1} s", seconds(self.healing_ms_max)),
+            String::new(),
+        );
         layout(&rows)
     }
 

@@ -290,7 +290,9 @@ impl Scenario {
         let spans = [self.start_s, self.air.delay_s];
         let of_acts = self.acts.iter().flat_map(|act| [Some(act.at_s), act.for_s, Some(act.every_s)]).flatten();
         if !spans.into_iter().chain(of_acts).all(Span::is_fine) || !self.air.drop_every_s.is_finite() {
-            return Err("a number of seconds is negative, or a range is the wrong way round: write [least, most]".into());
+            return Err(
+                "a number of seconds is negative, or a range is the wrong way round: write [least, most]".into()
+            );
         }
         if let Some(act) = self.acts.iter().find(|act| act.whom == Whom::Broker && act.what != What::Kill) {
             return Err(format!("{:?} cannot be done to the broker; only kill can", act.what));
@@ -328,7 +330,12 @@ impl Scenario {
             air,
             clocks: Clocks { drift_ppm: [200, 1_000, 10_000][rng.usize(..3)], wrong_hours: rng.u32(..24) },
             acts,
-            targets: Targets { crash_s: f64::MAX, silence_s: f64::MAX, coordinator_s: f64::MAX, false_per_hour: f64::MAX },
+            targets: Targets {
+                crash_s: f64::MAX,
+                silence_s: f64::MAX,
+                coordinator_s: f64::MAX,
+                false_per_hour: f64::MAX,
+            },
         }
     }
 }
