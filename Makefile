@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint soak fuzz powercut bench clean prepare-demo prepare-test prepare-bench
+.PHONY: help build demo test lint soak swarm fuzz powercut bench clean prepare-demo prepare-test prepare-bench
 
 CARGO_TARGET_DIR ?= target
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/picket
@@ -42,6 +42,9 @@ lint: prepare-test ## format, clippy, documentation, and the dependencies' licen
 
 soak: build ## MINUTES (5) of killed brokers, agents and coordinators, beside a naive publisher; then what was lost: nothing
 	"$(SIMULATION)" soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) --report "$(CARGO_TARGET_DIR)/soak.json"
+
+swarm: build ## who watches what in simulated time: SEEDS (1000) of fault mixes from SEED (0), or of one SCENARIO=file; RECORD=file.svg
+	"$(SIMULATION)" run $(SCENARIO) --seeds $(or $(SEEDS),1000) --seed $(or $(SEED),0) $(if $(RECORD),--record $(RECORD))
 
 bench: build prepare-bench ## the frame path and the store against the raw limit and others, as JSON under target/; PART=frames|storage
 	"$(SIMULATION)" bench $(PART)

@@ -146,6 +146,8 @@ pub struct Coordinator {
     newest: Newest,
     /// The epoch that it leads under, and until when it may believe so.
     lead: Option<(u32, u64)>,
+    /// The last epoch that it led under.
+    led: u32,
     words: Vec<Word>,
     link_up: bool,
     link_changed_ms: u64,
@@ -203,6 +205,7 @@ impl Coordinator {
             swarm,
             newest,
             lead: None,
+            led: 0,
             words: Vec::new(),
             link_up: false,
             link_changed_ms: now.mono_ms,
@@ -341,7 +344,13 @@ impl Coordinator {
     }
 
     fn take_the_lead(&mut self, now: Now, epoch: u32, until_ms: u64, out: &mut Vec<Effect>) {
+        // A lead that ended is not taken up again: with it went the count of its grants, and no epoch may come twice.
+        if self.lead.is_none() && epoch <= self.led {
+            out.push(Effect::Outranked(self.led));
+            return;
+        }
         let before = self.lead.replace((epoch, until_ms));
+        self.led = epoch;
         if before.is_none_or(|(led, _)| led != epoch) {
             self.swarm.lead(now, epoch, &mut self.words);
             if self.link_up {

@@ -12,6 +12,7 @@ struct Bench {
     commits: Vec<Arc<Commit>>,
     published: Vec<(Topic, Vec<u8>)>,
     stopped: Option<usize>,
+    outranked: Option<u32>,
 }
 
 fn site() -> SiteId {
@@ -27,7 +28,7 @@ impl Bench {
         let now = Now { mono_ms: 0, unix_ms: 1_000_000 };
         let me = Identity { site: site(), pid: 1, boot: Boot(3) };
         let core = Coordinator::new(me, Rules::default(), Recovered::default(), now);
-        let mut bench = Bench { core, now, commits: vec![], published: vec![], stopped: None };
+        let mut bench = Bench { core, now, commits: vec![], published: vec![], stopped: None, outranked: None };
         bench.put(Input::Lead { epoch: 1, until_ms: u64::MAX });
         bench.put(Input::LinkUp);
         bench.published.clear();
@@ -41,7 +42,8 @@ impl Bench {
             match effect {
                 Effect::Commit(commit) => self.commits.push(commit),
                 Effect::Publish { topic, payload } => self.published.push((topic, payload)),
-                Effect::Reject { .. } | Effect::Outranked(_) => {}
+                Effect::Reject { .. } => {}
+                Effect::Outranked(leader) => self.outranked = Some(leader),
                 Effect::Stopped { unarchived } => self.stopped = Some(unarchived),
             }
         }
@@ -358,4 +360,17 @@ fn the_same_inputs_give_the_same_effects() {
         (bench.commits, bench.published)
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn a_lead_that_ended_is_not_taken_up_again_under_its_epoch() {
+    let mut bench = Bench::new();
+    // It stood still for longer than it may believe that it leads, and nobody else took the lead.
+    bench.put(Input::Lead { epoch: 1, until_ms: 4_000 });
+    bench.jump(60_000);
+    assert_eq!(bench.core.swarm.leader(), 0);
+    bench.put(Input::Lead { epoch: 1, until_ms: 64_000 });
+    assert_eq!((bench.core.swarm.leader(), bench.outranked), (0, Some(1)), "its grants would begin at 1.1 again");
+    bench.put(Input::Lead { epoch: 2, until_ms: 65_000 });
+    assert_eq!(bench.core.swarm.leader(), 2);
 }

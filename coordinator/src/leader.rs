@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use picket_shared::duty::LEADER_MAX;
-use serde::{Deserialize, Serialize};
+
+use row::{Candidate, Exhausted, Row};
+
+pub mod row;
 
 /// A leader that has not said so again for this long is gone.
 pub const LEADER_TTL: Duration = Duration::from_secs(5);
@@ -47,53 +50,17 @@ pub trait LeaderStore: Send {
     async fn release(&mut self);
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Row {
-    epoch: u32,
-    /// Changes each time that the leader says that it leads.
-    turn: u64,
-    /// The leader's name; empty where it gave the lead back.
-    leader: String,
-}
-
 /// The row in a file.
 pub struct FileLeader {
     path: PathBuf,
-    me: String,
-    /// The epoch that this coordinator leads under.
-    mine: Option<u32>,
-    /// What another's row was, and since when it has been that.
-    seen: Option<(Row, Instant)>,
+    candidate: Candidate,
+    started: Instant,
 }
 
 impl FileLeader {
     /// The row in this file, for a coordinator of this name. Names of a site's coordinators differ.
     pub fn new(path: &Path, me: &str) -> FileLeader {
-        FileLeader { path: path.to_owned(), me: me.to_owned(), mine: None, seen: None }
-    }
-
-    /// What the row says and what it becomes, at this moment. Nothing where it stays.
-    fn turn(&mut self, row: &Row, above: u32, now: Instant) -> Result<Option<Row>, LeaderError> {
-        let next = |epoch: u32| {
-            let epoch =
-                epoch.max(above).checked_add(1).filter(|epoch| *epoch <= LEADER_MAX).ok_or(LeaderError::Exhausted)?;
-            Ok(Some(Row { epoch, turn: 0, leader: self.me.clone() }))
-        };
-        if self.mine.is_some_and(|epoch| epoch == row.epoch && row.leader == self.me) && row.epoch > above {
-            return Ok(Some(Row { turn: row.turn + 1, ..row.clone() }));
-        }
-        // An earlier run of this coordinator is gone, or this one would not have the archive.
-        if row.leader.is_empty() || row.leader == self.me {
-            return next(row.epoch);
-        }
-        match &self.seen {
-            Some((seen, since)) if seen == row && now.duration_since(*since) >= LEADER_TTL => next(row.epoch),
-            Some((seen, _)) if seen == row => Ok(None),
-            _ => {
-                self.seen = Some((row.clone(), now));
-                Ok(None)
-            }
-        }
+        FileLeader { path: path.to_owned(), candidate: Candidate::new(me), started: Instant::now() }
     }
 
     fn lead_now(&mut self, above: u32, now: Instant) -> Result<Option<u32>, LeaderError> {
@@ -103,25 +70,21 @@ impl FileLeader {
         // Held only for the look and the write, by whom it may concern.
         file.lock().map_err(io)?;
         let row = read(&mut file, &self.path)?;
-        let Some(next) = self.turn(&row, above, now)? else {
-            self.mine = None;
-            return Ok(None);
-        };
-        write(&mut file, &next).map_err(io)?;
-        self.mine = Some(next.epoch);
-        Ok(self.mine)
+        let now_ms = now.saturating_duration_since(self.started).as_millis() as u64;
+        let next = self.candidate.look(&row, above, now_ms).map_err(|Exhausted| LeaderError::Exhausted)?;
+        next.iter().try_for_each(|next| write(&mut file, next)).map_err(io)?;
+        Ok(self.candidate.led(next.as_ref()))
     }
 
     fn release_now(&mut self) -> Result<(), LeaderError> {
-        let Some(mine) = self.mine.take() else { return Ok(()) };
+        if !self.candidate.leads() {
+            return Ok(());
+        }
         let io = |error| LeaderError::Io(self.path.clone(), error);
         let mut file = open(&self.path).map_err(io)?;
         file.lock().map_err(io)?;
         let row = read(&mut file, &self.path)?;
-        if row.epoch == mine && row.leader == self.me {
-            write(&mut file, &Row { leader: String::new(), ..row }).map_err(io)?;
-        }
-        Ok(())
+        self.candidate.release(&row).iter().try_for_each(|row| write(&mut file, row)).map_err(io)
     }
 }
 

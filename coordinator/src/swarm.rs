@@ -214,6 +214,9 @@ impl Swarm {
     /// For `deaf_ms` nothing could be heard.
     pub fn excuse(&mut self, now: Now, deaf_ms: u64) {
         self.nodes.values_mut().for_each(|node| node.pulse.excuse(now, deaf_ms));
+        if let Some(line) = &mut self.line {
+            line.excuse(now, deaf_ms);
+        }
     }
 
     /// A connection was made: what was said before may be lost.

@@ -73,6 +73,10 @@ pub const RECENT_EVENTS_MAX: usize = 50;
 /// Changes of who lives and who watches what, in the view of the site.
 pub const RECENT_CHANGES_MAX: usize = 20;
 
+/// How often a client asks the broker for a sign of life where nothing else is sent.
+pub const KEEP_ALIVE_MS: u64 = 5_000;
+/// A link that brings nothing is noticed by its client within this: one question, and one time without an answer.
+pub const LINK_NOTICED_MS: u64 = 2 * KEEP_ALIVE_MS;
 /// Largest MQTT packet that either side sends or takes: the view of 1024 nodes is the largest message there is.
 pub const PACKET_BYTES_MAX: usize = 512 * 1024;
 /// Requests that wait inside the MQTT client before `publish` answers "busy".

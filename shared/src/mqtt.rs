@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 pub use crate::brokers::BrokerUrl;
 use crate::brokers::{Choice, LOOK_BACK};
-use crate::limits::{MQTT_RECEIVED_MAX, MQTT_REQUESTS_MAX, PACKET_BYTES_MAX};
+use crate::limits::{KEEP_ALIVE_MS, MQTT_RECEIVED_MAX, MQTT_REQUESTS_MAX, PACKET_BYTES_MAX};
 
 /// Largest packet that is taken off the wire. The client must end the connection over a larger one, and over a retained one
 /// again on every connection; so this is far above what anybody of us sends, and what lies between is read and cut. A broker
@@ -29,8 +29,8 @@ pub const RECEIVED_PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
 const PACKET_OVERHEAD_BYTES_MAX: usize = 16;
 /// What an earlier broker is given to answer, and one that is left to hear of it.
 const BRIEF: Duration = Duration::from_secs(2);
-/// A half-open link is noticed after about one and a half of these.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// A half-open link is noticed by the broker after about one and a half of these.
+const KEEP_ALIVE: Duration = Duration::from_millis(KEEP_ALIVE_MS);
 
 /// Who connects where, and what the broker says when they are gone.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! Whole swarms in one process: the real agent and coordinator cores in a seeded world, and the demo with real processes.
 //!
-//! `world` and what it uses hold no clock, no files and no sockets: the same seed gives the same trace, byte for byte.
+//! `world` (delivery), `site` (who watches what) and what they use hold no clock, no files and no sockets: the same seed
+//! gives the same trace, byte for byte.
 //! `demo`, `bench` and `soak` start the real binaries and only watch them, or kill them.
 
 pub mod bus;
@@ -10,7 +11,9 @@ pub mod sensor;
 pub mod disk;
 pub mod faults;
 pub mod world;
+pub mod site;
 pub mod swarm;
+pub mod scenarios;
 
 pub mod bench;
 pub mod demo;

@@ -7,6 +7,7 @@ use picket_shared::exit::{Failure, report};
 use picket_shared::telemetry;
 use picket_simulation::bench::{self, BenchOptions};
 use picket_simulation::demo::{self, DemoOptions};
+use picket_simulation::scenarios::{self, RunOptions};
 use picket_simulation::soak::naive::NaiveOptions;
 use picket_simulation::soak::outbox::OutboxOptions;
 use picket_simulation::soak::{self, SoakOptions};
@@ -36,6 +37,8 @@ enum Command {
     Naive(NaiveOptions),
     /// Seeded worlds of agents and a coordinator on failing buses and disks
     Swarm(Swarm),
+    /// A scenario of who watches what, under any seeds: one table, and a picture
+    Run(RunOptions),
 }
 
 #[derive(Args)]
@@ -66,6 +69,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Outbox(options) => runtime()?.block_on(soak::outbox::run(options)),
         Command::Naive(options) => runtime()?.block_on(soak::naive::run(options)),
         Command::Swarm(swarm) => run_seeds(&swarm),
+        Command::Run(options) => scenarios::run(&options),
     }
 }
 

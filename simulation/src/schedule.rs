@@ -39,53 +39,75 @@ pub enum Happening {
     Heal,
 }
 
+impl Hash for Happening {
+    fn hash<S: Hasher>(&self, state: &mut S) {
+        std::mem::discriminant(self).hash(state);
+        match self {
+            Happening::Sense(index) => index.hash(state),
+            Happening::Arrive(parcel) => parcel.hash(state),
+            Happening::Synced(index, life) => (index, life).hash(state),
+            // Its entries are a function of what arrived.
+            Happening::Committed(commit, life, fine) => (commit.first, commit.entries.len(), life, fine).hash(state),
+            Happening::Wake(client, life) => (client, life).hash(state),
+            Happening::Restart(client) | Happening::Connect(client) => client.hash(state),
+            Happening::Outage(until_ms) => until_ms.hash(state),
+            Happening::Cut | Happening::Amnesia | Happening::ClockJump | Happening::Heal => {}
+        }
+    }
+}
+
 /// Everything that is still to happen.
-#[derive(Default)]
-pub struct Schedule {
-    queue: BinaryHeap<Reverse<Due>>,
+pub struct Schedule<H> {
+    queue: BinaryHeap<Reverse<Due<H>>>,
     order: u64,
 }
 
-impl Schedule {
+impl<H> Default for Schedule<H> {
+    fn default() -> Self {
+        Schedule { queue: BinaryHeap::new(), order: 0 }
+    }
+}
+
+impl<H> Schedule<H> {
     /// Sets something.
-    pub fn set(&mut self, at_ms: u64, what: Happening) {
+    pub fn set(&mut self, at_ms: u64, what: H) {
         self.order += 1;
         self.queue.push(Reverse(Due { at_ms, order: self.order, what }));
     }
 
     /// The next thing, and when it happens.
-    pub fn take(&mut self) -> Option<(u64, Happening)> {
+    pub fn take(&mut self) -> Option<(u64, H)> {
         self.queue.pop().map(|Reverse(due)| (due.at_ms, due.what))
     }
 }
 
-struct Due {
+struct Due<H> {
     at_ms: u64,
     order: u64,
-    what: Happening,
+    what: H,
 }
 
-impl PartialEq for Due {
+impl<H> PartialEq for Due<H> {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key()
     }
 }
 
-impl Eq for Due {}
+impl<H> Eq for Due<H> {}
 
-impl PartialOrd for Due {
+impl<H> PartialOrd for Due<H> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Due {
+impl<H> Ord for Due<H> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.key().cmp(&other.key())
     }
 }
 
-impl Due {
+impl<H> Due<H> {
     fn key(&self) -> (u64, u64) {
         (self.at_ms, self.order)
     }
@@ -97,21 +119,8 @@ pub struct Trace(DefaultHasher);
 
 impl Trace {
     /// Takes in one happening.
-    pub fn note(&mut self, at_ms: u64, what: &Happening) {
-        at_ms.hash(&mut self.0);
-        std::mem::discriminant(what).hash(&mut self.0);
-        match what {
-            Happening::Sense(index) => index.hash(&mut self.0),
-            Happening::Arrive(parcel) => parcel.hash(&mut self.0),
-            Happening::Synced(index, life) => (index, life).hash(&mut self.0),
-            Happening::Committed(commit, life, fine) => {
-                (commit.first, commit.entries.len(), life, fine).hash(&mut self.0)
-            }
-            Happening::Wake(client, life) => (client, life).hash(&mut self.0),
-            Happening::Restart(client) | Happening::Connect(client) => client.hash(&mut self.0),
-            Happening::Outage(until_ms) => until_ms.hash(&mut self.0),
-            Happening::Cut | Happening::Amnesia | Happening::ClockJump | Happening::Heal => {}
-        }
+    pub fn note(&mut self, at_ms: u64, what: &impl Hash) {
+        (at_ms, what).hash(&mut self.0);
     }
 
     /// The same seed gives the same number.

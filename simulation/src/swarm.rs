@@ -58,21 +58,38 @@ impl std::fmt::Display for Total {
 /// Runs the worlds of these seeds. `progress` hears of each that ended well. The error is that of the lowest seed that
 /// failed before all threads had stopped.
 pub fn run_seeds(from: u64, seeds: u64, progress: impl Fn(&Total, u64, &Outcome) + Sync) -> Result<Total, String> {
+    let mut total = Total::default();
+    each_seed(
+        from,
+        seeds,
+        |seed| run(&Plan::of_seed(seed)),
+        |seed, outcome| {
+            total.add(&outcome);
+            progress(&total, seed, &outcome);
+        },
+    )?;
+    Ok(total)
+}
+
+/// Does a piece of work for each of these seeds, on as many threads as there are cores; what comes out is handed over one at
+/// a time, in no order. The error is that of the lowest seed that failed before all threads had stopped.
+pub fn each_seed<T>(
+    from: u64,
+    seeds: u64,
+    work: impl Fn(u64) -> Result<T, String> + Sync,
+    done: impl FnMut(u64, T) + Send,
+) -> Result<(), String> {
     let (next, failed) = (AtomicU64::new(from), AtomicBool::new(false));
     let end = from.saturating_add(seeds);
-    let (total, failures) = (Mutex::new(Total::default()), Mutex::new(Vec::new()));
-    let work = || {
+    let (done, failures) = (Mutex::new(done), Mutex::new(Vec::new()));
+    let thread = || {
         while !failed.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end {
                 break;
             }
-            match run(&Plan::of_seed(seed)) {
-                Ok(outcome) => {
-                    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-                    total.add(&outcome);
-                    progress(&total, seed, &outcome);
-                }
+            match work(seed) {
+                Ok(outcome) => done.lock().unwrap_or_else(PoisonError::into_inner)(seed, outcome),
                 Err(broken) => {
                     failed.store(true, Ordering::Relaxed);
                     failures.lock().unwrap_or_else(PoisonError::into_inner).push((seed, broken));
@@ -83,12 +100,9 @@ pub fn run_seeds(from: u64, seeds: u64, progress: impl Fn(&Total, u64, &Outcome)
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(work);
+            scope.spawn(thread);
         }
     });
     let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match failures.into_iter().min() {
-        Some((_, broken)) => Err(broken),
-        None => Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner)),
-    }
+    failures.into_iter().min().map_or(Ok(()), |(_, broken)| Err(broken))
 }

@@ -1,13 +1,39 @@
 //! Where the coordinator is gone: who stands in for whom by the ranks that were told beforehand, and when that ends. Pure.
 
+use picket_shared::clock::Now;
 use picket_shared::ids::{NodeId, StationId};
-use picket_shared::limits::HOLDINGS_MAX;
+use picket_shared::limits::{HEARTBEAT_MS, HOLDINGS_MAX, LINK_NOTICED_MS};
 
 use super::hold::Cover;
 use super::peer::Peer;
 use super::{COORDINATOR_GONE_MS, Duties, HOME_STEADY_MS, Order, RANK_STEP_MS, peer};
 
+/// Nobody at all was heard for so long: that may be this node's own link.
+const NOBODY_MS: u64 = 3 * HEARTBEAT_MS;
+/// For longer than that, and the link still stands: it is not the link.
+const NOBODY_SURE_MS: u64 = LINK_NOTICED_MS + HEARTBEAT_MS;
+
 impl Duties {
+    /// A message of any kind came, so the link brings some.
+    pub fn heard(&mut self, now: Now) {
+        if self.may_be_deaf(now.mono_ms) {
+            self.listen_anew(now.mono_ms);
+        }
+        self.heard_ms = now.mono_ms;
+    }
+
+    /// What could not be heard until now is nobody's silence.
+    pub(super) fn listen_anew(&mut self, now_ms: u64) {
+        self.peers.values_mut().for_each(|peer| peer.listen_anew(now_ms));
+        self.answered_ms = self.answered_ms.max(now_ms);
+        self.heard_ms = now_ms;
+    }
+
+    fn may_be_deaf(&self, now_ms: u64) -> bool {
+        let silent_ms = now_ms.saturating_sub(self.heard_ms);
+        self.online_ms.is_some() && (NOBODY_MS..NOBODY_SURE_MS).contains(&silent_ms)
+    }
+
     pub(super) fn coordinator_is_gone(&self, now_ms: u64) -> bool {
         let left = self.coordinator_left_ms.is_some_and(|left_ms| now_ms - left_ms >= peer::WILL_GRACE_MS);
         self.can_hear(now_ms) && (left || now_ms - self.answered_ms >= COORDINATOR_GONE_MS)
@@ -24,6 +50,9 @@ impl Duties {
 
     /// Covers what nobody watches, the first in line first.
     pub(super) fn stand_in(&mut self, now_ms: u64, out: &mut Vec<Order>) {
+        if self.may_be_deaf(now_ms) {
+            return;
+        }
         let stations: Vec<StationId> = self.standby.keys().cloned().collect();
         for station in stations {
             if self.covers.contains_key(&station) || !self.ready.contains(&station) {
@@ -33,7 +62,7 @@ impl Duties {
             let home = self.peers.get(&duty.home);
             // Without a connection only those can be missed who are heard without one.
             let missed = |home: &Peer| self.online_ms.is_some() || home.is_neighbour;
-            let gone = home.is_some_and(|home| missed(home) && home.is_gone(now_ms));
+            let gone = home.is_some_and(missed) && self.is_missed(&duty.home, now_ms);
             let watched = self.peers.values().any(|peer| peer.watches(&station, now_ms));
             let Some(rank) = duty.ranks.iter().position(|node| *node == self.me).filter(|_| gone && !watched) else {
                 self.deserted_ms.remove(&station);
@@ -47,6 +76,12 @@ impl Duties {
                 self.cover(&station, self.number + 1, out);
             }
         }
+    }
+
+    /// Whether a node is gone, by two kinds of evidence: a few heartbeats may be lost, and then the answers to ours are too.
+    fn is_missed(&self, node: &NodeId, now_ms: u64) -> bool {
+        let others = || self.peers.values().any(|other| other.misses(node, now_ms));
+        self.peers.get(node).is_some_and(|peer| peer.is_surely_gone(now_ms) || peer.is_gone(now_ms) && others())
     }
 
     /// Ends what is covered without a lease where its own node is back, or somebody with a better right has it.

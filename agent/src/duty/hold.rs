@@ -31,6 +31,11 @@ impl Hold {
         now_ms < self.until_ms
     }
 
+    /// Whether this leader granted what is held, however long ago.
+    pub(super) fn was_leased_by(&self, leader: u32) -> bool {
+        self.until_ms > 0 && self.epoch.leader() == leader
+    }
+
     pub(super) fn may_act(&self, now_ms: u64) -> bool {
         self.is_leased(now_ms) && now_ms >= self.act_from_ms
     }

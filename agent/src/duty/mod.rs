@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use picket_shared::clock::Now;
 use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::ids::{Boot, NodeId, StationId};
-use picket_shared::limits::{HOLDINGS_MAX, LEASE_MARGIN_MS, LEASE_TTL_MS, NEIGHBOURS_MAX, STANDBY_DUTIES_MAX};
+use picket_shared::limits::{
+    HEARTBEAT_MS, HOLDINGS_MAX, LEASE_MARGIN_MS, LEASE_TTL_MS, NEIGHBOURS_MAX, STANDBY_DUTIES_MAX,
+};
 use picket_shared::status::{Health, UpDown};
 
 mod alone;
@@ -28,6 +30,8 @@ pub const COORDINATOR_GONE_MS: u64 = LEASE_TTL_MS;
 pub const RANK_STEP_MS: u64 = 3_000;
 /// A home that came back is heard for so long before a provisional cover ends.
 pub const HOME_STEADY_MS: u64 = 5_000;
+/// A heart that beats later than this did not do so by chance: the process was stopped, or the machine slept.
+const STOOD_STILL_MS: u64 = 2 * HEARTBEAT_MS;
 /// Heartbeats on their way: what is answered later than this many beats is of no use, the lease has ended.
 const UNANSWERED_MAX: usize = 8;
 
@@ -71,6 +75,10 @@ pub struct Duties {
     leader: u32,
     answered: (u64, u32),
     answered_ms: u64,
+    /// The last message of any kind.
+    heard_ms: u64,
+    /// When it was last looked whether time changed anything.
+    moved_ms: u64,
     /// The broker said that the coordinator is gone, and it has not answered since.
     coordinator_left_ms: Option<u64>,
     /// Since when there has been a connection.
@@ -99,6 +107,8 @@ impl Duties {
             leader: 0,
             answered: (0, 0),
             answered_ms: now.mono_ms,
+            heard_ms: now.mono_ms,
+            moved_ms: now.mono_ms,
             coordinator_left_ms: None,
             online_ms: None,
             own: Hold::new(Epoch::NONE, Sight::Starting),
@@ -131,9 +141,7 @@ impl Duties {
             // An attempt failed. Neighbours that are heard without a connection stay as they are.
             (false, None) => return,
         }
-        // What could not be heard is nobody's silence.
-        self.peers.values_mut().for_each(|peer| peer.listen_anew(now.mono_ms));
-        self.answered_ms = self.answered_ms.max(now.mono_ms);
+        self.listen_anew(now.mono_ms);
     }
 
     /// What the shell sees of each station that is watched, what the device could do beside its own, and which stations it
@@ -212,9 +220,10 @@ impl Duties {
         if !held.contains(&self.station) {
             self.own.until_ms = 0;
         }
-        let gone = |(station, cover): (&StationId, &Cover)| {
-            (!held.contains(station) && cover.claimed_in <= number).then(|| station.clone())
-        };
+        // What this leader granted, it can take at once; what it has not heard of, it says nothing of.
+        let known = |cover: &Cover| cover.claimed_in <= number || cover.hold.was_leased_by(leader);
+        let gone =
+            |(station, cover): (&StationId, &Cover)| (!held.contains(station) && known(cover)).then(|| station.clone());
         let gone: Vec<StationId> = self.covers.iter().filter_map(gone).collect();
         gone.iter().for_each(|station| self.uncover(station, out));
         self.move_on(now, out);
@@ -233,7 +242,7 @@ impl Duties {
             &mut self.own
         } else {
             if !self.covers.contains_key(&station) {
-                self.cover(&station, self.number, out);
+                self.cover(&station, self.number + 1, out);
             }
             &mut self.covers.get_mut(&station).expect("just covered").hold
         };
@@ -339,6 +348,10 @@ impl Duties {
     /// Time has passed: leases end, and where the coordinator is gone, this node may have to stand in.
     pub fn move_on(&mut self, now: Now, out: &mut Vec<Order>) {
         let now_ms = now.mono_ms;
+        if now_ms.saturating_sub(self.moved_ms) > STOOD_STILL_MS {
+            self.listen_anew(now_ms);
+        }
+        self.moved_ms = now_ms;
         for (station, cover) in &mut self.covers {
             let may = cover.hold.may_act(now_ms);
             match (&cover.standby, cover.hold.acting) {

@@ -1,7 +1,7 @@
 //! Another node, as heard from here: a hint, never a proof. Pure.
 
 use picket_shared::duty::{Duty, Heartbeat, Holding, Sight};
-use picket_shared::ids::StationId;
+use picket_shared::ids::{NodeId, StationId};
 use picket_shared::limits::HEARTBEAT_MS;
 use picket_shared::status::{Health, UpDown};
 
@@ -9,6 +9,8 @@ use picket_shared::status::{Health, UpDown};
 pub(super) const WILL_GRACE_MS: u64 = 500;
 /// Silent for so long, it is gone.
 const SILENT_MS: u64 = 6 * HEARTBEAT_MS;
+/// Silent for so long, it is gone for certain, though messages get lost: one in five would be so, once in ten million.
+const SILENT_SURE_MS: u64 = 10 * HEARTBEAT_MS;
 
 /// What was heard.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Peer {
     holdings: Vec<Holding>,
     /// It was heard without a broker, so it can be missed without one.
     pub(super) is_neighbour: bool,
+    /// Whom it should hear and does not.
+    unheard: Vec<NodeId>,
     pub(super) duty: Option<Duty>,
 }
 
@@ -33,6 +37,7 @@ impl Peer {
             left_ms: None,
             holdings: Vec::new(),
             is_neighbour: false,
+            unheard: Vec::new(),
             duty: None,
         }
     }
@@ -45,7 +50,8 @@ impl Peer {
     pub(super) fn heartbeat(&mut self, now_ms: u64, beat: Heartbeat) {
         let broken = self.left_ms.is_some() || now_ms - self.heard_ms >= SILENT_MS / 2;
         self.steady_since_ms = self.steady_since_ms.filter(|_| !broken).or(Some(now_ms));
-        (self.heard_ms, self.left_ms, self.holdings) = (now_ms, None, beat.holdings);
+        (self.heard_ms, self.left_ms) = (now_ms, None);
+        (self.holdings, self.unheard) = (beat.holdings, beat.unheard);
     }
 
     pub(super) fn health(&mut self, now_ms: u64, health: &Health) {
@@ -61,8 +67,21 @@ impl Peer {
     }
 
     pub(super) fn is_gone(&self, now_ms: u64) -> bool {
-        let left = self.left_ms.is_some_and(|left_ms| now_ms - left_ms >= WILL_GRACE_MS);
-        left || now_ms - self.heard_ms >= SILENT_MS
+        self.has_left(now_ms) || now_ms - self.heard_ms >= SILENT_MS
+    }
+
+    /// Whether it is gone by more than a silence that may be chance.
+    pub(super) fn is_surely_gone(&self, now_ms: u64) -> bool {
+        self.has_left(now_ms) || now_ms - self.heard_ms >= SILENT_SURE_MS
+    }
+
+    /// Whether it is there, and hears nothing of that one.
+    pub(super) fn misses(&self, node: &NodeId, now_ms: u64) -> bool {
+        !self.is_gone(now_ms) && self.unheard.contains(node)
+    }
+
+    fn has_left(&self, now_ms: u64) -> bool {
+        self.left_ms.is_some_and(|left_ms| now_ms - left_ms >= WILL_GRACE_MS)
     }
 
     /// Its claim to a station, while it is there.

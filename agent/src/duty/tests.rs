@@ -3,6 +3,7 @@
 use super::*;
 use Order::{Cover as Begin, Go, Leave, Listen, Prepare, Uncover};
 use picket_shared::duty::How;
+use picket_shared::limits::LINK_NOTICED_MS;
 
 /// Node `b`, whose station is `sb`, and who is in line for `sa` of node `a`.
 struct Bench {
@@ -10,6 +11,8 @@ struct Bench {
     now: Now,
     orders: Vec<Order>,
     beats: u64,
+    /// When `a` was last heard, here and by all others.
+    a_heard_ms: u64,
 }
 
 fn id(name: &str) -> NodeId {
@@ -47,7 +50,7 @@ impl Bench {
     fn ready(ranks: &[&str], how: How) -> Bench {
         let now = Now { mono_ms: 100_000, unix_ms: 1 };
         let duties = Duties::new(now, id("b"), station("sb"), Boot(7));
-        let mut bench = Bench { duties, now, orders: vec![], beats: 0 };
+        let mut bench = Bench { duties, now, orders: vec![], beats: 0, a_heard_ms: 0 };
         bench.duties.online(now, true);
         bench.duties.standby(now, standby(ranks, how), &mut bench.orders).unwrap();
         bench.duties.peer_duty(&id("a"), duty(), &mut bench.orders);
@@ -83,6 +86,9 @@ impl Bench {
             self.now = Now { mono_ms: self.now.mono_ms + 500, unix_ms: 1 };
             if self.now.mono_ms.is_multiple_of(1_000) {
                 heard.iter().for_each(|node| self.heard(node, &format!("s{node}"), true));
+                if answered || !heard.is_empty() {
+                    self.duties.heard(self.now);
+                }
                 self.duties.heartbeat(self.now);
                 if answered {
                     let answer = self.answer(vec![]);
@@ -99,7 +105,7 @@ impl Bench {
             self.now = Now { mono_ms: self.now.mono_ms + 500, unix_ms: 1 };
             if self.now.mono_ms.is_multiple_of(1_000) {
                 for node in heard {
-                    let beat = self.beat(&format!("s{node}"), true);
+                    let beat = self.beat(node, &format!("s{node}"), true);
                     self.duties.neighbour_heartbeat(self.now, &id(node), beat);
                 }
                 self.duties.heartbeat(self.now);
@@ -109,14 +115,18 @@ impl Bench {
     }
 
     fn heard(&mut self, node: &str, name: &str, provisional: bool) {
-        let beat = self.beat(name, provisional);
+        let beat = self.beat(node, name, provisional);
         self.duties.peer_heartbeat(self.now, &id(node), beat);
     }
 
-    fn beat(&mut self, name: &str, provisional: bool) -> Heartbeat {
+    fn beat(&mut self, node: &str, name: &str, provisional: bool) -> Heartbeat {
         self.beats += 1;
         let held = Holding { station: station(name), epoch: Epoch::NONE, provisional, sight: Sight::Watching };
-        let (ready, unheard) = (vec![], vec![]);
+        if node == "a" {
+            self.a_heard_ms = self.now.mono_ms;
+        }
+        let silent = self.now.mono_ms - self.a_heard_ms >= 6 * HEARTBEAT_MS;
+        let (ready, unheard) = (vec![], if silent { vec![id("a")] } else { vec![] });
         let (boot, leader, capacity_fps) = (Boot(1), 1, 0);
         Heartbeat { boot, number: self.beats, leader, capacity_fps, holdings: vec![held], ready, unheard }
     }
@@ -158,7 +168,7 @@ fn a_lease_is_owned_for_its_time_counted_from_the_heartbeat_that_it_answers() {
 
 #[test]
 fn what_is_not_in_the_answer_is_not_held_but_an_older_answer_takes_nothing() {
-    let mut bench = Bench::ready(&["b"], How::Camera);
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
     bench.granted(vec![bench.lease("sa", 2)]);
     bench.words();
     bench.granted(vec![]);
@@ -166,7 +176,7 @@ fn what_is_not_in_the_answer_is_not_held_but_an_older_answer_takes_nothing() {
 
     // It begins by itself, and the answer to a heartbeat of before says nothing of that.
     let before = bench.answer(vec![]);
-    bench.wait(7_000, &[], false);
+    bench.wait(7_000, &["c"], false);
     assert_eq!(bench.words(), ["cover"]);
     let before = Leases { turn: 1, ..before };
     assert!(bench.duties.leases(bench.now, before, &mut bench.orders).is_ok());
@@ -227,10 +237,10 @@ fn with_the_coordinator_gone_the_first_in_line_stands_in_and_never_moves_its_pla
     assert_eq!(bench.words(), Vec::<&str>::new(), "its own node is there");
     bench.wait(20_000, &[], true);
     assert_eq!(bench.words(), Vec::<&str>::new(), "the coordinator decides");
-    bench.wait(5_500, &[], false);
+    bench.wait(5_500, &["c"], false);
     assert_eq!(bench.words(), ["cover"]);
     assert_eq!(bench.held(), [own(true), other(true)]);
-    bench.wait(10_000, &[], false);
+    bench.wait(10_000, &["c"], false);
     assert_eq!(bench.words(), Vec::<&str>::new());
     bench.wait(4_500, &["a"], false);
     assert_eq!(bench.words(), Vec::<&str>::new(), "it must be back for good");
@@ -240,13 +250,13 @@ fn with_the_coordinator_gone_the_first_in_line_stands_in_and_never_moves_its_pla
 
 #[test]
 fn the_second_in_line_gives_the_first_time_and_steps_back_for_it() {
-    let mut bench = Bench::ready(&["c", "b"], How::Camera);
-    bench.wait(6_000 + RANK_STEP_MS - 500, &[], false);
+    let mut bench = Bench::ready(&["c", "b", "d"], How::Camera);
+    bench.wait(6_000 + RANK_STEP_MS - 500, &["d"], false);
     assert_eq!(bench.words(), Vec::<&str>::new());
-    bench.wait(1_000, &[], false);
+    bench.wait(1_000, &["d"], false);
     assert_eq!(bench.words(), ["cover"]);
     bench.heard("c", "sa", true);
-    bench.wait(500, &[], false);
+    bench.wait(500, &["d"], false);
     assert_eq!(bench.words(), ["uncover"]);
 
     let mut bench = Bench::ready(&["c", "b"], How::Camera);
@@ -273,14 +283,14 @@ fn the_will_of_a_home_and_of_the_coordinator_are_believed_after_a_moment() {
 
 #[test]
 fn without_a_connection_nobody_is_missed() {
-    let mut bench = Bench::ready(&["b"], How::Camera);
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
     bench.duties.online(bench.now, false);
     bench.wait(60_000, &[], false);
     assert_eq!((bench.words(), bench.held()), (vec![], vec![own(true)]));
     bench.duties.online(bench.now, true);
-    bench.wait(5_500, &[], false);
+    bench.wait(5_500, &["c"], false);
     assert_eq!(bench.words(), Vec::<&str>::new(), "and then they have time to be heard");
-    bench.wait(1_000, &[], false);
+    bench.wait(1_000, &["c"], false);
     assert_eq!(bench.words(), ["cover"]);
 }
 
@@ -291,7 +301,7 @@ fn without_a_connection_neighbours_are_missed_who_were_heard_without_one() {
     bench.duties.online(bench.now, false);
     bench.neighbours(20_000, &["a"]);
     assert_eq!(bench.words(), Vec::<&str>::new(), "it is there");
-    bench.neighbours(5_000, &[]);
+    bench.neighbours(9_000, &[]);
     assert_eq!(bench.words(), Vec::<&str>::new());
     bench.neighbours(1_500, &[]);
     assert_eq!((bench.words(), bench.held()), (vec!["cover"], vec![own(true), other(true)]));
@@ -315,7 +325,7 @@ fn who_hears_nobody_any_more_is_cut_off_and_misses_nobody() {
     bench.neighbours(10_000, &["a", "c"]);
     // They do not speak at the same moment, so that one is silent for longer than the other.
     bench.neighbours(500, &[]);
-    let beat = bench.beat("sc", true);
+    let beat = bench.beat("c", "sc", true);
     bench.duties.neighbour_heartbeat(bench.now, &id("c"), beat);
     bench.neighbours(60_000, &[]);
     assert_eq!((bench.words(), bench.held()), (vec![], vec![own(true)]));
@@ -334,7 +344,7 @@ fn attempts_that_fail_excuse_nobody() {
     let mut bench = Bench::ready(&["b"], How::Camera);
     bench.duties.online(bench.now, false);
     bench.neighbours(2_000, &["a"]);
-    for _ in 0..7 {
+    for _ in 0..11 {
         bench.neighbours(1_000, &[]);
         bench.duties.online(bench.now, false);
     }
@@ -368,9 +378,85 @@ fn a_station_that_this_node_knows_nothing_of_is_held_blind_until_its_duty_comes(
 fn it_does_not_stand_in_beyond_what_it_can_do() {
     let mut bench = Bench::ready(&["b"], How::Camera);
     bench.facts(4);
-    bench.wait(20_000, &[], false);
+    bench.wait(20_000, &["c"], false);
     assert_eq!(bench.words(), Vec::<&str>::new());
     bench.facts(5);
-    bench.wait(1_000, &[], false);
+    bench.wait(1_000, &["c"], false);
     assert_eq!(bench.words(), ["cover"]);
+}
+
+#[test]
+fn what_a_leader_granted_it_takes_by_any_later_answer() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.duties.heartbeat(bench.now);
+    let granted = bench.answer(vec![bench.lease("sa", 2)]);
+    // Heartbeats go on, and none of them is heard.
+    bench.duties.heartbeat(bench.now);
+    bench.duties.leases(bench.now, granted.clone(), &mut bench.orders).unwrap();
+    bench.duties.heartbeat(bench.now);
+    assert_eq!(bench.words(), ["cover"]);
+    let taken = Leases { turn: 1, leases: vec![], ..granted };
+    bench.duties.leases(bench.now, taken, &mut bench.orders).unwrap();
+    assert_eq!(bench.words(), ["uncover"]);
+}
+
+#[test]
+fn a_new_leader_says_nothing_of_a_cover_that_no_heartbeat_has_told_it_of() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.duties.heartbeat(bench.now);
+    let granted = bench.answer(vec![bench.lease("sa", 2)]);
+    bench.duties.leases(bench.now, granted.clone(), &mut bench.orders).unwrap();
+    let new = Leases { leader: 2, leases: vec![], ..granted };
+    bench.duties.leases(bench.now, new, &mut bench.orders).unwrap();
+    assert_eq!(bench.words(), ["cover"]);
+    bench.duties.heartbeat(bench.now);
+    let heard = Leases { leader: 2, ..bench.answer(vec![]) };
+    bench.duties.leases(bench.now, heard, &mut bench.orders).unwrap();
+    assert_eq!(bench.words(), ["uncover"]);
+}
+
+#[test]
+fn who_hears_nobody_at_all_stands_in_only_when_its_own_link_is_sure() {
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
+    bench.wait(LINK_NOTICED_MS, &[], false);
+    assert_eq!(bench.words(), Vec::<&str>::new(), "a dead link would not have been noticed yet");
+    bench.wait(1_000, &[], false);
+    assert_eq!(bench.words(), ["cover"], "the link stands, and nobody is there");
+
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
+    bench.wait(9_000, &[], false);
+    bench.wait(5_000, &["c"], false);
+    assert_eq!(bench.words(), Vec::<&str>::new(), "the link was dead; now it has time to bring what waited");
+    bench.wait(2_500, &["c"], false);
+    assert_eq!(bench.words(), ["cover"]);
+}
+
+#[test]
+fn a_silence_that_may_be_chance_is_believed_where_another_hears_nothing_either() {
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
+    for _ in 0..9 {
+        bench.a_heard_ms = bench.now.mono_ms;
+        bench.wait(1_000, &["c"], false);
+    }
+    assert_eq!(bench.words(), Vec::<&str>::new(), "c hears it");
+    bench.a_heard_ms = 0;
+    bench.wait(1_000, &["c"], false);
+    assert_eq!(bench.words(), ["cover"]);
+
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
+    for _ in 0..11 {
+        bench.a_heard_ms = bench.now.mono_ms;
+        bench.wait(1_000, &["c"], false);
+    }
+    assert_eq!(bench.words(), ["cover"], "so many are not lost by chance");
+}
+
+#[test]
+fn who_stood_still_has_missed_nobody() {
+    let mut bench = Bench::ready(&["b", "c"], How::Camera);
+    bench.now.mono_ms += 60_000;
+    bench.wait(500, &["c"], false);
+    assert_eq!(bench.words(), Vec::<&str>::new());
+    bench.wait(5_000, &["a", "c"], false);
+    assert_eq!(bench.words(), Vec::<&str>::new());
 }

@@ -357,6 +357,7 @@ impl Node {
     }
 
     fn message(&mut self, now: Now, topic: &Topic, payload: &[u8], out: &mut Vec<Effect>) {
+        self.duties.heard(now);
         match topic {
             Topic::Ack(node) if *node == self.identity.node => self.ack(now, payload, out),
             Topic::Health(node) if *node == self.identity.node => self.own_health(now, payload, out),

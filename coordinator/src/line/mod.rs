@@ -187,6 +187,14 @@ impl Line {
         }
     }
 
+    /// For `deaf_ms` until now nothing could be heard. Who had not heard enough before that begins to listen only now.
+    pub fn excuse(&mut self, now: Now, deaf_ms: u64) {
+        if deaf_ms > 0 && now.mono_ms.saturating_sub(deaf_ms) < self.began_ms + SETTLE_MS {
+            self.began_ms = now.mono_ms;
+            self.dirty = true;
+        }
+    }
+
     /// Something outside changed: a node's liveness.
     pub fn stir(&mut self) {
         self.dirty = true;

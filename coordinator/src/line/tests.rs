@@ -304,6 +304,23 @@ fn a_new_leader_finds_things_as_they_are_and_takes_nothing_from_anybody_before_i
 }
 
 #[test]
+fn who_begins_to_lead_without_a_connection_listens_first() {
+    let plans = [plan("sa", "a", 0, &["b"]), plan("sb", "b", 0, &["a"])];
+    let mut bench = Bench::led_by(1, &plans);
+    bench.wait(20_000);
+    bench.line.excuse(bench.now, 20_000);
+    bench.join("b", "sb", &["sa"], 50);
+    bench.wait(SETTLE_MS - 1_000);
+    assert_eq!(bench.holder("sa"), None, "its node has had no time to say that it is there");
+    // Once it has heard enough, a moment without a connection changes nothing.
+    bench.wait(1_500);
+    assert_eq!(bench.holder("sa"), named("b"));
+    bench.line.excuse(bench.now, 400);
+    bench.becomes("b", Down);
+    assert_eq!(bench.holder("sb"), None);
+}
+
+#[test]
 fn heartbeats_that_lie_about_the_past_or_the_future_are_refused_by_name() {
     let mut bench = Bench::three();
     bench.becomes("a", Down);

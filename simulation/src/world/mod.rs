@@ -126,7 +126,7 @@ struct World {
     attempts: BTreeMap<u64, u32>,
     /// Agents that owe something, as of their last step; a dead one does until it has come back and looked.
     owing: BTreeSet<usize>,
-    schedule: Schedule,
+    schedule: Schedule<Happening>,
     ledger: Ledger,
     trace: Trace,
     seen: Outcome,
