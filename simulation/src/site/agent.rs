@@ -13,8 +13,9 @@ use picket_shared::topics::Topic;
 
 use super::body::Body;
 use super::coverage::Cause;
+use super::filters;
 use super::ground::station_of;
-use super::net::{self, Packet, Who};
+use super::net::{Introduction, Packet, Who};
 use super::referee::Expected;
 use super::{Happening, THERE_MS, World};
 use crate::disk::AgentDisk;
@@ -78,9 +79,10 @@ impl AgentLife {
     }
 
     /// What it tells the broker when it connects: its will, and what it listens to.
-    pub(super) fn introduction(&self, name: &NodeId) -> ((Topic, Rc<[u8]>), (BTreeSet<Topic>, BTreeSet<Topic>)) {
+    pub(super) fn introduction(&self, name: &NodeId) -> Introduction {
         let (_, will) = self.node.as_ref().expect("only the living connect");
-        ((Topic::Health(name.clone()), will.clone()), (net::filters(name), self.listens.clone()))
+        let will = (Topic::Health(name.clone()), will.clone());
+        Introduction { will, always: filters::of_agent(name), more: self.listens.clone() }
     }
 
     fn ticket(&mut self) -> u64 {
@@ -211,7 +213,7 @@ impl World {
     fn order(&mut self, index: usize, order: Order) -> Result<(), String> {
         match order {
             Order::Listen(nodes) => {
-                let topics: BTreeSet<Topic> = nodes.iter().flat_map(net::of_another).collect();
+                let topics: BTreeSet<Topic> = nodes.iter().flat_map(filters::of_another).collect();
                 self.agents[index].listens = topics.clone();
                 self.publish(Who::Agent(index), Packet::Listen(topics));
             }

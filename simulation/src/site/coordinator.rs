@@ -1,7 +1,6 @@
 //! A coordinator's part of a site: its core, and the row that says who leads.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 
 use picket_coordinator::archive::Recovered;
 use picket_coordinator::coordinator::{Coordinator, Effect, Identity, Input};
@@ -16,7 +15,7 @@ use picket_shared::status::UpDown;
 use picket_shared::topics::Topic;
 
 use super::body::Body;
-use super::net::{Packet, Who};
+use super::net::{Introduction, Packet, Who};
 use super::{Happening, World, site};
 
 pub(super) struct CoordinatorLife {
@@ -57,9 +56,10 @@ impl CoordinatorLife {
     }
 
     /// What it tells the broker when it connects: its will. What it listens to the broker knows.
-    pub(super) fn introduction(&self, now_ms: u64) -> ((Topic, Rc<[u8]>), (BTreeSet<Topic>, BTreeSet<Topic>)) {
+    pub(super) fn introduction(&self, now_ms: u64) -> Introduction {
         let will = self.identity().health(self.body.clock.now(now_ms), UpDown::Down, 0, Vec::new());
-        ((Topic::CoordinatorHealth, view::json(&will).into()), Default::default())
+        let will = (Topic::CoordinatorHealth, view::json(&will).into());
+        Introduction { will, always: BTreeSet::new(), more: BTreeSet::new() }
     }
 
     fn leads_at(&self, mono_ms: u64) -> Option<u32> {

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use fastrand::Rng;
-use picket_shared::ids::{NodeId, SiteId};
+use picket_shared::ids::SiteId;
 use picket_shared::topics::Topic;
 
+use super::filters::{at_least_once, of_nodes};
 use super::scenario::Air;
 use super::{Due, Happening};
 
@@ -44,6 +45,16 @@ pub enum Packet {
     Publish(Topic, Rc<[u8]>),
     /// Beside what it always listens to, it listens to these and no others.
     Listen(BTreeSet<Topic>),
+}
+
+/// What a client tells the broker when it connects.
+pub struct Introduction {
+    /// What is published in its name when it is lost.
+    pub will: (Topic, Rc<[u8]>),
+    /// What it listens to as long as it is connected.
+    pub always: BTreeSet<Topic>,
+    /// What it listens to beside, until it says something else.
+    pub more: BTreeSet<Topic>,
 }
 
 /// Messages and bytes, topics included.
@@ -178,8 +189,7 @@ impl Net {
         &mut self,
         now_ms: u64,
         who: Who,
-        will: (Topic, Rc<[u8]>),
-        (always, more): (BTreeSet<Topic>, BTreeSet<Topic>),
+        Introduction { will, always, more }: Introduction,
         out: &mut Due,
     ) -> Result<(), Unreachable> {
         let end = &self.ends[&who];
@@ -451,30 +461,4 @@ impl Net {
     fn bytes(&self, topic: &Topic, payload: &[u8]) -> u64 {
         (topic.render(&self.site).len() + payload.len() + 6) as u64
     }
-}
-
-/// What every coordinator listens to.
-fn of_nodes(topic: &Topic) -> bool {
-    match topic {
-        Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Duty(_) => true,
-        Topic::Events(_) | Topic::CoordinatorHealth => true,
-        Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::Platform(_) => false,
-        Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => false,
-    }
-}
-
-/// Retained messages, but for acks, are said again until the other end has them.
-fn at_least_once(topic: &Topic) -> bool {
-    topic.retained() && !matches!(topic, Topic::Ack(_))
-}
-
-/// What an agent always listens to.
-pub fn filters(node: &NodeId) -> BTreeSet<Topic> {
-    let mine = [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby].map(|of| of(node.clone()));
-    mine.into_iter().chain([Topic::CoordinatorHealth]).collect()
-}
-
-/// What an agent listens to of another node.
-pub fn of_another(node: &NodeId) -> [Topic; 3] {
-    [Topic::Health, Topic::Heartbeat, Topic::Duty].map(|of| of(node.clone()))
 }

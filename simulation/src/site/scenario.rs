@@ -280,7 +280,7 @@ impl Scenario {
         let Air { loss, duplication, replay, retransmission, .. } = self.air;
         let parts = [("loss", loss), ("duplication", duplication), ("replay", replay), ("drones", self.drones)];
         for (name, part) in parts.into_iter().chain([("retransmission", retransmission)]) {
-            if !(0.0..=0.9).contains(&part) && !(name == "drones" && part <= 1.0) {
+            if !(0.0..=0.9).contains(&part) && (name, part) != ("drones", 1.0) {
                 return Err(format!("{name} is {part}; it is a part, from 0 to 0.9"));
             }
         }
@@ -352,9 +352,8 @@ impl Act {
             _ => Whom::Node,
         };
         let mut what = [Kill, Power, Pause, Cut, Mute, Deafen, Drop, Delude, Blind][rng.usize(..9)];
-        if whom == Whom::Broker {
-            what = Kill;
-        } else if what == Delude && !matches!(whom, Whom::Leader | Whom::Standby) {
+        let misplaced = what == Delude && !matches!(whom, Whom::Leader | Whom::Standby);
+        if whom == Whom::Broker || misplaced {
             what = Kill;
         }
         Act {
