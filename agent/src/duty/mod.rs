@@ -263,6 +263,10 @@ impl Duties {
                 format!("leader {}, and there has been {}", standby.leader, self.leader),
             ));
         }
+        if standby.leader > self.leader {
+            // A new leader counts its answers anew.
+            self.answered = (0, 0);
+        }
         self.leader = standby.leader;
         let duties = standby.duties.into_iter().filter(|duty| duty.station != self.station && duty.home != self.me);
         let duties = duties.take(STANDBY_DUTIES_MAX).map(|duty| (duty.station.clone(), duty));
