@@ -460,3 +460,16 @@ fn who_stood_still_has_missed_nobody() {
     bench.wait(5_000, &["a", "c"], false);
     assert_eq!(bench.words(), Vec::<&str>::new());
 }
+
+#[test]
+fn a_new_leaders_first_answer_is_taken_though_its_standby_came_before() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    bench.granted(vec![bench.lease("sa", 2)]);
+    assert_eq!(bench.words(), ["cover"]);
+    bench.wait(1_000, &["a"], false);
+    let again = bench.answer(vec![bench.lease("sa", 2)]);
+    bench.duties.leases(bench.now, Leases { turn: 1, ..again.clone() }, &mut bench.orders).unwrap();
+    bench.duties.standby(bench.now, Standby { leader: 2, ..standby(&["b"], How::Camera) }, &mut bench.orders).unwrap();
+    bench.duties.leases(bench.now, Leases { leader: 2, leases: vec![], ..again }, &mut bench.orders).unwrap();
+    assert_eq!(bench.words(), ["uncover"]);
+}
