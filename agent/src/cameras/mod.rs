@@ -166,6 +166,7 @@ impl Watcher for Cameras {
                 self.uncover(&station);
                 return Some(self.watched());
             }
+            // These are no cameras' affair: the connection hears, and the platform goes.
             Order::Listen(_) | Order::Go(..) | Order::Leave(..) => {}
         }
         None

@@ -1,6 +1,6 @@
 //! What a network that loses packets does to who watches what: false takeovers, and a real one. A measurement, minutes long:
 //!
-//!     cargo test --release -p picket-tests --test takeover loss -- --ignored --exact loss::what_loss_does --nocapture
+//!     cargo test --release -p picket-tests --test takeover -- --ignored --exact loss::what_loss_does --nocapture
 //!
 //! It runs the whole site in a network of its own, whose loopback drops packets (`unshare`, `ip`, `nft`, as root).
 //! PICKET_LOSS_MINUTES says how long each part is (3).
