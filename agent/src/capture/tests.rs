@@ -506,3 +506,31 @@ fn secrets_of_a_url_reach_neither_log_nor_error() {
         assert!(!text.contains(secret), "{text}");
     }
 }
+
+#[test]
+fn a_source_that_is_shared_gives_each_frame_twice_and_is_opened_once() {
+    let mailbox = Mailbox::new(2);
+    let config = Config::new("synthetic:?fps=50&size=64x48&people=1");
+    let mut camera = start(0, CameraId::new("own").unwrap(), config, None, mailbox.clone());
+    let mut shared = camera.share(1);
+    let mut seen = [false; 2];
+    let until = Instant::now() + Duration::from_secs(20);
+    while seen != [true; 2] && Instant::now() < until {
+        if let Ok((slot, frame)) = mailbox.take(Duration::from_millis(100)) {
+            assert_eq!((frame.width, frame.height, frame.is_whole()), (64, 48, true));
+            seen[slot] = true;
+        }
+    }
+    assert_eq!(seen, [true; 2]);
+    shared.stop();
+    let before = camera.snapshot().frames;
+    while camera.snapshot().frames < before + 3 && Instant::now() < until {
+        let _ = mailbox.take(Duration::from_millis(100));
+    }
+    assert!(camera.snapshot().frames >= before + 3, "the own camera goes on without the other");
+    let _again = camera.share(mailbox.open());
+    camera.stop();
+    while mailbox.take(Duration::from_millis(10)) != Err(NoFrame::Ended) {
+        assert!(Instant::now() < until, "what is shared ends with its source");
+    }
+}
