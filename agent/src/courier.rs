@@ -15,6 +15,7 @@ use picket_shared::ids::{Boot, NodeId, SiteId};
 use picket_shared::limits::{STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError};
 use picket_shared::topics::Topic;
+use picket_shared::trust::tls::TlsFiles;
 use tokio::sync::mpsc;
 
 use crate::duty::Order;
@@ -53,6 +54,8 @@ pub struct Route {
     pub broker: BrokerUrl,
     /// Other brokers of the site, in the order in which they are used where that one cannot be reached.
     pub fallback: Vec<BrokerUrl>,
+    /// What connections by TLS are made with.
+    pub tls: Option<TlsFiles>,
 }
 
 /// The core with everything that its effects need.
@@ -105,6 +108,7 @@ impl<W: Watcher> Courier<W> {
             will: Some((Topic::Health(me.clone()).render(site), node::will(&identity, unix_ms()))),
             filters: filters(site, me),
             payload_bytes_max: STANDBY_BYTES_MAX.max(STATUS_BYTES_MAX),
+            tls: route.tls.clone(),
         };
         let (link, link_events) = mqtt::open_any(options, route.fallback.clone());
         // Not bounded by itself: the recorder answers each of its bounded requests at most once.
@@ -390,7 +394,7 @@ mod tests {
         let opened = AgentStore::open(dir.path(), &Config::default(), 1, 0).unwrap();
         let identity = identity(opened.1.boot);
         let (site, fallback) = (SiteId::new("yard").unwrap(), vec![]);
-        let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback };
+        let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback, tls: None };
         let mut courier = Courier::start(Instant::now(), route, identity, opened, Blind).unwrap();
         for (topic, input) in [("picket/v1/yard/edge/ack", true), ("picket/v1/mill/edge/ack", false), ("else", false)] {
             let event = LinkEvent::Message { topic: topic.into(), payload: vec![] };
@@ -404,7 +408,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let opened = AgentStore::open(dir.path(), &Config::default(), 1, 0).unwrap();
         let (site, fallback) = (SiteId::new("yard").unwrap(), vec![]);
-        let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback };
+        let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback, tls: None };
         let mut courier = Courier::start(Instant::now(), route, identity(opened.1.boot), opened, Blind).unwrap();
         let exec = vec!["/bin/false".to_owned()];
         courier.carried_by(Platform::start(&crate::platform::Config { exec, ..Default::default() }).unwrap());

@@ -21,7 +21,7 @@ pub const LOOK_BACK: Duration = Duration::from_secs(2);
 /// [`LOOK_BACK`] of each other, so that they are back within less than heartbeats may be silent.
 pub const HOLD_DOWN: Duration = Duration::from_secs(10);
 
-/// Where a broker is: `mqtt://host:port`.
+/// Where a broker is: `mqtt://host:port`, or `mqtts://host:port` with TLS.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BrokerUrl {
@@ -29,19 +29,34 @@ pub struct BrokerUrl {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Whether it is spoken to by TLS, with certificates on both sides.
+    pub tls: bool,
+}
+
+impl BrokerUrl {
+    /// Whether only this machine can hear what is said to it, so that it may be said in the clear.
+    pub fn is_loopback(&self) -> bool {
+        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
+        self.host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
 }
 
 impl TryFrom<String> for BrokerUrl {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = |why: &str| format!("the broker \"{text}\" {why}; write it as mqtt://host:1883");
-        let rest = text.strip_prefix("mqtt://").ok_or_else(|| wrong("does not begin with mqtt://"))?;
-        let (host, port) = rest.trim_end_matches('/').rsplit_once(':').unwrap_or((rest, "1883"));
+        let wrong = |why: &str| format!("the broker \"{text}\" {why}; write it as mqtt://host:1883 or mqtts://host:8883");
+        let (tls, rest) = match (text.strip_prefix("mqtts://"), text.strip_prefix("mqtt://")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            _ => return Err(wrong("does not begin with mqtt:// or mqtts://")),
+        };
+        let usual = if tls { "8883" } else { "1883" };
+        let (host, port) = rest.trim_end_matches('/').rsplit_once(':').unwrap_or((rest, usual));
         let port = port.parse().map_err(|_| wrong("has no valid port"))?;
         if host.is_empty() || host.contains(['/', '@']) || port == 0 {
             return Err(wrong("has no plain host and port"));
         }
-        Ok(BrokerUrl { host: host.to_owned(), port })
+        Ok(BrokerUrl { host: host.to_owned(), port, tls })
     }
 }
 
@@ -53,7 +68,7 @@ impl From<BrokerUrl> for String {
 
 impl std::fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "mqtt://{}:{}", self.host, self.port)
+        write!(f, "mqtt{}://{}:{}", if self.tls { "s" } else { "" }, self.host, self.port)
     }
 }
 
@@ -151,7 +166,8 @@ mod tests {
             ("mqtt://broker.lan", Some(("broker.lan", 1883))),
             ("mqtt://[::1]:1883", Some(("[::1]", 1883))),
             ("127.0.0.1:1883", None),
-            ("mqtts://broker.lan", None),
+            ("mqtts://broker.lan", Some(("broker.lan", 8883))),
+            ("mqttss://broker.lan", None),
             ("mqtt://broker:99999", None),
             ("mqtt://:1883", None),
             ("mqtt://user@host:1883", None),
@@ -162,6 +178,22 @@ mod tests {
             });
             assert_eq!(read.ok(), expect, "{text}");
         }
+    }
+
+    #[test]
+    fn what_only_this_machine_hears_may_be_in_the_clear() {
+        for (text, loopback) in [
+            ("mqtt://127.0.0.1", true),
+            ("mqtt://127.9.9.9:1884", true),
+            ("mqtt://localhost", true),
+            ("mqtt://[::1]:1883", true),
+            ("mqtt://10.0.0.1", false),
+            ("mqtt://127.0.0.1.evil.example", false),
+            ("mqtt://localhost.example", false),
+        ] {
+            assert_eq!(url(text).is_loopback(), loopback, "{text}");
+        }
+        assert_eq!(url("mqtts://hill").to_string(), "mqtts://hill:8883");
     }
 
     #[test]

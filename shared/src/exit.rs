@@ -13,6 +13,8 @@ pub enum Exit {
     Data = 65,
     /// A source (video, camera, picture) is missing or cannot be played.
     Source = 66,
+    /// Another machine that is needed cannot be reached.
+    Unreachable = 68,
     /// The inference runtime library is missing or cannot be used.
     Runtime = 69,
     /// A broken promise of the program itself: please report it.
@@ -23,6 +25,8 @@ pub enum Exit {
     Disk = 74,
     /// The work was not finished in time; running it again goes on.
     Unfinished = 75,
+    /// Refused: a token, a certificate, or whoever answered is not the right one.
+    Denied = 77,
     /// The configuration is wrong: starting again will not help.
     Config = 78,
 }

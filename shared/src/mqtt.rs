@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet, QoS, StateError, SubscribeFilter,
+    TlsConfiguration, TlsError as TlsFailure, Transport,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 pub use crate::brokers::BrokerUrl;
 use crate::brokers::{Choice, LOOK_BACK};
 use crate::limits::{KEEP_ALIVE_MS, MQTT_RECEIVED_MAX, MQTT_REQUESTS_MAX, PACKET_BYTES_MAX};
+use crate::trust::tls::{self, TlsFiles};
 
 /// Largest packet that is taken off the wire. The client must end the connection over a larger one, and over a retained one
 /// again on every connection; so this is far above what anybody of us sends, and what lies between is read and cut. A broker
@@ -46,6 +48,9 @@ pub struct LinkOptions {
     /// The most that any message of these filters may have. A longer one arrives cut to one byte more, so that its reader
     /// refuses it as too large, and a flood of them finds no memory.
     pub payload_bytes_max: usize,
+    /// What a connection by TLS is made with. The files are read at each connection, so that a renewed certificate needs no
+    /// restart.
+    pub tls: Option<TlsFiles>,
 }
 
 /// What happens on a link.
@@ -197,8 +202,8 @@ async fn look_back(options: &LinkOptions, brokers: &[BrokerUrl], link: &Link, be
 /// Whether a broker takes a connection now, under a name of its own: the link's would throw out whoever has it there.
 async fn answers(options: &LinkOptions, broker: &BrokerUrl) -> bool {
     let client_id = format!("{}-look", options.client_id);
-    let (client, mut eventloop) =
-        connect(&LinkOptions { broker: broker.clone(), client_id, will: None, ..options.clone() });
+    let to = LinkOptions { broker: broker.clone(), client_id, will: None, ..options.clone() };
+    let Ok((client, mut eventloop)) = connect(&to) else { return false };
     let taken = async {
         loop {
             match eventloop.poll().await {
@@ -225,7 +230,10 @@ async fn run_once(
     oversize: &mut u64,
     up: &mut Option<Instant>,
 ) -> String {
-    let (client, mut eventloop) = connect(options);
+    let (client, mut eventloop) = match connect(options) {
+        Ok(connecting) => connecting,
+        Err(sentence) => return sentence,
+    };
     loop {
         let packet = match eventloop.poll().await {
             Ok(Event::Incoming(packet)) => packet,
@@ -279,7 +287,8 @@ fn received(options: &LinkOptions, publish: rumqttc::Publish, oversize: &mut u64
     LinkEvent::Message { topic, payload: publish.payload[..bytes.min(max + 1)].to_vec() }
 }
 
-fn connect(options: &LinkOptions) -> (AsyncClient, EventLoop) {
+/// A client on its way; the error is a sentence.
+fn connect(options: &LinkOptions) -> Result<(AsyncClient, EventLoop), String> {
     let mut mqtt = MqttOptions::new(&options.client_id, &options.broker.host, options.broker.port);
     mqtt.set_keep_alive(KEEP_ALIVE)
         .set_clean_session(true)
@@ -287,18 +296,47 @@ fn connect(options: &LinkOptions) -> (AsyncClient, EventLoop) {
     if let Some((topic, payload)) = &options.will {
         mqtt.set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
     }
+    if options.broker.tls {
+        let broker = &options.broker;
+        let files = options.tls.as_ref().ok_or_else(|| {
+            format!("the broker {broker} wants certificates and there are none; enrol this device, or name them in [mqtt.tls]")
+        })?;
+        let config = tls::client(files).map_err(|error| format!("the broker {broker} is not connected to: {error}"))?;
+        mqtt.set_transport(Transport::Tls(TlsConfiguration::Rustls(config)));
+    }
     let (client, mut eventloop) = AsyncClient::new(mqtt, MQTT_REQUESTS_MAX);
     let mut network = rumqttc::NetworkOptions::new();
     network.set_connection_timeout(5);
     network.set_tcp_nodelay(true);
     eventloop.set_network_options(network);
-    (client, eventloop)
+    Ok((client, eventloop))
+}
+
+/// What was wrong with the certificates, where that is why a connection ended. With TLS 1.3 a client hears of a refusal only
+/// after it takes the connection for made, so it may come as any error.
+fn of_tls(error: &ConnectionError) -> Option<&'static str> {
+    match error {
+        ConnectionError::Tls(TlsFailure::TLS(error)) => tls::meaning(error),
+        ConnectionError::Tls(TlsFailure::DNSName(_)) => Some("has a host name that no certificate can have; correct it"),
+        ConnectionError::Tls(TlsFailure::Io(error))
+        | ConnectionError::Io(error)
+        | ConnectionError::MqttState(
+            StateError::Io(error) | StateError::Deserialization(rumqttc::Error::Io(error)),
+        ) => tls::meaning(tls::within(error)?),
+        _ => None,
+    }
 }
 
 /// Why a connection ended, or did not begin, in a sentence with what to do.
 fn said(options: &LinkOptions, up: bool, error: &ConnectionError) -> String {
     let LinkOptions { broker, client_id, .. } = options;
+    if let Some(clause) = of_tls(error) {
+        return format!("the broker {broker} {clause}");
+    }
     match error {
+        ConnectionError::Tls(TlsFailure::Io(io)) => {
+            format!("the broker {broker} does not speak TLS with us ({io}); check the port, and the broker's log")
+        }
         ConnectionError::MqttState(StateError::Deserialization(rumqttc::Error::PayloadSizeLimitExceeded(bytes))) => {
             format!(
                 "the broker {broker} sent a message of {bytes} bytes, and at most {RECEIVED_PACKET_BYTES_MAX} are taken; find who \
@@ -337,8 +375,8 @@ mod tests {
     use super::*;
 
     fn options() -> LinkOptions {
-        let broker = BrokerUrl { host: "hill".into(), port: 1883 };
-        LinkOptions { broker, client_id: "me".into(), will: None, filters: vec![], payload_bytes_max: 10 }
+        let broker = BrokerUrl { host: "hill".into(), port: 1883, tls: false };
+        LinkOptions { broker, client_id: "me".into(), will: None, filters: vec![], payload_bytes_max: 10, tls: None }
     }
 
     #[test]

@@ -33,11 +33,11 @@ impl Watch {
     pub fn open(mqtt_port: u16, names: Vec<&'static str>) -> Watch {
         let site = SiteId::new(SITE).expect("a constant name");
         let (_, events) = mqtt::open(LinkOptions {
-            broker: BrokerUrl { host: "127.0.0.1".into(), port: mqtt_port },
+            broker: BrokerUrl { host: "127.0.0.1".into(), port: mqtt_port, tls: false },
             client_id: format!("picket-{site}-demo-watch"),
             will: None,
             filters: vec![Topic::ViewSite.render(&site)],
-            payload_bytes_max: PACKET_BYTES_MAX,
+            payload_bytes_max: PACKET_BYTES_MAX,            tls: None,
         });
         let terminal = std::io::stdout().is_terminal();
         Watch {

@@ -82,7 +82,7 @@ pub async fn run(options: OutboxOptions) -> anyhow::Result<()> {
     let identity = Identity { node: node.clone(), boot, salt, pid, twin, duty: sensor::duty(&node) };
     let mut witness = Witness { ledger: Ledger::append_in(&options.dir)? };
     witness.ledger.ready(pid);
-    let route = Route { site: options.site, broker, fallback };
+    let route = Route { site: options.site, broker, fallback, tls: None };
     let mut courier = Courier::start(started, route, identity, (store, found), witness)?;
 
     let mut rng = fastrand::Rng::new();

@@ -80,7 +80,7 @@ pub struct Parts {
 pub fn start(name: &'static str, dir: &Path, site: &Site, parts: Parts) -> Running {
     let (seen, over) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
     let (shared, ended) = (Arc::clone(&seen), Arc::clone(&over));
-    let route = Route { site: site.site.clone(), broker: url(site), fallback: vec![] };
+    let route = Route { site: site.site.clone(), broker: url(site), fallback: vec![], tls: None };
     let opened = AgentStore::open(&dir.join(name), &Config::default(), unix_ms() / 1000, 1).unwrap();
     let work = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -27,7 +27,7 @@ fn tell_standby(site: &Site) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (client_id, will, filters) = ("planner".into(), None, vec![]);
-        let options = LinkOptions { broker: url(site), client_id, will, filters, payload_bytes_max: 0 };
+        let options = LinkOptions { broker: url(site), client_id, will, filters, payload_bytes_max: 0, tls: None };
         let (link, mut events) = mqtt::open(options);
         while !matches!(events.recv().await, Some(LinkEvent::Up(_))) {}
         link.publish(&Topic::Standby(id("b")).render(&site.site), standby, true, false).unwrap();

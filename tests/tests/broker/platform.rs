@@ -53,7 +53,7 @@ fn who_stands_in_by_flight_goes_under_a_lease_and_leaves_when_the_home_is_back()
     let (link, mut said) = runtime.block_on(async {
         let filters = vec![Topic::Platform(id("b")).render(&site.site)];
         let (client_id, will) = ("controller".into(), None);
-        mqtt::open(LinkOptions { broker: url(&site), client_id, will, filters, payload_bytes_max: 10_000 })
+        mqtt::open(LinkOptions { broker: url(&site), client_id, will, filters, payload_bytes_max: 10_000, tls: None })
     });
     let mut orders = |action: Action| loop {
         match runtime.block_on(async { tokio::time::timeout(WITHIN, said.recv()).await.unwrap().unwrap() }) {

@@ -21,7 +21,7 @@ type Owns = fn(path: &str) -> bool;
 /// A crate, and the only files that may name it.
 /// Three have another reader: the writer that the power cut test expects to lose events, because it has sled without what
 /// our store adds; the peers that the storage bench compares; and the naive publisher that the soak compares.
-const OWNERS: [(&str, Owns); 15] = [
+const OWNERS: [(&str, Owns); 20] = [
     ("rumqttc", |path| ["shared/src/mqtt.rs", "simulation/src/soak/naive.rs"].contains(&path)),
     ("sled", |path| {
         let compared = ["tests/src/bin/power-cut-writer.rs", "simulation/src/bench/storage/peers.rs"];
@@ -31,7 +31,15 @@ const OWNERS: [(&str, Owns); 15] = [
     ("rusqlite", |path| path == "simulation/src/bench/storage/peers.rs"),
     ("ort", |path| path == "agent/src/detect/session.rs"),
     ("serde_cbor", |path| path == "shared/src/codec.rs"),
-    ("ring", |path| path == "shared/src/crypto.rs"),
+    ("ring", |path| path.starts_with("shared/src/crypto/")),
+    ("rcgen", |path| path == "coordinator/src/authority/issue.rs" || path == "agent/src/enrol.rs"),
+    ("x509_parser", |path| path == "shared/src/trust/certificate.rs"),
+    ("rustls", |path| path == "shared/src/trust/tls.rs"),
+    ("tokio_rustls", |path| {
+        let doors = ["coordinator/src/door.rs", "agent/src/enrol.rs"];
+        path == "shared/src/trust/tls.rs" || doors.contains(&path)
+    }),
+    ("hyper", |path| path == "coordinator/src/door.rs" || path == "agent/src/enrol.rs"),
     ("roxmltree", |path| path == "agent/src/eval/truth/voc.rs" || path == "agent/src/eval/chart.rs"),
     ("rumqttd", |path| path == "coordinator/src/broker.rs"),
     ("v4l", |path| path == "agent/src/capture/v4l.rs"),
@@ -51,7 +59,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 54] = [
+const CORES: [&str; 57] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -106,6 +114,9 @@ const CORES: [&str; 54] = [
     "shared/src/backoff",
     "shared/src/brokers",
     "shared/src/gossip",
+    "shared/src/trust/door",
+    "shared/src/trust/orders",
+    "shared/src/trust/token",
 ];
 
 /// What a core is handed, or never needs: clocks, randomness, files, sockets, threads, processes, async.

@@ -1,13 +1,41 @@
-//! Digests, authentication codes, secrets from the system's randomness, and their comparison. Only this file knows ring; signatures will live
-//! here too.
+//! Digests, authentication codes, signatures, secrets from the system's randomness, and their comparison. Only this folder knows
+//! ring. It reads and writes no file: that is `keyfile.rs`.
+
+mod keys;
+
+pub use keys::{KeyError, KeyId, PublicKey, SIGNATURE_BYTES, SecretKey};
 
 use ring::rand::SecureRandom;
 use ring::{hmac, rand};
 
 /// The SHA-256 of some bytes, in hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&sha256(bytes))
+}
+
+/// The SHA-256 of some bytes.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// Bytes in hexadecimal, in small letters.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that exactly so many hexadecimal digits say; nothing where they do not.
+pub fn from_hex<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
+    let digits = text.as_bytes();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut bytes = [0; BYTES];
+    if digits.len() != 2 * BYTES {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+    }
+    Some(bytes)
 }
 
 /// The system gave no random bytes.
@@ -17,9 +45,14 @@ pub struct NoRandom;
 
 /// A new secret of so many random bytes, in hexadecimal.
 pub fn secret_hex<const BYTES: usize>() -> Result<String, NoRandom> {
+    random::<BYTES>().map(|bytes| hex(&bytes))
+}
+
+/// So many random bytes.
+pub fn random<const BYTES: usize>() -> Result<[u8; BYTES], NoRandom> {
     let mut bytes = [0; BYTES];
     rand::SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandom)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bytes)
 }
 
 /// Whether two secrets are the same. How long it takes says nothing of where they differ: their authentication codes are
@@ -70,8 +103,7 @@ mod tests {
         let key = super::MacKey::new(b"Jefe");
         let message = b"what do ya want for nothing?";
         let code = key.sign(message);
-        let hex: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert_eq!(super::hex(&code), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
         assert!(key.verify(message, &code));
         assert!(!key.verify(b"what do ya want for nothing!", &code));
         assert!(!super::MacKey::new(b"Jeff").verify(message, &code));
@@ -85,6 +117,14 @@ mod tests {
         assert!(super::same_secret(one.as_bytes(), one.as_bytes()));
         for wrong in [other.as_str(), "", &one[..63], &format!("{one}0")] {
             assert!(!super::same_secret(wrong.as_bytes(), one.as_bytes()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hexadecimal_says_exactly_so_many_bytes_or_nothing() {
+        assert_eq!(super::from_hex::<3>("00fF1a"), Some([0, 255, 26]));
+        for wrong in ["", "00ff1", "00ff1a2", "00ff1g", "+0ff1a", "é0ff1"] {
+            assert_eq!(super::from_hex::<3>(wrong), None, "{wrong}");
         }
     }
 
