@@ -17,18 +17,21 @@ use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
 use picket_shared::status::UpDown;
 use picket_shared::store::StoreError;
 use picket_shared::topics::Topic;
+use picket_shared::trust::DAY_S;
+use picket_shared::trust::tls::{TlsFiles, now_s};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::archive::Commit;
+use crate::authority::Authority;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Effect, Identity, Input};
 use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
 use crate::outgoing::Outgoing;
 use crate::store::Archive;
-use crate::{broker, http, plan, view};
+use crate::{broker, door, http, plan, view};
 
 /// How long the last commit and the goodbye may take.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -74,8 +77,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         tracing::warn!("the site plan: {gap}");
     }
 
+    let (tls, door) = trust(&config).await?;
     let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
-    let (link, events) = mqtt::open_any(link_options(&config, &me, clock.now()), config.mqtt.fallback.clone());
+    let (link, events) = mqtt::open_any(link_options(&config, &me, tls, clock.now()), config.mqtt.fallback.clone());
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
     let pages = Pages { site: config.site.clone(), mqtt_websocket_url: config.websocket_url(), questions };
     let page = tokio::spawn(http::serve(listener, pages));
@@ -90,10 +94,49 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let shell = Shell { config, clock, core, link, outgoing, commits, archive_bytes, outranked, effects: Vec::new() };
     let ended = shell.run(events, answers, asked, &mut leading, shutdown).await;
     page.abort();
+    door.iter().for_each(tokio::task::JoinHandle::abort);
     // The row is given back by a task of its own, which ends when it has.
     drop(stop_leading);
     while leading.recv().await.is_some() {}
     ended
+}
+
+/// What connections by TLS are made with, and the tasks that keep it fresh and the door open, where there are any.
+async fn trust(config: &Config) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::task::JoinHandle<()>>)> {
+    let (brokers, mut tasks) = (config.brokers(), Vec::new());
+    let open = || Authority::open(&config.data_dir, &config.site, now_s());
+    if let Some(plain) = brokers.iter().find(|broker| !broker.tls && !broker.is_loopback())
+        && Authority::exists(&config.data_dir)
+        && !config.mqtt.plain
+    {
+        let sentence = format!(
+            "{plain} is a broker of another machine without TLS, and this site has an authority; write mqtts://, or set \
+             plain = true in [mqtt]"
+        );
+        return Err(Failure::new(Exit::Config, sentence).into());
+    }
+    let mut tls = config.mqtt.tls.clone();
+    if tls.is_none() && brokers.iter().any(|broker| broker.tls) {
+        let authority = open().map_err(Failure::from)?;
+        tls = Some(authority.coordinator(now_s()).map_err(Failure::from)?.tls());
+        tasks.push(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(DAY_S)).await;
+                if let Err(error) = authority.coordinator(now_s()) {
+                    tracing::error!("the coordinator's certificate is not renewed: {error}");
+                }
+            }
+        }));
+    }
+    if let Some(listen) = config.enrolment.listen {
+        let door = door::Door::new(open().map_err(Failure::from)?, config.brokers_told())?;
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|error| broker::port_failure(listen, "enrolment.listen", &error))?;
+        tracing::info!("devices are admitted at {listen}");
+        tasks.push(tokio::spawn(door.serve(listener)));
+    }
+    Ok((tls, tasks))
 }
 
 /// The task that settles who leads. It ends when the second half is dropped, and gives the lead back.
@@ -144,7 +187,7 @@ pub fn disk_failure(error: StoreError) -> Failure {
     Failure::new(Exit::Disk, error.to_string())
 }
 
-fn link_options(config: &Config, me: &Identity, now: Now) -> LinkOptions {
+fn link_options(config: &Config, me: &Identity, tls: Option<TlsFiles>, now: Now) -> LinkOptions {
     let will = me.health(now, UpDown::Down, 0, Vec::new());
     LinkOptions {
         broker: config.broker(),
@@ -153,6 +196,7 @@ fn link_options(config: &Config, me: &Identity, now: Now) -> LinkOptions {
         filters: Topic::coordinator_filters(&me.site),
         // The largest of what nodes say; more is cut off, and refused.
         payload_bytes_max: BATCH_BYTES_MAX.max(STATUS_BYTES_MAX).max(DUTY_BYTES_MAX),
+        tls,
     }
 }
 

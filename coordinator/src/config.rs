@@ -10,6 +10,8 @@ use picket_shared::duty::How;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::mqtt::BrokerUrl;
+use picket_shared::trust::tls::TlsFiles;
+use picket_shared::trust::token::Door;
 use serde::Deserialize;
 
 use crate::plan;
@@ -27,6 +29,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// The web page.
     pub http: Http,
+    /// Where new devices are admitted.
+    pub enrolment: Enrolment,
     /// This coordinator among those of its site.
     pub leader: Leader,
     /// Who watches what where the plan says nothing.
@@ -34,6 +38,18 @@ pub struct Config {
     /// The site plan.
     #[serde(rename = "station")]
     pub stations: Vec<plan::Station>,
+}
+
+/// Where new devices are admitted, and old ones renew their certificates.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Enrolment {
+    /// Address and port of the door. Without it there is none.
+    pub listen: Option<SocketAddr>,
+    /// Where devices reach it, as `host:port`: that is what tokens say.
+    pub door: Option<String>,
+    /// The brokers that devices are told of; by default those of `[mqtt]`.
+    pub brokers: Vec<BrokerUrl>,
 }
 
 /// Which coordinator leads, where a site has a standby.
@@ -72,6 +88,10 @@ pub struct Mqtt {
     pub broker: Option<BrokerUrl>,
     /// Others, in the order in which they are used where that one cannot be reached. The same list for all of the site.
     pub fallback: Vec<BrokerUrl>,
+    /// What connections by TLS (`mqtts://`) are made with; by default what the site's own authority gives this coordinator.
+    pub tls: Option<TlsFiles>,
+    /// Speak to brokers of other machines in the clear, though the site has an authority.
+    pub plain: bool,
     /// The embedded broker's TCP port.
     pub port: u16,
     /// The embedded broker's WebSocket port.
@@ -96,6 +116,7 @@ impl Default for Config {
             data_dir: "/var/lib/picket-coordinator".into(),
             mqtt: Mqtt::default(),
             http: Http::default(),
+            enrolment: Enrolment::default(),
             leader: Leader::default(),
             line: Line::default(),
             stations: Vec::new(),
@@ -105,7 +126,16 @@ impl Default for Config {
 
 impl Default for Mqtt {
     fn default() -> Self {
-        Mqtt { embedded: false, broker: None, fallback: vec![], port: 1883, websocket_port: 9001, websocket_url: None }
+        Mqtt {
+            embedded: false,
+            broker: None,
+            fallback: vec![],
+            tls: None,
+            plain: false,
+            port: 1883,
+            websocket_port: 9001,
+            websocket_url: None,
+        }
     }
 }
 
@@ -188,10 +218,22 @@ impl Config {
             );
         }
         check_fallback(&self.broker(), &mqtt.fallback)?;
+        mqtt.tls.as_ref().map_or(Ok(()), TlsFiles::check)?;
+        if let Some((first, others)) = self.enrolment.brokers.split_first() {
+            check_fallback(first, others).map_err(|what| what.replace("mqtt.fallback", "enrolment.brokers"))?;
+        }
+        if let Some(door) = self.enrolment.door.as_ref().filter(|door| Door::parse(door).is_none()) {
+            return Err(format!("enrolment.door \"{door}\" is not of the form host:port"));
+        }
         let ports = [
             ("mqtt.port", mqtt.port, mqtt.embedded),
             ("mqtt.websocket_port", mqtt.websocket_port, mqtt.embedded),
             ("the port of http.listen", self.http.listen.port(), true),
+            (
+                "the port of enrolment.listen",
+                self.enrolment.listen.map_or(0, |listen| listen.port()),
+                self.enrolment.listen.is_some(),
+            ),
         ];
         let mut used = ports.iter().filter(|(.., in_use)| *in_use).peekable();
         while let Some((name, port, _)) = used.next() {
@@ -225,8 +267,18 @@ impl Config {
 
     /// Where this coordinator finds its broker.
     pub fn broker(&self) -> BrokerUrl {
-        let local = BrokerUrl { host: loopback().to_string(), port: self.mqtt.port };
+        let local = BrokerUrl { host: loopback().to_string(), port: self.mqtt.port, tls: false };
         self.mqtt.broker.clone().unwrap_or(local)
+    }
+
+    /// This coordinator's brokers, in the order in which they are used.
+    pub fn brokers(&self) -> Vec<BrokerUrl> {
+        std::iter::once(self.broker()).chain(self.mqtt.fallback.iter().cloned()).collect()
+    }
+
+    /// The brokers that devices are told of.
+    pub fn brokers_told(&self) -> Vec<BrokerUrl> {
+        if self.enrolment.brokers.is_empty() { self.brokers() } else { self.enrolment.brokers.clone() }
     }
 
     /// Where a browser finds the broker.
@@ -272,6 +324,10 @@ mod tests {
             ("[mqtt]\nports = 1", "did you mean \"port\"?"),
             ("[http]\nlisten = \"8080\"", "socket address"),
             ("site = \"Yard\"", "a character other than"),
+            ("[enrolment]\ndoor = \"hill\"", "host:port"),
+            ("[enrolment]\nlisten = \"0.0.0.0:8080\"", "choose different ports"),
+            ("[enrolment]\nbrokers = [\"mqtts://a\", \"mqtts://a:8883\"]", "enrolment.brokers names mqtts://a:8883 again"),
+            ("[mqtt.tls]\nca = \"/ca\"\nkey = \"/key\"", "name both, or none"),
             ("[line]\nanyone = \"flight\"", "can only be \"camera\""),
             ("[[station]]\nname = \"a\"\nnode = \"n\"\n[[station.cover]]\nnode = \"n\"", "its own node"),
             ("data_dir = \"\"", "name a directory"),

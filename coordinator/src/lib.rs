@@ -20,6 +20,9 @@ pub mod store;
 
 pub mod leader;
 
+pub mod authority;
+pub mod door;
+
 pub mod broker;
 pub mod http;
 

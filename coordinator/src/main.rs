@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use picket_coordinator::authority::command::{self, AuthorityCommand};
 use picket_coordinator::config::{Config, Flags};
 use picket_coordinator::store::Archive;
 use picket_coordinator::{app, view};
 use picket_shared::exit::{self, Exit, Failure};
+use picket_shared::ids::NodeId;
 
 /// Takes in what a site's agents saw, keeps it once and for good, and shows it.
 #[derive(Parser)]
 #[command(
     version,
     after_help = "Exit codes: 0 fine, 2 command line, 65 doubles in the archive, 70 a defect, 71 a port, \
-    74 the disk, 78 the configuration."
+    74 the disk, 77 refused, 78 the configuration."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -29,6 +31,32 @@ enum Command {
         #[command(flatten)]
         flags: Flags,
     },
+    /// Make a token that admits one device, once
+    Enrol {
+        /// The device's name: its node's
+        name: NodeId,
+        /// For how long it admits
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// Where the device reaches this coordinator's door, as host:port; by default [enrolment] door
+        #[arg(long, value_name = "HOST:PORT")]
+        url: Option<String>,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Take back everything that a device was given
+    Revoke {
+        /// The device's name
+        name: NodeId,
+        /// Where the list for brokers, crl.pem, goes
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Look after who belongs to the site
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
     /// Look into the archive of a coordinator that does not run
     #[command(subcommand)]
     Archive(ArchiveCommand),
@@ -53,6 +81,11 @@ fn main() -> ExitCode {
     picket_shared::telemetry::start();
     let ended = match Arguments::parse().command {
         Command::Run { flags } => run(&flags),
+        Command::Enrol { name, minutes, url, flags } => {
+            command::enrol(&flags, &name, minutes, url.as_deref()).map_err(Into::into)
+        }
+        Command::Revoke { name, out, flags } => command::revoke(&flags, &name, out.as_deref()).map_err(Into::into),
+        Command::Authority(command) => command::run(&command).map_err(Into::into),
         Command::Archive(ArchiveCommand::List(place)) => list(&place.data_dir),
         Command::Archive(ArchiveCommand::Export(place)) => export(&place.data_dir),
     };

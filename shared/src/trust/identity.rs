@@ -53,7 +53,12 @@ pub enum AdmissionError {
 impl Identity {
     /// The identity below an agent's data directory.
     pub fn below(data_dir: &Path) -> Identity {
-        Identity { dir: data_dir.join("identity") }
+        Identity::in_dir(data_dir.join("identity"))
+    }
+
+    /// The identity in this folder.
+    pub fn in_dir(dir: PathBuf) -> Identity {
+        Identity { dir }
     }
 
     /// Its folder.
@@ -132,10 +137,15 @@ impl Identity {
         let (site, node, brokers) = (told.site.clone(), told.node.clone(), told.brokers.clone());
         let membership = Membership { site, node, door: door.to_string(), brokers, orders };
         let json = serde_json::to_vec_pretty(&membership).expect("names, numbers and texts");
-        keyfile::write_open(&self.at("ca.pem"), told.ca.as_bytes())?;
         keyfile::write_open(&self.at("membership.json"), &json)?;
-        keyfile::write_open(&self.at("certificate.pem"), told.certificate.as_bytes())?;
+        self.put_certificate(&told.certificate, &told.ca)?;
         Ok(membership)
+    }
+
+    /// Keeps a certificate and its CA, both in PEM, for whoever needs no more than to connect.
+    pub fn put_certificate(&self, certificate: &str, ca: &str) -> Result<(), KeyfileError> {
+        keyfile::write_open(&self.at("ca.pem"), ca.as_bytes())?;
+        keyfile::write_open(&self.at("certificate.pem"), certificate.as_bytes())
     }
 
     fn at(&self, name: &str) -> PathBuf {
