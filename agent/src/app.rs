@@ -97,8 +97,8 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         Cameras::new(stages, config.clone(), options.config.clone(), watch).context("the standby's thread")?;
     cameras.begin()?;
     let _ = begin.send(());
-    let (broker, fallback) = (config.mqtt.broker.clone(), config.mqtt.fallback.clone());
-    let route = Route { site: config.site.clone(), broker, fallback };
+    let (broker, fallback, tls) = (config.broker(), config.mqtt.fallback.clone(), config.mqtt.tls.clone());
+    let route = Route { site: config.site.clone(), broker, fallback, tls };
     let mut courier = Courier::start(started, route, identity, (store, found), cameras)?;
     if let Some(gossip) = Gossip::start(&config.gossip, &config.site, &config.node).await? {
         courier.speaks_with_neighbours(gossip);

@@ -11,7 +11,10 @@ use picket_shared::config::load;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{CameraId, NodeId, SiteId, StationId};
 use picket_shared::limits::SOURCES_MAX;
+use picket_shared::keyfile::KeyfileError;
 use picket_shared::mqtt::BrokerUrl;
+use picket_shared::trust::identity::{Identity, Membership};
+use picket_shared::trust::tls::TlsFiles;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::{self, Pace, SourceUrl};
@@ -60,13 +63,17 @@ pub struct Config {
 }
 
 /// The broker's part of the configuration.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mqtt {
-    /// Where it is.
-    pub broker: BrokerUrl,
+    /// Where it is. Default: where the device was told when it was enrolled, or `mqtt://127.0.0.1:1883`.
+    pub broker: Option<BrokerUrl>,
     /// Others, in the order in which they are used where that one cannot be reached. The same list for all of the site.
     pub fallback: Vec<BrokerUrl>,
+    /// What connections by TLS (`mqtts://`) are made with. Default: what the device was given when it was enrolled.
+    pub tls: Option<TlsFiles>,
+    /// Speak to brokers of other machines in the clear, though the device is enrolled.
+    pub plain: bool,
 }
 
 /// One camera, as configured. Others are told all of it but what only this device can do.
@@ -188,12 +195,6 @@ impl Default for Config {
     }
 }
 
-impl Default for Mqtt {
-    fn default() -> Self {
-        Mqtt { broker: BrokerUrl { host: "127.0.0.1".into(), port: 1883 }, fallback: Vec::new() }
-    }
-}
-
 impl Config {
     /// The configuration of a file, if one is given, under what the command line says.
     pub fn read(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Failure> {
@@ -205,9 +206,9 @@ impl Config {
         config.node = node.unwrap_or(config.node);
         config.station = station.or(config.station);
         config.site = site.unwrap_or(config.site);
-        config.mqtt.broker = broker.unwrap_or(config.mqtt.broker);
+        config.mqtt.broker = broker.or(config.mqtt.broker);
         config.data_dir = data_dir.unwrap_or(config.data_dir);
-        config.check().map_err(|what| {
+        config.belong().and_then(|()| config.check()).map_err(|what| {
             let from = path.map_or_else(|| "the command line".to_owned(), |path| path.display().to_string());
             Failure::new(Exit::Config, format!("configuration {from}: {what}"))
         })?;
@@ -223,6 +224,53 @@ impl Config {
     pub fn memory_dir_of(path: Option<&Path>, data_dir: Option<PathBuf>) -> Result<PathBuf, Failure> {
         let config = path.map_or_else(|| Ok(Config::default()), load::<Config>)?;
         Ok(data_dir.unwrap_or(config.data_dir).join(STORE))
+    }
+
+    /// Where the agent of a file, or of the defaults, keeps everything; `data_dir` comes from the command line.
+    pub fn data_dir_of(path: Option<&Path>, data_dir: Option<PathBuf>) -> Result<PathBuf, Failure> {
+        let config = path.map_or_else(|| Ok(Config::default()), load::<Config>)?;
+        Ok(data_dir.unwrap_or(config.data_dir))
+    }
+
+    /// Where the broker is.
+    pub fn broker(&self) -> BrokerUrl {
+        let local = || BrokerUrl { host: "127.0.0.1".into(), port: 1883, tls: false };
+        self.mqtt.broker.clone().unwrap_or_else(local)
+    }
+
+    /// Takes what an enrolled device was told where the file says nothing, and refuses what does not fit it.
+    fn belong(&mut self) -> Result<(), String> {
+        let identity = Identity::below(&self.data_dir);
+        let Membership { site, node, brokers, .. } = match identity.is_enrolled().then(|| identity.membership()) {
+            None => return Ok(()),
+            // Somebody else's device: whoever may not read its identity runs no agent with it.
+            Some(Err(KeyfileError::Disk(path, why))) => return Err(format!("{} cannot be read ({why})", path.display())),
+            Some(membership) => membership.map_err(|error| error.to_string())?,
+        };
+        if (&site, &node) != (&self.site, &self.node) {
+            return Err(format!(
+                "this device is enrolled as {node} of the site {site}, and is to run as {} of {}; set site = \"{site}\" and \
+                 node = \"{node}\", or remove {} and enrol it anew",
+                self.node,
+                self.site,
+                identity.dir().display()
+            ));
+        }
+        if self.mqtt.broker.is_none() && self.mqtt.fallback.is_empty() {
+            let mut brokers = brokers.into_iter();
+            self.mqtt.broker = brokers.next();
+            self.mqtt.fallback = brokers.collect();
+        }
+        self.mqtt.tls.get_or_insert_with(|| identity.tls());
+        let broker = self.broker();
+        let mut all = std::iter::once(&broker).chain(&self.mqtt.fallback);
+        match all.find(|broker| !broker.tls && !broker.is_loopback()) {
+            Some(plain) if !self.mqtt.plain => Err(format!(
+                "{plain} is a broker of another machine without TLS, and this device is enrolled; write mqtts://, or set \
+                 plain = true in [mqtt]"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Where it remembers events.
@@ -250,7 +298,8 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             return Err("data_dir is empty; name a directory that this program may write to".into());
         }
-        check_fallback(&self.mqtt.broker, &self.mqtt.fallback)?;
+        check_fallback(&self.broker(), &self.mqtt.fallback)?;
+        self.mqtt.tls.as_ref().map_or(Ok(()), TlsFiles::check)?;
         self.store.check()?;
         self.detector.check()?;
         self.track.check()?;

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use picket_shared::exit::Exit;
 use picket_shared::mqtt::{self, BrokerUrl, LinkEvent, LinkOptions};
+use picket_shared::trust::certificate::Standing;
+use picket_shared::trust::identity::Identity;
+use picket_shared::trust::tls::now_s;
 
 use crate::capture::{self, Mailbox, Pace};
 use crate::config::{Camera, Config};
@@ -55,7 +58,11 @@ pub async fn run(config: &Config) -> ExitCode {
     let (runtime, model) = check_detector(config);
     show("onnxruntime", runtime);
     show("model", model);
-    for broker in std::iter::once(&config.mqtt.broker).chain(&config.mqtt.fallback) {
+    let identity = Identity::below(&config.data_dir);
+    if identity.is_enrolled() {
+        show("identity", check_identity(&identity));
+    }
+    for broker in std::iter::once(&config.broker()).chain(&config.mqtt.fallback) {
         show("broker", check_broker(config, broker).await);
     }
     show("disk", check_disk(config));
@@ -135,7 +142,32 @@ fn check_detector(config: &Config) -> (Finding, Finding) {
     (runtime, model)
 }
 
+/// Whether the device is who it says, and for how long yet.
+fn check_identity(identity: &Identity) -> Finding {
+    let read = identity.key().and_then(|_| identity.membership()).and_then(|_| identity.certificate());
+    let certificate = match read {
+        Ok(certificate) => certificate,
+        Err(error) => return Broken(error.to_string()),
+    };
+    let seen = format!("{}, its certificate {}", certificate.name, certificate.left(now_s()));
+    match certificate.standing(now_s()) {
+        Standing::Fresh => Fine(seen),
+        Standing::Late => Doubtful(format!("{seen}; run picket-agent renew, and see whether its timer runs")),
+        Standing::Expired => Broken(format!("{seen}; enrol this device again")),
+        Standing::Early => Broken(format!("{seen}, and does not hold yet; set this machine's clock")),
+    }
+}
+
 async fn check_broker(config: &Config, broker: &BrokerUrl) -> Finding {
+    if broker.tls {
+        // A broker that names clients by their certificates would throw the running agent out.
+        let tried = tokio::time::timeout(BROKER_ANSWER, mqtt::shake_hands(broker, config.mqtt.tls.as_ref())).await;
+        return match tried {
+            Ok(Ok(())) => Fine(format!("{broker} takes this device's certificate")),
+            Ok(Err(sentence)) => Broken(sentence),
+            Err(_) => Broken(format!("{broker} does not answer; check the address and any firewall")),
+        };
+    }
     let (link, mut events) = mqtt::open(LinkOptions {
         broker: broker.clone(),
         // Not the agent's own: the two would throw each other out.
@@ -143,6 +175,7 @@ async fn check_broker(config: &Config, broker: &BrokerUrl) -> Finding {
         will: None,
         filters: vec![],
         payload_bytes_max: 0,
+        tls: None,
     });
     let finding = match tokio::time::timeout(BROKER_ANSWER, events.recv()).await {
         Ok(Some(LinkEvent::Down(reason))) => Broken(reason),

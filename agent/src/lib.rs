@@ -37,4 +37,5 @@ pub mod report;
 pub mod annotate;
 pub mod eval;
 pub mod doctor;
+pub mod enrol;
 pub mod model_command;

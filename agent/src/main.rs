@@ -1,16 +1,19 @@
 //! `picket-agent`: reads the command line, and ends with a documented exit code and one sentence.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 use picket_agent::config::{Config, Overrides};
+use picket_agent::enrol::{self, Renewed};
 use picket_agent::{annotate, app, doctor, eval, model_command, store};
 use picket_shared::exit::{Exit, Failure, report};
 use picket_shared::store::StoreError;
 use picket_shared::telemetry;
+use picket_shared::trust::tls::now_s;
+use picket_shared::trust::token::TOKEN_CHARS_MAX;
 
 /// Sees people on one device's cameras, remembers the events, and tells the site's coordinator.
 #[derive(Parser)]
@@ -20,8 +23,8 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 the doctor found something, 2 wrong command line, 65 bad model or truth, 66 bad source, 69 no usable onnxruntime, \
-70 fault of the program, 71 no port or helper program, 74 disk, 75 not finished in time, 78 bad configuration.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the doctor found something, 2 wrong command line, 65 bad model or truth, 66 bad source, 68 coordinator not reached, 69 no usable onnxruntime, \
+70 fault of the program, 71 no port or helper program, 74 disk, 75 not finished in time, 77 refused, 78 bad configuration.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -33,6 +36,21 @@ enum Command {
     Eval(eval::command::Options),
     /// Choose this station's threshold, from labelled frames or from what the tracker can follow
     Calibrate(eval::calibrate::Options),
+    /// Make this device one of its site, by the token that `picket-coordinator enrol` printed
+    Enrol {
+        /// The token; without it, it is read from the standard input, so that it is in no list of processes and no history
+        token: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Renew this device's certificate, once less than a third of its life is left
+    Renew {
+        /// Renew it whatever is left
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Check everything an agent needs, and say what to do about what is missing
     Doctor(Doctor),
     /// Look into a model, compare two, or make a smaller one
@@ -155,8 +173,30 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             return Ok(runtime.block_on(doctor::run(&config)));
         }
         Command::Store(command) => look_into(command)?,
+        Command::Enrol { token, place } => {
+            let data_dir = Config::data_dir_of(place.config.as_deref(), place.data_dir)?;
+            let member = runtime.block_on(enrol::enrol(&token.map_or_else(read_token, Ok)?, &data_dir))?;
+            println!("this device is {} of the site {}; check it with picket-agent doctor", member.node, member.site);
+        }
+        Command::Renew { now, place } => {
+            let data_dir = Config::data_dir_of(place.config.as_deref(), place.data_dir)?;
+            match runtime.block_on(enrol::renew(&data_dir, now))? {
+                Renewed::New(member) => println!("{} has a new certificate", member.node),
+                Renewed::NotYet(certificate) => println!("not yet: the certificate {}", certificate.left(now_s())),
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The token from the standard input: one line.
+fn read_token() -> anyhow::Result<String> {
+    if io::stdin().is_terminal() {
+        eprint!("token: ");
+    }
+    let mut token = String::new();
+    io::BufRead::read_line(&mut io::stdin().lock().take(TOKEN_CHARS_MAX as u64 + 2), &mut token)?;
+    Ok(token)
 }
 
 fn look_into(command: StoreCommand) -> anyhow::Result<()> {

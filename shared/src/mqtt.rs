@@ -297,11 +297,7 @@ fn connect(options: &LinkOptions) -> Result<(AsyncClient, EventLoop), String> {
         mqtt.set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
     }
     if options.broker.tls {
-        let broker = &options.broker;
-        let files = options.tls.as_ref().ok_or_else(|| {
-            format!("the broker {broker} wants certificates and there are none; enrol this device, or name them in [mqtt.tls]")
-        })?;
-        let config = tls::client(files).map_err(|error| format!("the broker {broker} is not connected to: {error}"))?;
+        let config = client_config(&options.broker, options.tls.as_ref())?;
         mqtt.set_transport(Transport::Tls(TlsConfiguration::Rustls(config)));
     }
     let (client, mut eventloop) = AsyncClient::new(mqtt, MQTT_REQUESTS_MAX);
@@ -310,6 +306,26 @@ fn connect(options: &LinkOptions) -> Result<(AsyncClient, EventLoop), String> {
     network.set_tcp_nodelay(true);
     eventloop.set_network_options(network);
     Ok((client, eventloop))
+}
+
+/// Connects to a broker by TLS and says nothing: whether both sides take each other's certificates. The error is a sentence.
+pub async fn shake_hands(broker: &BrokerUrl, files: Option<&TlsFiles>) -> Result<(), String> {
+    let config = client_config(broker, files)?;
+    let io = |error: std::io::Error| match tls::within(&error).and_then(tls::meaning) {
+        Some(clause) => format!("the broker {broker} {clause}"),
+        None => format!("the broker {broker} cannot be reached by TLS ({error}); check the address and the port"),
+    };
+    match tls::shake_hands(&broker.host, broker.port, config).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(io(error)),
+    }
+}
+
+fn client_config(broker: &BrokerUrl, files: Option<&TlsFiles>) -> Result<Arc<tls::ClientConfig>, String> {
+    let files = files.ok_or_else(|| {
+        format!("the broker {broker} wants certificates and there are none; enrol this device, or name them in [mqtt.tls]")
+    })?;
+    tls::client(files).map_err(|error| format!("the broker {broker} is not connected to: {error}"))
 }
 
 /// What was wrong with the certificates, where that is why a connection ended. With TLS 1.3 a client hears of a refusal only

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -13,13 +13,21 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{
-    self, AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
-    SignatureScheme,
+    self, AlertDescription, CertificateError, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
 };
+
+pub use tokio_rustls::rustls::ClientConfig;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::certificate::{Certificate, Standing};
 use crate::crypto::sha256;
 use crate::keyfile::{self, KeyfileError};
+
+/// How long a server has to say that it refuses a certificate.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The files that a connection is made with, in PEM. They are read anew for each one, so that a renewed certificate counts
 /// without a restart.
@@ -136,6 +144,17 @@ pub fn server(chain: &str, key: &str, ca: &str) -> Result<Arc<ServerConfig>, Str
         .with_client_cert_verifier(clients)
         .with_single_cert(read(chain), key);
     config.map(Arc::new).map_err(|_| "the certificate and its key do not belong together".into())
+}
+
+/// Connects, and waits a moment for the other side's last word on the certificate: with TLS 1.3 it comes after all else.
+pub async fn shake_hands(host: &str, port: u16, config: Arc<ClientConfig>) -> std::io::Result<()> {
+    let odd = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "no host name that a certificate can have");
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| odd())?;
+    let stream = TcpStream::connect((host, port)).await?;
+    let mut stream = TlsConnector::from(config).connect(name, stream).await?;
+    let read = tokio::time::timeout(LAST_WORD, stream.read(&mut [0; 1])).await;
+    // Silence is consent, and so is an end without an alert: nothing was said to it.
+    read.map_or(Ok(()), |read| read.map(|_| ()))
 }
 
 /// What a TLS error means, as a clause after the other side's name with what to do; nothing where it says no more than that
