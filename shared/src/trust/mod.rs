@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod door;
 pub mod identity;
 pub mod orders;
+pub mod seal;
 pub mod tls;
 pub mod token;
 
