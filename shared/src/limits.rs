@@ -86,3 +86,5 @@ pub const MQTT_RECEIVED_MAX: usize = 1024;
 
 /// Largest configuration file: a profile is about 4 KiB.
 pub const CONFIG_BYTES_MAX: u64 = 256 * 1024;
+/// Most bytes of a roster: each of [`NODES_MAX`] devices with its keys, and the chain of orders keys.
+pub const ROSTER_BYTES_MAX: usize = 256 * 1024;

@@ -32,6 +32,8 @@ pub enum Topic {
     Ack(NodeId),
     /// Retained JSON [`crate::status::Health`] of the coordinator; also its will.
     CoordinatorHealth,
+    /// Retained JSON [`crate::trust::roster::Roster`]: who may speak at this site.
+    Roster,
     /// Retained JSON [`crate::view::Site`]: who watches what.
     ViewSite,
     /// Retained JSON [`crate::view::Recent`]: the newest events.
@@ -40,6 +42,24 @@ pub enum Topic {
     ViewEvent,
     /// JSON [`crate::view::Change`]: each change of who lives and who watches what.
     ViewChange,
+}
+
+/// Who says something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Speaker {
+    /// This node.
+    Node(NodeId),
+    /// Whichever coordinator leads.
+    Coordinator,
+}
+
+/// How a message is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A version byte and a CBOR item.
+    Cbor,
+    /// A JSON object.
+    Json,
 }
 
 /// Why a text is not one of our topics.
@@ -70,6 +90,7 @@ impl Topic {
             Topic::Events(node) => format!("{ROOT}/{site}/{node}/events"),
             Topic::Ack(node) => format!("{ROOT}/{site}/{node}/ack"),
             Topic::CoordinatorHealth => format!("{ROOT}/{site}/coordinator/status/health"),
+            Topic::Roster => format!("{ROOT}/{site}/coordinator/roster"),
             Topic::ViewSite => format!("{ROOT}/{site}/view/site"),
             Topic::ViewRecent => format!("{ROOT}/{site}/view/recent"),
             Topic::ViewEvent => format!("{ROOT}/{site}/view/event"),
@@ -97,6 +118,7 @@ impl Topic {
         let (who, what) = below.split_once('/').ok_or_else(refused)?;
         match (who, what) {
             ("coordinator", "status/health") => return Ok(Topic::CoordinatorHealth),
+            ("coordinator", "roster") => return Ok(Topic::Roster),
             ("view", "site") => return Ok(Topic::ViewSite),
             ("view", "recent") => return Ok(Topic::ViewRecent),
             ("view", "event") => return Ok(Topic::ViewEvent),
@@ -123,10 +145,48 @@ impl Topic {
     pub fn retained(&self) -> bool {
         match self {
             Topic::Health(_) | Topic::Twin(_) | Topic::Duty(_) | Topic::Standby(_) | Topic::Ack(_) => true,
-            Topic::CoordinatorHealth | Topic::ViewSite | Topic::ViewRecent => true,
+            Topic::CoordinatorHealth | Topic::Roster | Topic::ViewSite | Topic::ViewRecent => true,
             Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
             Topic::Platform(_) | Topic::ViewChange => false,
         }
+    }
+
+    /// Who says what is said here.
+    pub fn speaker(&self) -> Speaker {
+        match self {
+            Topic::Health(node) | Topic::Twin(node) | Topic::Stats(node) | Topic::Heartbeat(node) => {
+                Speaker::Node(node.clone())
+            }
+            Topic::Duty(node) | Topic::Platform(node) | Topic::Events(node) => Speaker::Node(node.clone()),
+            Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::CoordinatorHealth => Speaker::Coordinator,
+            Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
+                Speaker::Coordinator
+            }
+        }
+    }
+
+    /// How a message is written that is signed by its speaker; nothing where none is: a view is for people to look at, and
+    /// a roster proves itself.
+    pub fn sealed(&self) -> Option<Form> {
+        match self {
+            Topic::Heartbeat(_) | Topic::Duty(_) | Topic::Events(_) => Some(Form::Cbor),
+            Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => Some(Form::Cbor),
+            Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Platform(_) => Some(Form::Json),
+            Topic::CoordinatorHealth => Some(Form::Json),
+            Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => None,
+        }
+    }
+
+    /// Whether what is said here changes what a device does until something else is said, and so must not stand for ever.
+    /// Leases end by themselves.
+    pub fn is_order(&self) -> bool {
+        matches!(self, Topic::Standby(_))
+    }
+
+    /// Whether each message here comes after the one before it. Of coordinators several may say how they do, each by its own
+    /// count.
+    pub fn is_numbered(&self) -> bool {
+        *self != Topic::CoordinatorHealth
     }
 
     /// What a coordinator listens to: all that nodes say.
@@ -150,6 +210,7 @@ impl Topic {
             Topic::Events(node.clone()),
             Topic::Ack(node.clone()),
             Topic::CoordinatorHealth,
+            Topic::Roster,
             Topic::ViewSite,
             Topic::ViewRecent,
             Topic::ViewEvent,

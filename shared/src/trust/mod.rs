@@ -7,9 +7,12 @@ pub mod certificate;
 pub mod door;
 pub mod identity;
 pub mod orders;
+pub mod roster;
 pub mod seal;
+pub mod signer;
 pub mod tls;
 pub mod token;
+pub mod verifier;
 
 /// Seconds of a day.
 pub const DAY_S: u64 = 24 * 60 * 60;
