@@ -10,8 +10,8 @@ use picket_shared::brokers::check_fallback;
 use picket_shared::config::load;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{CameraId, NodeId, SiteId, StationId};
-use picket_shared::limits::SOURCES_MAX;
 use picket_shared::keyfile::KeyfileError;
+use picket_shared::limits::SOURCES_MAX;
 use picket_shared::mqtt::BrokerUrl;
 use picket_shared::trust::identity::{Identity, Membership};
 use picket_shared::trust::tls::TlsFiles;
@@ -244,7 +244,9 @@ impl Config {
         let Membership { site, node, brokers, .. } = match identity.is_enrolled().then(|| identity.membership()) {
             None => return Ok(()),
             // Somebody else's device: whoever may not read its identity runs no agent with it.
-            Some(Err(KeyfileError::Disk(path, why))) => return Err(format!("{} cannot be read ({why})", path.display())),
+            Some(Err(KeyfileError::Disk(path, why))) => {
+                return Err(format!("{} cannot be read ({why})", path.display()));
+            }
             Some(membership) => membership.map_err(|error| error.to_string())?,
         };
         if (&site, &node) != (&self.site, &self.node) {

@@ -129,11 +129,17 @@ async fn ask(
     let body = serde_json::to_vec(request).expect("texts");
     let answered = tokio::time::timeout(ANSWER_MAX, exchange(door, config, path, body)).await;
     let late = || {
-        let sentence = format!("{door} does not answer within {} s; check the network, and try again", ANSWER_MAX.as_secs());
+        let sentence =
+            format!("{door} does not answer within {} s; check the network, and try again", ANSWER_MAX.as_secs());
         Failure::new(Exit::Unreachable, sentence)
     };
     let (status, body) = answered.map_err(|_| late())??;
-    let odd = || Failure::new(Exit::Unreachable, format!("{door} gives no answer that can be read; is it a Picket coordinator of this version?"));
+    let odd = || {
+        Failure::new(
+            Exit::Unreachable,
+            format!("{door} gives no answer that can be read; is it a Picket coordinator of this version?"),
+        )
+    };
     match status {
         StatusCode::OK => serde_json::from_slice(&body).map_err(|_| odd()),
         StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
@@ -159,7 +165,8 @@ async fn exchange(
     body: Vec<u8>,
 ) -> Result<(StatusCode, Bytes), Failure> {
     let unreachable = |why: &dyn std::fmt::Display| {
-        let sentence = format!("{door} cannot be reached ({why}); check that the coordinator runs with [enrolment] listen");
+        let sentence =
+            format!("{door} cannot be reached ({why}); check that the coordinator runs with [enrolment] listen");
         Failure::new(Exit::Unreachable, sentence)
     };
     let stream = TcpStream::connect(door.to_string()).await.map_err(|error| unreachable(&error))?;
@@ -169,8 +176,7 @@ async fn exchange(
         Some(tls) => of_tls(door, tls),
         None => unreachable(&"it ended the connection"),
     };
-    let (mut send, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(over)?;
+    let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(over)?;
     let request = Request::post(path)
         .header(header::HOST, DOOR_NAME)
         .header(header::CONTENT_TYPE, "application/json")

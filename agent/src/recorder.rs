@@ -256,7 +256,8 @@ mod tests {
             client_id: "recorder".into(),
             will: None,
             filters: vec![],
-            payload_bytes_max: 0,            tls: None,
+            payload_bytes_max: 0,
+            tls: None,
         });
         let outlet = Outlet { link, site: "site".parse().unwrap(), node: "n1".parse().unwrap() };
         let (answer, answers) = std::sync::mpsc::channel();

@@ -326,7 +326,10 @@ mod tests {
             ("site = \"Yard\"", "a character other than"),
             ("[enrolment]\ndoor = \"hill\"", "host:port"),
             ("[enrolment]\nlisten = \"0.0.0.0:8080\"", "choose different ports"),
-            ("[enrolment]\nbrokers = [\"mqtts://a\", \"mqtts://a:8883\"]", "enrolment.brokers names mqtts://a:8883 again"),
+            (
+                "[enrolment]\nbrokers = [\"mqtts://a\", \"mqtts://a:8883\"]",
+                "enrolment.brokers names mqtts://a:8883 again",
+            ),
             ("[mqtt.tls]\nca = \"/ca\"\nkey = \"/key\"", "name both, or none"),
             ("[line]\nanyone = \"flight\"", "can only be \"camera\""),
             ("[[station]]\nname = \"a\"\nnode = \"n\"\n[[station.cover]]\nnode = \"n\"", "its own node"),

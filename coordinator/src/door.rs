@@ -98,7 +98,10 @@ impl Door {
             let Some(place) = self.inside.enter(from.ip()) else {
                 turned_away += 1;
                 if turned_away.is_power_of_two() {
-                    tracing::warn!("the door of enrolment is crowded: {turned_away} turned away so far, now {}", from.ip());
+                    tracing::warn!(
+                        "the door of enrolment is crowded: {turned_away} turned away so far, now {}",
+                        from.ip()
+                    );
                 }
                 continue;
             };
@@ -123,7 +126,8 @@ impl Door {
 
 fn acceptor(authority: &Authority) -> Result<TlsAcceptor, Failure> {
     let shown = authority.door(now_s())?;
-    let broken = |what: String| Failure::new(picket_shared::exit::Exit::Software, format!("the door's certificate: {what}"));
+    let broken =
+        |what: String| Failure::new(picket_shared::exit::Exit::Software, format!("the door's certificate: {what}"));
     let config = tls::server(&shown.chain, &shown.key, &authority.ca_pem()?).map_err(broken)?;
     Ok(TlsAcceptor::from(config))
 }

@@ -44,7 +44,8 @@ impl BrokerUrl {
 impl TryFrom<String> for BrokerUrl {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = |why: &str| format!("the broker \"{text}\" {why}; write it as mqtt://host:1883 or mqtts://host:8883");
+        let wrong =
+            |why: &str| format!("the broker \"{text}\" {why}; write it as mqtt://host:1883 or mqtts://host:8883");
         let (tls, rest) = match (text.strip_prefix("mqtts://"), text.strip_prefix("mqtt://")) {
             (Some(rest), _) => (true, rest),
             (_, Some(rest)) => (false, rest),

@@ -323,7 +323,9 @@ pub async fn shake_hands(broker: &BrokerUrl, files: Option<&TlsFiles>) -> Result
 
 fn client_config(broker: &BrokerUrl, files: Option<&TlsFiles>) -> Result<Arc<tls::ClientConfig>, String> {
     let files = files.ok_or_else(|| {
-        format!("the broker {broker} wants certificates and there are none; enrol this device, or name them in [mqtt.tls]")
+        format!(
+            "the broker {broker} wants certificates and there are none; enrol this device, or name them in [mqtt.tls]"
+        )
     })?;
     tls::client(files).map_err(|error| format!("the broker {broker} is not connected to: {error}"))
 }
@@ -333,12 +335,14 @@ fn client_config(broker: &BrokerUrl, files: Option<&TlsFiles>) -> Result<Arc<tls
 fn of_tls(error: &ConnectionError) -> Option<&'static str> {
     match error {
         ConnectionError::Tls(TlsFailure::TLS(error)) => tls::meaning(error),
-        ConnectionError::Tls(TlsFailure::DNSName(_)) => Some("has a host name that no certificate can have; correct it"),
+        ConnectionError::Tls(TlsFailure::DNSName(_)) => {
+            Some("has a host name that no certificate can have; correct it")
+        }
         ConnectionError::Tls(TlsFailure::Io(error))
         | ConnectionError::Io(error)
-        | ConnectionError::MqttState(
-            StateError::Io(error) | StateError::Deserialization(rumqttc::Error::Io(error)),
-        ) => tls::meaning(tls::within(error)?),
+        | ConnectionError::MqttState(StateError::Io(error) | StateError::Deserialization(rumqttc::Error::Io(error))) => {
+            tls::meaning(tls::within(error)?)
+        }
         _ => None,
     }
 }

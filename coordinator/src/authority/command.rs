@@ -79,7 +79,10 @@ pub fn enrol(flags: &Flags, node: &NodeId, minutes: u64, door: Option<&str>) -> 
         return Err(wrong(format!("--minutes is {minutes}; give it 1 to {MINUTES_MAX}")));
     }
     let door = door.map(str::to_owned).or_else(|| config.enrolment.door.clone()).ok_or_else(|| {
-        wrong("where devices reach this coordinator is not known; set door = \"host:port\" in [enrolment], or give --url".into())
+        wrong(
+            "where devices reach this coordinator is not known; set door = \"host:port\" in [enrolment], or give --url"
+                .into(),
+        )
     })?;
     let door = Door::parse(&door).ok_or_else(|| wrong(format!("the door \"{door}\" is not of the form host:port")))?;
     let authority = open(&config)?;
@@ -89,7 +92,9 @@ pub fn enrol(flags: &Flags, node: &NodeId, minutes: u64, door: Option<&str>) -> 
     let mut out = std::io::stdout().lock();
     let picture = if out.is_terminal() { picture(&text) } else { String::new() };
     said(writeln!(out, "{picture}{text}"))?;
-    eprintln!("picket-coordinator: this makes one device {node}, within {minutes} minutes: give it to `picket-agent enrol`");
+    eprintln!(
+        "picket-coordinator: this makes one device {node}, within {minutes} minutes: give it to `picket-agent enrol`"
+    );
     Ok(())
 }
 
@@ -110,7 +115,8 @@ pub fn revoke(flags: &Flags, node: &NodeId, out: Option<&Path>) -> Result<(), Fa
             let path = write_revocations(&authority, dir)?;
             format!("brokers that read {} must be started again", path.display())
         }
-        None => "give brokers the new list: `picket-coordinator authority revocations --out DIR`, and start them again".into(),
+        None => "give brokers the new list: `picket-coordinator authority revocations --out DIR`, and start them again"
+            .into(),
     };
     eprintln!("picket-coordinator: {revoked} certificates of {node} are revoked; {remedy}");
     Ok(())
@@ -126,7 +132,9 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             write_issued(&authority, &issued, "broker", out)?;
             write_revocations(&authority, out)?;
             let out = out.display();
-            eprintln!("picket-coordinator: {out}/broker.key, broker.crt, ca.crt and crl.pem are for the broker's user to read");
+            eprintln!(
+                "picket-coordinator: {out}/broker.key, broker.crt, ca.crt and crl.pem are for the broker's user to read"
+            );
             Ok(())
         }
         AuthorityCommand::Client { name, out, flags } => {

@@ -76,7 +76,9 @@ impl Device {
     pub fn admits(&self, serial: &str) -> Result<(), String> {
         match self.certificates.iter().find(|given| given.serial == serial) {
             Some(Given { revoked_s: None, .. }) => Ok(()),
-            Some(_) => Err(format!("the certificate of {} is revoked; enrol it again if that was a mistake", self.node)),
+            Some(_) => {
+                Err(format!("the certificate of {} is revoked; enrol it again if that was a mistake", self.node))
+            }
             None => Err(format!("the certificate of {} is not on record here; enrol it again", self.node)),
         }
     }

@@ -166,7 +166,9 @@ impl Authority {
             && name != DOOR_NAME
             && hosts.iter().any(|host| host == DOOR_NAME)
         {
-            return Err(AuthorityError::Refused(format!("{DOOR_NAME} is the door's own name; name the broker's hosts")));
+            return Err(AuthorityError::Refused(format!(
+                "{DOOR_NAME} is the door's own name; name the broker's hosts"
+            )));
         }
         let key = SecretKey::generate()?;
         let certificate = self.ca()?.issue(name, key.public(), purpose, now_s, BROKER_DAYS)?;
@@ -216,7 +218,8 @@ impl Authority {
     /// A ticket that makes one device of this name; its secret is kept nowhere.
     pub fn invite(&self, node: &NodeId, minutes: u64, now_s: u64) -> Result<[u8; TOKEN_SECRET_BYTES], AuthorityError> {
         if node.as_str().starts_with(COORDINATOR) {
-            let sentence = format!("the name {node} begins with \"{COORDINATOR}\", which brokers let command; choose another");
+            let sentence =
+                format!("the name {node} begins with \"{COORDINATOR}\", which brokers let command; choose another");
             return Err(AuthorityError::Refused(sentence));
         }
         let _lock = self.lock()?;
@@ -249,7 +252,9 @@ impl Authority {
         let refused = |what: &str| AuthorityError::Refused(what.to_owned());
         let key = issue::key_of_request(csr).map_err(refused)?;
         if present.key != Some(key) {
-            return Err(refused("the certificate request is for another key than the certificate; enrol the device again"));
+            return Err(refused(
+                "the certificate request is for another key than the certificate; enrol the device again",
+            ));
         }
         let node = NodeId::new(&*present.name).map_err(|_| refused("the certificate is not a device's"))?;
         let _lock = self.lock()?;
@@ -289,7 +294,8 @@ impl Authority {
         let _lock = self.lock()?;
         let withdrawn = self.tickets()?.withdraw(node)?;
         let Some(mut device) = self.device(node)? else {
-            let sentence = format!("no device {node} was ever admitted; `picket-coordinator authority list` names them");
+            let sentence =
+                format!("no device {node} was ever admitted; `picket-coordinator authority list` names them");
             return if withdrawn > 0 { Ok(0) } else { Err(AuthorityError::Refused(sentence)) };
         };
         let revoked = device.revoke(now_s);

@@ -70,19 +70,15 @@ impl Tickets {
         if out >= TICKETS_MAX {
             return Err(TicketError::TooMany);
         }
-        let no_random = |error: picket_shared::crypto::NoRandom| KeyfileError::Content(self.dir.clone(), error.to_string());
+        let no_random =
+            |error: picket_shared::crypto::NoRandom| KeyfileError::Content(self.dir.clone(), error.to_string());
         let secret = random().map_err(no_random)?;
         self.keep(&self.path(&secret), ticket)?;
         Ok(secret)
     }
 
     /// Uses the ticket of this secret for this key.
-    pub fn spend(
-        &self,
-        secret: &[u8; TOKEN_SECRET_BYTES],
-        key: PublicKey,
-        now_s: u64,
-    ) -> Result<NodeId, TicketError> {
+    pub fn spend(&self, secret: &[u8; TOKEN_SECRET_BYTES], key: PublicKey, now_s: u64) -> Result<NodeId, TicketError> {
         let path = self.path(secret);
         let mut ticket = match read(&path) {
             Err(KeyfileError::Missing(_)) => return Err(TicketError::Unknown),

@@ -190,7 +190,8 @@ impl Agent {
             client_id: name.into(),
             will: Some((Topic::Health(node.clone()).render(&site()), health("down"))),
             filters: [vec![Topic::Ack(node.clone()).render(&site())], filters].concat(),
-            payload_bytes_max: picket_shared::limits::PACKET_BYTES_MAX,            tls: None,
+            payload_bytes_max: picket_shared::limits::PACKET_BYTES_MAX,
+            tls: None,
         });
         let mut agent = Agent { node, link, events, watermark: 0, heard: vec![] };
         while !matches!(agent.next().await, Some(LinkEvent::Up(_))) {}

@@ -104,9 +104,13 @@ mod tests {
             key: None,
             fingerprint: [0; 32],
         };
-        for (day, standing) in
-            [(0, Standing::Fresh), (59, Standing::Fresh), (60, Standing::Late), (89, Standing::Late), (90, Standing::Expired)]
-        {
+        for (day, standing) in [
+            (0, Standing::Fresh),
+            (59, Standing::Fresh),
+            (60, Standing::Late),
+            (89, Standing::Late),
+            (90, Standing::Expired),
+        ] {
             assert_eq!(certificate.standing(1_000 + day * DAY_S), standing, "day {day}");
         }
         assert_eq!(certificate.standing(999), Standing::Early);
@@ -118,7 +122,8 @@ mod tests {
     fn what_is_no_certificate_is_refused() {
         let other = pem::encode(&pem::Pem::new("PRIVATE KEY", vec![1]));
         let damaged = pem::encode(&pem::Pem::new("CERTIFICATE", vec![0x30, 0x03, 1, 2, 3]));
-        for (text, expect) in [("", "no certificate"), (&*other, "no certificate"), (&*damaged, "damaged certificate")] {
+        for (text, expect) in [("", "no certificate"), (&*other, "no certificate"), (&*damaged, "damaged certificate")]
+        {
             assert!(Certificate::from_pem(text).unwrap_err().contains(expect), "{text}");
         }
     }

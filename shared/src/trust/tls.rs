@@ -116,7 +116,9 @@ pub fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
     let secret = PrivateKeyDer::from_pem_slice(secret.as_bytes()).map_err(|_| content(key)("holds no key in PEM"))?;
     let config = config.with_client_auth_cert(chain, secret);
     // What exactly is wrong might show the key.
-    config.map(Arc::new).map_err(|_| content(key)("holds a key that does not belong to the certificate, or of another kind"))
+    config
+        .map(Arc::new)
+        .map_err(|_| content(key)("holds a key that does not belong to the certificate, or of another kind"))
 }
 
 /// How to connect to a server of which only the CA's fingerprint is known. It must send its CA's certificate along.

@@ -22,7 +22,9 @@ pub struct Token {
 
 /// Why a text is not a token. It does not repeat the text, which may be most of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is not a whole token; copy all of the line that `picket-coordinator enrol` printed, from picket:// to its end")]
+#[error(
+    "this is not a whole token; copy all of the line that `picket-coordinator enrol` printed, from picket:// to its end"
+)]
 pub struct TokenError;
 
 impl Token {

@@ -37,7 +37,8 @@ impl Watch {
             client_id: format!("picket-{site}-demo-watch"),
             will: None,
             filters: vec![Topic::ViewSite.render(&site)],
-            payload_bytes_max: PACKET_BYTES_MAX,            tls: None,
+            payload_bytes_max: PACKET_BYTES_MAX,
+            tls: None,
         });
         let terminal = std::io::stdout().is_terminal();
         Watch {

@@ -55,7 +55,8 @@ fn problems(rig: &Rig, port: u16) -> Vec<String> {
             client_id: "reader".into(),
             will: None,
             filters: vec![topic],
-            payload_bytes_max: 100_000,            tls: None,
+            payload_bytes_max: 100_000,
+            tls: None,
         });
         let health = async {
             loop {

@@ -181,7 +181,8 @@ async fn listen(site: Site, heard: Arc<Mutex<Heard>>) {
         client_id: "listener".into(),
         will: None,
         filters: topics.to_vec(),
-        payload_bytes_max: PACKET_BYTES_MAX,        tls: None,
+        payload_bytes_max: PACKET_BYTES_MAX,
+        tls: None,
     });
     while let Some(event) = events.recv().await {
         let LinkEvent::Message { topic, payload } = event else { continue };

@@ -258,7 +258,8 @@ async fn listen_to(port: u16, heard: Arc<Mutex<Heard>>) {
         client_id: "observer".into(),
         will: None,
         filters: topics,
-        payload_bytes_max: PACKET_BYTES_MAX,        tls: None,
+        payload_bytes_max: PACKET_BYTES_MAX,
+        tls: None,
     });
     while let Some(event) = events.recv().await {
         let LinkEvent::Message { topic, payload } = event else { continue };
