@@ -36,7 +36,7 @@ const OWNERS: [(&str, Owns); 20] = [
     ("x509_parser", |path| path == "shared/src/trust/certificate.rs"),
     ("rustls", |path| path == "shared/src/trust/tls.rs"),
     ("tokio_rustls", |path| {
-        let doors = ["coordinator/src/door.rs", "agent/src/enrol.rs"];
+        let doors = ["coordinator/src/door.rs", "agent/src/enrol.rs", "tests/tests/trust/knock.rs"];
         path == "shared/src/trust/tls.rs" || doors.contains(&path)
     }),
     ("hyper", |path| path == "coordinator/src/door.rs" || path == "agent/src/enrol.rs"),
