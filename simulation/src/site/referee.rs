@@ -146,11 +146,13 @@ impl Referee {
         let leased =
             ear.leases.iter().filter(|(_, (epoch, _))| epoch.leader() == leases.leader).map(|(station, _)| station);
         let gone = named.iter().chain(leased).filter(|station| !granted.contains_key(*station) && *station != own);
-        let not_held = gone.cloned().collect();
+        let not_held: BTreeSet<_> = gone.cloned().collect();
         (ear.leader, ear.answered) = (leases.leader, this);
         let until_ms = sent_ms + LEASE_TTL_MS - LEASE_MARGIN_MS;
         ear.epochs.extend(granted.iter().map(|(station, epoch)| (station.clone(), *epoch)));
-        ear.leases = granted.into_iter().map(|(station, epoch)| (station, (epoch, until_ms))).collect();
+        // A lease of the leader before that this answer cannot know of lasts its time: that leader's successor waits for it.
+        ear.leases.retain(|station, _| !not_held.contains(station) && station != own);
+        ear.leases.extend(granted.into_iter().map(|(station, epoch)| (station, (epoch, until_ms))));
         Expected { stale: false, not_held }
     }
 
