@@ -51,7 +51,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 54] = [
+const CORES: [&str; 55] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -95,6 +95,7 @@ const CORES: [&str; 54] = [
     "agent/src/track",
     "coordinator/src/coordinator",
     "coordinator/src/intake",
+    "coordinator/src/lead",
     "coordinator/src/leader/row",
     "coordinator/src/line",
     "coordinator/src/liveness",
