@@ -117,7 +117,7 @@ impl<W: Watcher> Courier<W> {
         let recorder =
             Recorder::start(store, outlet, move |input| drop(answer.send(input))).context("the recorder's thread")?;
         let me = me.clone();
-        Ok(Courier {
+        let mut courier = Courier {
             watcher,
             me,
             node: Node::new(now(started), identity, found.lanes),
@@ -133,7 +133,11 @@ impl<W: Watcher> Courier<W> {
             platform: Platform::default(),
             gossip: None,
             strays: 0,
-        })
+        };
+        if let Some(memory) = found.standby {
+            courier.step(Input::Recalled(Box::new(memory)));
+        }
+        Ok(courier)
     }
 
     /// Says heartbeats to the neighbours themselves too, and hears theirs.
@@ -268,6 +272,7 @@ impl<W: Watcher> Courier<W> {
                     .flat_map(|node| [Topic::Health(node.clone()), Topic::Heartbeat(node.clone()), Topic::Duty(node)]);
                 self.link.listen(topics.map(|topic| topic.render(&self.route.site)).collect());
             }
+            Effect::Duty(Order::Remember(memory)) => self.recorder.request(Request::Standby(memory)),
             Effect::Duty(order @ (Order::Go(..) | Order::Leave(..))) => self.platform.order(unix_ms(), order),
             Effect::Duty(order) => return self.watcher.order(order),
             Effect::DeadLetter { reason, bytes } => {

@@ -17,6 +17,7 @@ use picket_shared::topics::Topic;
 use picket_shared::wire::EventBatch;
 use serde_bytes::ByteBuf;
 
+use crate::duty::Memory;
 use crate::node::{Input, NewEvent, UNSTORED_EVENTS_MAX};
 use crate::outbox::Send;
 use crate::store::AgentStore;
@@ -39,6 +40,8 @@ pub enum Request {
     Acked(Boot, u64),
     /// See [`crate::node::Effect::Send`].
     Send(Send),
+    /// Keep what this node stands by for: see [`AgentStore::keep_standby`].
+    Standby(Box<Memory>),
     /// Keep this for a person to see: see [`AgentStore::dead_letter`].
     DeadLetter {
         /// Why it could not be sent.
@@ -149,6 +152,12 @@ impl Work {
                     }
                 }
                 Ok(Request::Send(send)) => self.send(send),
+                Ok(Request::Standby(memory)) => {
+                    if let Err(error) = self.store.keep_standby(&memory) {
+                        // It is told again on the next change, and by the coordinator after a restart.
+                        tracing::warn!("what to stand by for is not kept over a restart: {error}");
+                    }
+                }
                 Ok(Request::DeadLetter { reason, bytes }) => {
                     tracing::warn!("{reason}; it is kept: picket-agent store export --dead-letters");
                     if let Err(error) = self.store.dead_letter(unix_s(), &reason, &bytes) {

@@ -28,6 +28,7 @@ use crate::authority::Authority;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Effect, Identity, Input};
 use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
+use crate::lead::DEAF_MS_MAX;
 use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
 use crate::outgoing::Outgoing;
 use crate::store::Archive;
@@ -90,8 +91,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let outgoing = Outgoing::default();
     let (outranked, above) = watch::channel(0);
     let leader = FileLeader::new(&config.leader_file(), config.leader.name.as_str());
-    let (mut leading, stop_leading) = spawn_leader(leader, clock, above);
-    let shell = Shell { config, clock, core, link, outgoing, commits, archive_bytes, outranked, effects: Vec::new() };
+    let (want, wanted) = watch::channel(true);
+    let (mut leading, stop_leading) = spawn_leader(leader, clock, above, wanted);
+    let shell =
+        Shell { config, clock, core, link, outgoing, commits, archive_bytes, outranked, want, effects: Vec::new() };
     let ended = shell.run(events, answers, asked, &mut leading, shutdown).await;
     page.abort();
     door.iter().for_each(tokio::task::JoinHandle::abort);
@@ -144,6 +147,7 @@ fn spawn_leader(
     mut store: impl LeaderStore + 'static,
     clock: Clock,
     above: watch::Receiver<u32>,
+    wanted: watch::Receiver<bool>,
 ) -> (mpsc::Receiver<Input>, oneshot::Sender<()>) {
     let (tell, told) = mpsc::channel(1);
     let (stop, mut stopped) = oneshot::channel::<()>();
@@ -152,7 +156,12 @@ fn spawn_leader(
         loop {
             let asked_ms = clock.now().mono_ms;
             let outranking = *above.borrow();
-            let lead = store.lead(outranking).await;
+            let lead = if *wanted.borrow() {
+                store.lead(outranking).await
+            } else {
+                store.release().await;
+                Ok(None)
+            };
             let input = match lead {
                 Ok(Some(epoch)) => {
                     Input::Lead { epoch, until_ms: asked_ms + (LEADER_TTL - LEADER_MARGIN).as_millis() as u64 }
@@ -259,6 +268,8 @@ struct Shell {
     archive_bytes: u64,
     /// Tells the task that settles who leads of a higher epoch.
     outranked: watch::Sender<u32>,
+    /// Tells it whether this coordinator wants the lead.
+    want: watch::Sender<bool>,
     effects: Vec<Effect>,
 }
 
@@ -297,6 +308,10 @@ impl Shell {
                 () = sleep_until(wakeup) => Input::Tick,
             };
             self.core.step(self.clock.now(), input, &mut self.effects);
+            let wants = self.core.wants_the_lead(self.clock.now());
+            if self.want.send_replace(wants) && !wants {
+                tracing::warn!("no broker for {} s: the lead is given back", DEAF_MS_MAX / 1000);
+            }
             if let Some(unarchived) = self.perform()? {
                 return self.say_goodbye(events, unarchived).await;
             }

@@ -16,6 +16,7 @@ use picket_shared::wire::{Ack, EventBatch};
 
 use crate::archive::{Commit, Missed, Recovered, What};
 use crate::intake::Intake;
+use crate::lead::{Given, Heard, Lead, SAY_AGAIN_MS};
 use crate::line::Word;
 use crate::swarm::{Refusal, Rules, Swarm};
 use crate::view::{self, Newest, NodeState, SITE_VIEW_MS_MAX, VIEW_MS_MIN};
@@ -144,10 +145,9 @@ pub struct Coordinator {
     intake: Intake,
     swarm: Swarm,
     newest: Newest,
-    /// The epoch that it leads under, and until when it may believe so.
-    lead: Option<(u32, u64)>,
-    /// The last epoch that it led under.
-    led: u32,
+    lead: Lead,
+    /// When its health must be said again, whether it changed or not.
+    say_again_ms: u64,
     words: Vec<Word>,
     link_up: bool,
     link_changed_ms: u64,
@@ -200,12 +200,12 @@ impl Coordinator {
         let mut newest = Newest::default();
         recovered.recent.iter().filter_map(view::seen).for_each(|event| newest.push(event));
         Coordinator {
+            lead: Lead::new(now, me.boot),
             me,
             intake,
             swarm,
             newest,
-            lead: None,
-            led: 0,
+            say_again_ms: 0,
             words: Vec::new(),
             link_up: false,
             link_changed_ms: now.mono_ms,
@@ -227,9 +227,8 @@ impl Coordinator {
     /// Handles one input and appends what is to be done.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.excuse_own_pause(now);
-        if self.lead.is_some_and(|(_, until_ms)| now.mono_ms >= until_ms) {
-            // Whoever leads now need not have told this one: it may have stood still.
-            self.follow();
+        if self.lead.lapse(now) {
+            self.swarm.follow();
         }
         match input {
             Input::LinkUp => self.link_came_up(now, out),
@@ -238,13 +237,17 @@ impl Coordinator {
                     self.link_changed_ms = now.mono_ms;
                 }
                 self.link_up = false;
+                self.lead.link(now, false);
             }
             Input::Message { .. } if self.course != Course::Running => {}
             Input::Message { topic, payload } => self.message(now, &topic, payload, out),
             Input::Committed => self.committed(now, out),
             Input::CommitFailed(why) => self.commit_failed(now, why, out),
             Input::Lead { epoch, until_ms } => self.take_the_lead(now, epoch, until_ms, out),
-            Input::Follow => self.follow(),
+            Input::Follow => {
+                self.lead.follow();
+                self.swarm.follow();
+            }
             Input::Tick => {}
             Input::Stop => self.course = Course::Stopping,
         }
@@ -253,13 +256,23 @@ impl Coordinator {
 
     /// When [`Input::Tick`] is wanted, on the monotonic clock, if nothing happens before. Later is fine, never is not.
     pub fn next_wakeup(&self) -> Option<u64> {
-        let leads = self.lead.is_some();
+        let leads = self.lead.is_held();
         let view = |view: &Retained| (self.link_up && leads && view.changed).then_some(view.not_before_ms);
         let silence = self.swarm.next_wakeup().filter(|_| self.link_up);
-        let lead = self.lead.map(|(_, until_ms)| until_ms);
-        let fresh = (self.link_up && self.lead.is_some()).then_some(self.site_fresh_until_ms());
-        let views = [view(&self.site_view), view(&self.recent_view), fresh];
-        silence.into_iter().chain(lead).chain(views.into_iter().flatten()).chain(self.retry_ms).min()
+        let says = |at_ms: u64| (self.link_up && leads).then_some(at_ms);
+        let (fresh, again) = (says(self.site_fresh_until_ms()), says(self.say_again_ms));
+        let views = [view(&self.site_view), view(&self.recent_view), fresh, again];
+        silence.into_iter().chain(self.lead.until_ms()).chain(views.into_iter().flatten()).chain(self.retry_ms).min()
+    }
+
+    /// The epoch that it leads under.
+    pub fn leads_under(&self) -> Option<u32> {
+        self.lead.epoch()
+    }
+
+    /// Whether it should have the lead, where it can. One that hears nobody gives it back.
+    pub fn wants_the_lead(&self, now: Now) -> bool {
+        self.lead.is_wanted(now)
     }
 
     /// Whether the broker can be reached.
@@ -310,6 +323,7 @@ impl Coordinator {
 
     fn problems(&self) -> Vec<String> {
         let own = self.disk_problem.iter().chain(&self.archive_problems).chain(&self.fallback_problem).cloned();
+        let own = own.chain(self.lead.problem());
         own.chain(self.swarm.problems()).collect()
     }
 
@@ -318,15 +332,18 @@ impl Coordinator {
         self.swarm.excuse(now, deaf_ms);
         self.link_up = true;
         self.link_changed_ms = now.mono_ms;
+        self.lead.link(now, true);
         self.say_all(now, out);
     }
 
-    /// The topic of the coordinator's health: where it says that there is none, another one left, or an earlier run did.
+    /// The topic of the coordinator's health: what this one says of itself, or an earlier run, or another coordinator.
     fn coordinators_health(&mut self, now: Now, payload: &[u8], out: &mut Vec<Effect>) {
-        // A goodbye is what the leader before left; this one has said since that it is there.
-        let will = |health: Health| health.status == UpDown::Down && !health.goodbye;
-        if serde_json::from_slice::<Health>(payload).is_ok_and(will) && self.course == Course::Running {
-            self.say_health(now, UpDown::Up, out);
+        let Ok(health) = serde_json::from_slice::<Health>(payload) else { return };
+        match self.lead.health(now, &health) {
+            Heard::Nothing => {}
+            Heard::SayAgain if self.course == Course::Running => self.say_health(now, UpDown::Up, out),
+            Heard::SayAgain => {}
+            Heard::Yield => self.swarm.follow(),
         }
     }
 
@@ -336,7 +353,7 @@ impl Coordinator {
             let (topic, payload) = match word {
                 Word::Leases(leases) => (Topic::Leases(leases.node.clone()), codec::encode(&leases).expect(encoded)),
                 Word::Standby(node, standby) => (Topic::Standby(node), codec::encode(&standby).expect(encoded)),
-                Word::Change(_) if self.lead.is_none() => continue,
+                Word::Change(_) if !self.lead.is_held() => continue,
                 Word::Change(change) => (Topic::ViewChange, view::json(&change)),
             };
             out.push(Effect::Publish { topic, payload });
@@ -344,29 +361,25 @@ impl Coordinator {
     }
 
     fn take_the_lead(&mut self, now: Now, epoch: u32, until_ms: u64, out: &mut Vec<Effect>) {
-        // A lead that ended is not taken up again: with it went the count of its grants, and no epoch may come twice.
-        if self.lead.is_none() && epoch <= self.led {
-            out.push(Effect::Outranked(self.led));
-            return;
-        }
-        let before = self.lead.replace((epoch, until_ms));
-        self.led = epoch;
-        if before.is_none_or(|(led, _)| led != epoch) {
-            self.swarm.lead(now, epoch, &mut self.words);
-            if self.link_up {
-                self.say_all(now, out);
+        match self.lead.give(now, epoch, until_ms) {
+            Given::Same => {}
+            Given::Anew => {
+                self.swarm.lead(now, epoch, &mut self.words);
+                if self.link_up {
+                    self.say_all(now, out);
+                }
+            }
+            Given::Yield => self.swarm.follow(),
+            Given::Outranked(above) => {
+                self.swarm.follow();
+                out.push(Effect::Outranked(above));
             }
         }
     }
 
-    fn follow(&mut self) {
-        self.lead = None;
-        self.swarm.follow();
-    }
-
     /// Everything that stands at the broker, anew: nothing that was said before is certain to stand there.
     fn say_all(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.lead.is_none() {
+        if !self.lead.is_held() {
             return;
         }
         self.swarm.say_again();
@@ -392,9 +405,7 @@ impl Coordinator {
             Ok(other) => Err(("topic", format!("{other:?} is not for a coordinator to read"))),
         };
         self.site_view.changed = true;
-        if let Err(("outranked", _)) = &refused {
-            out.extend(self.swarm.outranked_by().map(Effect::Outranked));
-        }
+        out.extend(self.swarm.outranked_by().map(Effect::Outranked));
         if let Err((reason, detail)) = refused {
             let count = self.rejected.entry(reason).or_default();
             *count += 1;
@@ -407,7 +418,7 @@ impl Coordinator {
             codec::decode(payload).map_err(|error| (error.word(), format!("{error}, from {id}")))?;
         self.swarm.node(now, id.clone())?;
         let taken = self.intake.take(&id, batch);
-        if let Some(ack) = taken.ack.filter(|_| self.lead.is_some()) {
+        if let Some(ack) = taken.ack.filter(|_| self.lead.is_held()) {
             out.push(acknowledge(&id, &ack));
         }
         taken.refused.map_or(Ok(()), Err)
@@ -417,7 +428,7 @@ impl Coordinator {
         let durable = self.intake.finish_commit();
         self.commits += 1;
         self.retry_ms = None;
-        let leads = self.lead.is_some();
+        let leads = self.lead.is_held();
         out.extend(durable.acks.iter().filter(|_| leads).map(|(id, ack)| acknowledge(id, ack)));
         for entry in &durable.commit.entries {
             self.unreadable += u64::from(matches!(entry.what, What::Unreadable { .. }));
@@ -458,7 +469,10 @@ impl Coordinator {
             self.site_view.changed |= changed || now.mono_ms >= self.site_fresh_until_ms();
             self.say_words(out);
         }
-        if self.link_up && self.lead.is_some() {
+        if self.link_up && self.lead.is_held() {
+            if now.mono_ms >= self.say_again_ms {
+                self.say_health(now, UpDown::Up, out);
+            }
             if self.site_view.is_due(now) {
                 let payload = self.site_document(now);
                 out.push(Effect::Publish { topic: Topic::ViewSite, payload });
@@ -499,8 +513,9 @@ impl Coordinator {
         node.view(now, id, self.intake.events(id), self.intake.events_missed_of(id))
     }
 
-    fn say_health(&self, now: Now, status: UpDown, out: &mut Vec<Effect>) {
-        let Some((leader, _)) = self.lead else { return };
+    fn say_health(&mut self, now: Now, status: UpDown, out: &mut Vec<Effect>) {
+        let Some(leader) = self.lead.epoch() else { return };
+        self.say_again_ms = now.mono_ms + SAY_AGAIN_MS;
         let goodbye = status == UpDown::Down;
         let health = Health { goodbye, ..self.me.health(now, status, leader, self.problems()) };
         out.push(Effect::Publish { topic: Topic::CoordinatorHealth, payload: view::json(&health) });

@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod coordinator;
 pub mod intake;
+pub mod lead;
 pub mod line;
 pub mod liveness;
 pub mod lossy;

@@ -158,7 +158,12 @@ impl Swarm {
                 Ok(())
             }
             // A claim that is refused is a sign of life all the same, and the answer puts it right.
-            Err(refusal @ ("stale_epoch" | "future_epoch", _)) => Err(refusal),
+            Err(refusal @ ("stale_epoch" | "future_epoch", _)) => {
+                // Somebody else grants under this leader's epoch: only a higher one can be told from that.
+                let taken = (refusal.0 == "future_epoch").then(|| line.leader());
+                self.outranked_by = self.outranked_by.max(taken);
+                Err(refusal)
+            }
             Err(refusal) => return Err(refusal),
         };
         if let Some(node) = self.nodes.get_mut(&id) {

@@ -156,6 +156,21 @@ fn two_who_both_believe_that_they_lead_are_harmless() {
 }
 
 #[test]
+fn of_two_coordinators_with_a_row_each_one_stands_back() {
+    let scenario = of_file("two_rows.toml");
+    let (report, _) = together(20, |_| scenario.clone());
+    assert_eq!(report.missed(&scenario.targets), Vec::<String>::new(), "{}", report.table(&scenario));
+}
+
+#[test]
+fn a_leader_that_lost_the_broker_and_sees_the_row_gives_it_back() {
+    let scenario = of_file("deaf_leader.toml");
+    let (report, outcomes) = together(10, |_| scenario.clone());
+    assert_eq!(sum(&outcomes, |run| run.leaders), 20, "each time a second one led");
+    assert_eq!(report.missed(&scenario.targets), Vec::<String>::new(), "{}", report.table(&scenario));
+}
+
+#[test]
 fn a_node_that_flaps_has_its_station_back_later_each_time() {
     let scenario = of_file("flapping.toml");
     let (report, outcomes) = together(10, |_| scenario.clone());

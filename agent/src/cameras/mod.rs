@@ -167,7 +167,7 @@ impl Watcher for Cameras {
                 return Some(self.watched());
             }
             // These are no cameras' affair: the connection hears, and the platform goes.
-            Order::Listen(_) | Order::Go(..) | Order::Leave(..) => {}
+            Order::Listen(_) | Order::Go(..) | Order::Leave(..) | Order::Remember(_) => {}
         }
         None
     }

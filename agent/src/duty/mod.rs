@@ -17,11 +17,13 @@ use picket_shared::status::{Health, UpDown};
 
 mod alone;
 mod hold;
+mod memory;
 mod peer;
 #[cfg(test)]
 mod tests;
 
 use hold::{Cover, Hold};
+pub use memory::Memory;
 use peer::Peer;
 
 /// The coordinator answers each heartbeat; without an answer for so long it is gone.
@@ -50,6 +52,8 @@ pub enum Order {
     Go(Box<StandbyDuty>, Epoch),
     /// The platform may not stay there.
     Leave(StationId, Epoch),
+    /// Keep this over a restart, for [`Duties::recall`].
+    Remember(Box<Memory>),
 }
 
 /// Everything that it takes to watch another's station.
@@ -299,6 +303,7 @@ impl Duties {
         if !prepared {
             self.prepare(out);
         }
+        self.remember(out);
         Ok(())
     }
 
@@ -338,6 +343,7 @@ impl Duties {
             if self.covers.get(&station).is_some_and(|cover| !cover.begun) {
                 self.begin(&station, out);
             }
+            self.remember(out);
         }
     }
 

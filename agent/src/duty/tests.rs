@@ -1,7 +1,7 @@
 //! The duties of one node, message by message.
 
 use super::*;
-use Order::{Cover as Begin, Go, Leave, Listen, Prepare, Uncover};
+use Order::{Cover as Begin, Go, Leave, Listen, Prepare, Remember, Uncover};
 use picket_shared::duty::How;
 use picket_shared::limits::LINK_NOTICED_MS;
 
@@ -42,22 +42,32 @@ fn word(order: &Order) -> &'static str {
         Uncover(_) => "uncover",
         Go(..) => "go",
         Leave(..) => "leave",
+        Remember(_) => "remember",
     }
 }
 
 impl Bench {
     /// In line at this place, ready, connected, and answered until now.
     fn ready(ranks: &[&str], how: How) -> Bench {
-        let now = Now { mono_ms: 100_000, unix_ms: 1 };
-        let duties = Duties::new(now, id("b"), station("sb"), Boot(7));
-        let mut bench = Bench { duties, now, orders: vec![], beats: 0, a_heard_ms: 0 };
-        bench.duties.online(now, true);
-        bench.duties.standby(now, standby(ranks, how), &mut bench.orders).unwrap();
-        bench.duties.peer_duty(&id("a"), duty(), &mut bench.orders);
+        let mut bench = Bench::new();
+        bench.duties.online(bench.now, true);
+        bench.told(ranks, how);
         bench.facts(20);
         bench.wait(1_000, &["a", "c"], true);
         bench.orders.clear();
         bench
+    }
+
+    fn new() -> Bench {
+        let now = Now { mono_ms: 100_000, unix_ms: 1 };
+        let duties = Duties::new(now, id("b"), station("sb"), Boot(7));
+        Bench { duties, now, orders: vec![], beats: 0, a_heard_ms: 0 }
+    }
+
+    /// What it may have to cover, and what that is.
+    fn told(&mut self, ranks: &[&str], how: How) {
+        self.duties.standby(self.now, standby(ranks, how), &mut self.orders).unwrap();
+        self.duties.peer_duty(&id("a"), duty(), &mut self.orders);
     }
 
     fn facts(&mut self, capacity_fps: u16) {
@@ -132,7 +142,8 @@ impl Bench {
     }
 
     fn words(&mut self) -> Vec<&'static str> {
-        std::mem::take(&mut self.orders).iter().map(word).collect()
+        let orders = std::mem::take(&mut self.orders);
+        orders.iter().filter(|order| !matches!(order, Remember(_))).map(word).collect()
     }
 
     fn held(&mut self) -> Vec<(String, bool)> {
@@ -148,6 +159,24 @@ fn own(provisional: bool) -> (String, bool) {
 
 fn other(provisional: bool) -> (String, bool) {
     ("sa".to_owned(), provisional)
+}
+
+#[test]
+fn what_was_remembered_is_enough_to_stand_in_with_neither_coordinator_nor_broker() {
+    let mut told = Bench::new();
+    told.told(&["b", "c"], How::Camera);
+    let kept = told.orders.iter().rev().find_map(|order| match order {
+        Remember(kept) => Some((**kept).clone()),
+        _ => None,
+    });
+    let mut again = Bench::new();
+    again.duties.recall(again.now, kept.expect("each change is remembered"), &mut again.orders);
+    assert!(!again.orders.iter().any(|order| matches!(order, Remember(_))), "it is on the disk already");
+    assert_eq!(again.words(), ["listen", "prepare", "prepare"]);
+    again.facts(20);
+    again.neighbours(3_000, &["a", "c"]);
+    again.neighbours(10_000, &["c"]);
+    assert_eq!(again.words(), ["cover"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use picket_shared::status::{CameraStats, Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::wire::{Ack, Gap, GapCause, Wire};
 
-use crate::duty::{Duties, Order};
+use crate::duty::{Duties, Memory, Order};
 use crate::outbox::{Lane, Outbox, Send};
 
 mod namesake;
@@ -51,6 +51,8 @@ pub enum Input {
     Cameras(Vec<CameraId>),
     /// What the own station is to those who stand in for this node.
     Duty(Box<Duty>),
+    /// What an earlier run kept by [`Order::Remember`]. Before anything else, or it would count more than what is said now.
+    Recalled(Box<Memory>),
     /// A batch could not be handed to the client.
     SendRefused(Send),
     /// The answer to [`Effect::Heartbeat`].
@@ -247,6 +249,7 @@ impl Node {
                 self.identity.duty = *duty;
                 self.say_duty(out);
             }
+            Input::Recalled(memory) => self.duties.recall(now, *memory, &mut self.orders),
             Input::Cameras(cameras) => {
                 self.identity.twin.cameras = cameras;
                 self.say_twin(out);

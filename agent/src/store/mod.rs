@@ -9,11 +9,12 @@ mod lane;
 mod life;
 mod retention;
 mod rows;
+mod standby;
 mod survey;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use picket_shared::event::Class;
@@ -30,6 +31,7 @@ pub use rows::Letter;
 use rows::{EventRow, GAP_COST_BYTES, all, boot_key, cost, event_key, gap_key, gap_value, letter_key, pair_of};
 use survey::{Survey, survey};
 
+use crate::duty::Memory;
 use crate::node::NewEvent;
 use crate::outbox;
 
@@ -50,6 +52,7 @@ const UNCOUNTED: Gap = Gap { from: 1, to: 1, cause: GapCause::StoreLostUncounted
 /// The device's memory.
 pub struct AgentStore {
     store: Store,
+    standby_file: PathBuf,
     extent: Extent,
     limits: Limits,
     lanes: BTreeMap<Boot, Lane>,
@@ -75,6 +78,8 @@ pub struct Found {
     pub lanes: Vec<(Boot, outbox::Lane)>,
     /// What was lost and what could not be relied on, in a sentence each.
     pub problems: Vec<String>,
+    /// What this node stood by for when it was last told.
+    pub standby: Option<Memory>,
 }
 
 /// One event as stored.
@@ -107,6 +112,7 @@ impl AgentStore {
     pub fn open(dir: &Path, config: &Config, now_s: u64, salt: u32) -> Result<(AgentStore, Found), StoreError> {
         let mut memory = AgentStore {
             store: Store::claim(dir, rows::STEPS)?,
+            standby_file: standby::path(dir),
             extent: Extent::open(dir),
             limits: config.limits(),
             lanes: BTreeMap::new(),
@@ -148,14 +154,24 @@ impl AgentStore {
         // They are in the lanes that are handed out.
         memory.untold.clear();
         memory.retain(true)?;
+        let standby = standby::read(&memory.standby_file).unwrap_or_else(|sentence| {
+            memory.problems.push(sentence);
+            None
+        });
         let problems = memory.problems.clone();
-        Ok((memory, Found { boot, lanes, problems }))
+        Ok((memory, Found { boot, lanes, problems, standby }))
+    }
+
+    /// Keeps what this node stands by for over a restart.
+    pub fn keep_standby(&self, memory: &Memory) -> std::io::Result<()> {
+        standby::write(&self.standby_file, memory)
     }
 
     /// Opens the memory in `dir` to read it, without beginning a boot.
     pub fn look(dir: &Path) -> Result<AgentStore, StoreError> {
         Ok(AgentStore {
             store: Store::open(dir, rows::STEPS, 0)?,
+            standby_file: standby::path(dir),
             extent: Extent::open(dir),
             limits: Config::default().limits(),
             lanes: BTreeMap::new(),

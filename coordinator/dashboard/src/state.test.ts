@@ -64,6 +64,14 @@ describe("a view", () => {
     expect(is_stale(state, 1_009_000)).toBe(true);
   });
 
+  it("by a leader before the one that has spoken is refused and counted, while there is news of that one", () => {
+    const state = after([view(1000, 1_000_000, { leader: 3 }), view(1001, 1_001_000, { leader: 2 })]);
+    expect([state.view?.leader, state.malformed.count]).toEqual([3, 1]);
+    expect(after([view(1002, 1_002_000, { leader: 4 })], state).view?.leader).toBe(4);
+    const late = 1_000_001 + STALE_AFTER_MS;
+    expect(after([view(1006, late, { leader: 1 })], state).view?.leader).toBe(1);
+  });
+
   it("is judged right by a viewer whose clock is an hour ahead, once a second one has come", () => {
     const ahead_ms = 3_600_000;
     const state = after([view(1000, 1_000_000 + ahead_ms), view(1001, 1_001_000 + ahead_ms)]);

@@ -103,6 +103,11 @@ function hear(state: State, said: Said, at_ms: number): State {
 function take_view(state: State, view: SiteView, at_ms: number): State {
   const view_ms = view.time * 1000;
   if (state.view === null) return { ...state, view, view_fresh_ms: Math.min(at_ms, view_ms) };
+  // A coordinator that no longer leads may not know it yet. Where nobody else is heard, the site may have begun anew.
+  if (view.leader < state.view.leader && !is_stale(state, at_ms)) {
+    const last = `a view by leader ${view.leader}, and there has been ${state.view.leader}`;
+    return { ...state, malformed: { count: state.malformed.count + 1, last } };
+  }
   if (view.time === state.view.time) return { ...state, view };
   return { ...state, view, view_fresh_ms: at_ms, clock_ahead_ms: at_ms - view_ms };
 }

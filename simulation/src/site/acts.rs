@@ -98,7 +98,7 @@ impl World {
                 self.body_mut(who).paused = true;
                 self.see_again(who, Cause::Silence);
             }
-            What::Cut => self.net.path(now_ms, who, false, false, &mut due),
+            What::Cut | What::Estrange => self.net.path(now_ms, who, false, false, &mut due),
             What::Mute => self.net.path(now_ms, who, false, true, &mut due),
             What::Deafen => self.net.path(now_ms, who, true, false, &mut due),
             What::Drop => {
@@ -140,7 +140,7 @@ impl World {
                 self.set(std::mem::take(&mut due));
                 self.go_on(who)?;
             }
-            What::Cut | What::Mute | What::Deafen => self.net.path(now_ms, who, true, true, &mut due),
+            What::Cut | What::Estrange | What::Mute | What::Deafen => self.net.path(now_ms, who, true, true, &mut due),
             What::Drop => {}
             What::Delude => self.delude(who, false),
             What::Blind => self.blind(who, false),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use picket_agent::duty::Order;
+use picket_agent::duty::{Memory, Order};
 use picket_agent::node::{self, Effect, Facts, Input, Node};
 use picket_shared::codec;
 use picket_shared::duty::{Duty, Heartbeat, Leases, Sight, Standby};
@@ -24,6 +24,8 @@ use crate::sensor;
 pub(super) struct AgentLife {
     pub(super) body: Body,
     disk: AgentDisk,
+    /// What it stands by for, as its disk keeps it.
+    kept: Option<Box<Memory>>,
     node: Option<(Node, Rc<[u8]>)>,
     listens: BTreeSet<Topic>,
     ready: BTreeSet<StationId>,
@@ -66,6 +68,7 @@ impl AgentLife {
         AgentLife {
             body,
             disk: AgentDisk::default(),
+            kept: None,
             node: None,
             listens: BTreeSet::new(),
             ready: BTreeSet::new(),
@@ -126,6 +129,10 @@ impl World {
         self.referee.agent_begins(index, boot);
         let own_ms = self.scenario.start_s.draw_ms(&mut self.rng);
         self.after(own_ms, Happening::Sees(index, station_of(&name), ticket));
+        if let Some(kept) = self.agents[index].kept.clone() {
+            self.referee.standby(index, &kept.standby);
+            self.agent(index, Input::Recalled(kept))?;
+        }
         self.agent(index, Input::Tick)
     }
 
@@ -217,6 +224,7 @@ impl World {
                 self.agents[index].listens = topics.clone();
                 self.publish(Who::Agent(index), Packet::Listen(topics));
             }
+            Order::Remember(memory) => self.agents[index].kept = Some(memory),
             Order::Prepare(assignments) => {
                 let stations = assignments.into_iter().map(|assignment| assignment.standby.station);
                 self.agents[index].ready = stations.collect();

@@ -16,10 +16,12 @@ use picket_shared::topics::Topic;
 
 use super::body::Body;
 use super::net::{Introduction, Packet, Who};
+use super::scenario::What;
 use super::{Happening, World, site};
 
 pub(super) struct CoordinatorLife {
     pub(super) body: Body,
+    index: u64,
     name: String,
     core: Option<Coordinator>,
     candidate: Candidate,
@@ -40,6 +42,7 @@ impl CoordinatorLife {
         let candidate = Candidate::new(&name);
         CoordinatorLife {
             body,
+            index: index as u64,
             name,
             core: None,
             candidate,
@@ -52,7 +55,7 @@ impl CoordinatorLife {
     }
 
     fn identity(&self) -> Identity {
-        Identity { site: site(), pid: 1, boot: Boot(self.body.life) }
+        Identity { site: site(), pid: 1, boot: Boot(self.body.life << 8 | self.index) }
     }
 
     /// What it tells the broker when it connects: its will. What it listens to the broker knows.
@@ -63,7 +66,8 @@ impl CoordinatorLife {
     }
 
     fn leads_at(&self, mono_ms: u64) -> Option<u32> {
-        self.lead.filter(|(_, until_ms)| mono_ms < *until_ms).map(|(epoch, _)| epoch)
+        let epoch = self.lead.filter(|(_, until_ms)| mono_ms < *until_ms).map(|(epoch, _)| epoch);
+        epoch.filter(|_| self.core.as_ref().is_some_and(|core| core.leads_under() == epoch))
     }
 }
 
@@ -98,7 +102,8 @@ impl World {
     /// Looks at the row, as the shell's task does once a second.
     pub(super) fn look_who_leads(&mut self, index: usize, life: u64) -> Result<(), String> {
         let now_ms = self.now_ms;
-        let reaches = self.net.reaches(Who::Coordinator(index)) || !self.net.is_up();
+        let apart = self.coordinators[index].body.trouble == Some(What::Estrange);
+        let reaches = self.net.reaches(Who::Coordinator(index)) || !self.net.is_up() || apart;
         let it = &mut self.coordinators[index];
         if it.body.life != life || !it.body.alive {
             return Ok(());
@@ -106,13 +111,19 @@ impl World {
         let mono_ms = it.body.clock.mono_ms(now_ms);
         let again_ms = it.body.clock.world_ms(mono_ms + LEADER_LOOK.as_millis() as u64);
         if !it.body.paused {
-            // The row is on the same network as the broker.
+            // The row is on the same network as the broker, but for whoever is estranged.
             let epoch = if it.deluded {
                 it.lead.map(|(epoch, _)| epoch)
             } else if reaches {
-                let next = it.candidate.look(&self.row, it.above, mono_ms).map_err(|_| "no epoch is left")?;
-                self.row = next.clone().unwrap_or_else(|| self.row.clone());
-                it.candidate.led(next.as_ref())
+                let row = &mut self.rows[if self.scenario.own_rows { index } else { 0 }];
+                if it.core.as_ref().is_some_and(|core| core.wants_the_lead(it.body.clock.now(now_ms))) {
+                    let next = it.candidate.look(row, it.above, mono_ms).map_err(|_| "no epoch is left")?;
+                    *row = next.clone().unwrap_or_else(|| row.clone());
+                    it.candidate.led(next.as_ref())
+                } else {
+                    *row = it.candidate.release(row).unwrap_or_else(|| row.clone());
+                    None
+                }
             } else {
                 None
             };
@@ -137,6 +148,10 @@ impl World {
 
     pub(super) fn message_to_coordinator(&mut self, index: usize, topic: &Topic, payload: &[u8]) -> Result<(), String> {
         let life = &self.coordinators[index];
+        if life.deluded && *topic == Topic::CoordinatorHealth {
+            // Else it would give way to whoever says there that it leads under a higher epoch.
+            return Ok(());
+        }
         let leader = life.leads_at(life.body.clock.mono_ms(self.now_ms));
         let mut ended = false;
         if let (Topic::Heartbeat(node), Some(leader)) = (topic, leader) {
@@ -170,7 +185,8 @@ impl World {
                 }
                 Effect::Reject { reason, detail, .. } => {
                     let known = ["repeated", "earlier_run", "stale_epoch", "outranked", "view_too_large"];
-                    if !known.contains(&reason) {
+                    let two = self.scenario.own_rows && reason == "future_epoch";
+                    if !known.contains(&reason) && !two {
                         return Err(format!("coordinator {index} rejected {reason}: {detail}"));
                     }
                     self.coordinators[index].rejected.push(reason);

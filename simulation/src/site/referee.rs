@@ -54,11 +54,14 @@ pub struct Referee {
     pub stale_refused: u64,
     /// How often a platform began to act.
     pub acts: u64,
+    /// Two coordinators may grant under one epoch, each by a row of its own. Then no books can be kept of who owns what;
+    /// that only one acts must hold all the same.
+    no_books: bool,
 }
 
 impl Referee {
     /// Empty books.
-    pub fn new(agents: usize, coordinators: usize) -> Referee {
+    pub fn new(agents: usize, coordinators: usize, no_books: bool) -> Referee {
         Referee {
             ears: (0..agents).map(|_| Ear::default()).collect(),
             told: vec![Told::new(); coordinators],
@@ -66,6 +69,7 @@ impl Referee {
             actors: BTreeMap::new(),
             stale_refused: 0,
             acts: 0,
+            no_books,
         }
     }
 
@@ -102,7 +106,7 @@ impl Referee {
             }
             *said = held.epoch;
             let owned = |(epoch, until_ms): &(Epoch, u64)| *epoch == held.epoch && mono_ms < *until_ms;
-            if !held.provisional && !ear.leases.get(&held.station).is_some_and(owned) {
+            if !self.no_books && !held.provisional && !ear.leases.get(&held.station).is_some_and(owned) {
                 let lease = ear.leases.get(&held.station);
                 return Err(format!(
                     "agent {agent} claims {} by {} at {mono_ms} and has {lease:?}",
@@ -146,11 +150,13 @@ impl Referee {
         let leased =
             ear.leases.iter().filter(|(_, (epoch, _))| epoch.leader() == leases.leader).map(|(station, _)| station);
         let gone = named.iter().chain(leased).filter(|station| !granted.contains_key(*station) && *station != own);
-        let not_held = gone.cloned().collect();
+        let not_held: BTreeSet<_> = gone.cloned().collect();
         (ear.leader, ear.answered) = (leases.leader, this);
         let until_ms = sent_ms + LEASE_TTL_MS - LEASE_MARGIN_MS;
         ear.epochs.extend(granted.iter().map(|(station, epoch)| (station.clone(), *epoch)));
-        ear.leases = granted.into_iter().map(|(station, epoch)| (station, (epoch, until_ms))).collect();
+        // A lease of the leader before that this answer cannot know of lasts its time: that leader's successor waits for it.
+        ear.leases.retain(|station, _| !not_held.contains(station) && station != own);
+        ear.leases.extend(granted.into_iter().map(|(station, epoch)| (station, (epoch, until_ms))));
         Expected { stale: false, not_held }
     }
 
@@ -170,6 +176,9 @@ impl Referee {
         refused: bool,
         covers: &BTreeSet<StationId>,
     ) -> Result<(), String> {
+        if self.no_books {
+            return Ok(());
+        }
         if expected.stale && !refused {
             return Err(format!("agent {agent} accepted what is older than what it knew"));
         }
@@ -182,6 +191,9 @@ impl Referee {
 
     /// A heartbeat reaches a coordinator of this epoch: whether it claims what a later grant of that coordinator has ended.
     pub fn claims_what_has_ended(&self, coordinator: usize, leader: u32, agent: usize, beat: &Heartbeat) -> bool {
+        if self.no_books {
+            return false;
+        }
         let own = beat.holdings.first().map(|held| &held.station);
         beat.holdings.iter().any(|held| {
             let told = self.told[coordinator].get(&held.station);
@@ -201,13 +213,14 @@ impl Referee {
         live: impl Fn(usize) -> Option<u64>,
         leases: &Leases,
     ) -> Result<Vec<(StationId, Epoch)>, String> {
+        let no_books = self.no_books;
         let told = &mut self.told[coordinator];
         told.retain(|station, (_, holder)| *holder != agent || leases.leases.iter().any(|l| l.station == *station));
         let mut new = Vec::new();
         for lease in &leases.leases {
             let (station, epoch) = (&lease.station, lease.epoch);
             let holder = *self.grants.entry((station.clone(), epoch)).or_insert(agent);
-            if holder != agent {
+            if holder != agent && !no_books {
                 return Err(format!("{station} is granted by {epoch} to agent {agent} and to agent {holder}"));
             }
             let before = told.insert(station.clone(), (epoch, agent));
@@ -224,7 +237,7 @@ impl Referee {
                 let owns = leased.is_some_and(|(_, until_ms)| live(*other).is_some_and(|mono_ms| mono_ms < *until_ms));
                 owns && *other != agent && *other != home_of(station)
             });
-            if let Some((owner, _)) = owner.filter(|_| agent != home_of(station)) {
+            if let Some((owner, _)) = owner.filter(|_| agent != home_of(station) && !no_books) {
                 return Err(format!(
                     "leader {} gives {station} to agent {agent}, and agent {owner} has a lease of the leader before",
                     leases.leader
@@ -253,7 +266,7 @@ impl Referee {
     pub fn go(&mut self, agent: usize, station: &StationId, epoch: Epoch, mono_ms: u64) -> Result<(), String> {
         self.acts += 1;
         let lease = self.ears[agent].leases.get(station);
-        if !lease.is_some_and(|(by, until_ms)| *by == epoch && mono_ms < *until_ms) {
+        if !self.no_books && !lease.is_some_and(|(by, until_ms)| *by == epoch && mono_ms < *until_ms) {
             return Err(format!("agent {agent} acts for {station} by {epoch} at {mono_ms} and has {lease:?}"));
         }
         self.actors.entry(station.clone()).or_default().insert(agent, epoch);

@@ -54,6 +54,9 @@ pub struct Scenario {
     /// Coordinators: one, or one and a standby.
     #[serde(default = "Defaults::coordinators")]
     pub coordinators: usize,
+    /// Each coordinator has a row of its own that says that it leads, as where two were given different files.
+    #[serde(default)]
+    pub own_rows: bool,
     /// How long it is unkind; then it heals. Acts that come back later come back then.
     pub seconds: u64,
     /// The part of the nodes that fly: they cover by moving.
@@ -169,6 +172,8 @@ pub enum What {
     Pause,
     /// No packet either way.
     Cut,
+    /// A coordinator is cut off from the broker, and not from the row that says who leads.
+    Estrange,
     /// It hears, and is not heard.
     Mute,
     /// It is heard, and hears nothing.
@@ -319,6 +324,7 @@ impl Scenario {
             about: "a fault mix that the seed draws".into(),
             nodes: rng.usize(3..=10),
             coordinators: rng.usize(1..=2),
+            own_rows: rng.u8(..8) == 0,
             seconds: 120,
             drones: [0.0, 0.5, 1.0][rng.usize(..3)],
             reach: [0, 2, 3, 4][rng.usize(..4)],
@@ -342,7 +348,7 @@ impl Scenario {
 
 impl Act {
     fn draw(rng: &mut Rng) -> Act {
-        use What::{Blind, Cut, Deafen, Delude, Drop, Kill, Mute, Pause, Power};
+        use What::{Blind, Cut, Deafen, Delude, Drop, Estrange, Kill, Mute, Pause, Power};
         let whom = match rng.u8(..12) {
             0 => Whom::Broker,
             1 | 2 => Whom::Leader,
@@ -351,7 +357,7 @@ impl Act {
             5 | 6 => Whom::Coverer,
             _ => Whom::Node,
         };
-        let mut what = [Kill, Power, Pause, Cut, Mute, Deafen, Drop, Delude, Blind][rng.usize(..9)];
+        let mut what = [Kill, Power, Pause, Cut, Mute, Deafen, Drop, Delude, Blind, Estrange][rng.usize(..10)];
         let misplaced = what == Delude && !matches!(whom, Whom::Leader | Whom::Standby);
         if whom == Whom::Broker || misplaced {
             what = Kill;

@@ -53,7 +53,7 @@ fn with_every_broker_gone_the_second_stands_in_for_a_neighbour_that_falls_silent
             gossip::Config { key_file: Some(key.clone()), listen: Some(addresses[at]), peers, multicast: None };
         start(name, dir.path(), &site, Parts { gossip, ..Parts::default() })
     };
-    let (a, b, _c) = (agent(0, "a"), agent(1, "b"), agent(2, "c"));
+    let (a, mut b, _c) = (agent(0, "a"), agent(1, "b"), agent(2, "c"));
     let sees = |running: &Running, what: fn(&Seen) -> bool| what(&running.seen.lock().unwrap()).then_some(());
     wait_for("b to be connected", WITHIN, || sees(&b, |seen| seen.online));
     tell_standby(&site);
@@ -61,6 +61,10 @@ fn with_every_broker_gone_the_second_stands_in_for_a_neighbour_that_falls_silent
 
     assert!(broker.hit(Deed::Kill, Instant::now() + Duration::from_secs(3_600)).unwrap());
     wait_for("b to lose the broker", WITHIN, || sees(&b, |seen| !seen.online));
+    // A start without any broker: what it stands by for is on its disk.
+    drop(b);
+    b = agent(1, "b");
+    wait_for("b to remember what to cover", WITHIN, || sees(&b, |seen| seen.prepared));
     // Twice as long as silence may last: who is heard is not missed.
     std::thread::sleep(Duration::from_secs(12));
     assert_eq!(b.seen.lock().unwrap().covers, 0, "its neighbour is there");

@@ -300,6 +300,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("event", "whole", encode(&event()).unwrap()),
         ("ack", "holes", ack()),
         ("heartbeat", "whole", heartbeat()),
+        ("gossip", "signed part", [&b"\x01\x04yard\x06gate-3"[..], &heartbeat()].concat()),
         ("leases", "whole", leases()),
         ("standby", "whole", standby()),
         ("duty", "whole", encode(&told()).unwrap()),

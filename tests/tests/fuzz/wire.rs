@@ -5,8 +5,11 @@ use std::fmt::Debug;
 
 use picket_coordinator::archive::{Entry, LaneRow, NodeRow};
 use picket_shared::codec::{decode, encode};
+use picket_shared::crypto::MacKey;
 use picket_shared::duty::{Duty, Heartbeat, Leases, Standby};
 use picket_shared::event::Event;
+use picket_shared::gossip;
+use picket_shared::ids::SiteId;
 use picket_shared::wire::{Ack, EventBatch, Wire};
 
 use super::Verdict;
@@ -48,6 +51,18 @@ pub(super) fn ack(bytes: &[u8]) -> Verdict {
 
 pub(super) fn heartbeat(bytes: &[u8]) -> Verdict {
     any::<Heartbeat>(bytes)
+}
+
+/// Each input is tried as it came, and as somebody with the site's key would have signed it: what he says is hostile too.
+pub(super) fn gossip(bytes: &[u8]) -> Verdict {
+    let (key, site) = (MacKey::new(&[7; 32]), SiteId::new("yard").unwrap());
+    let signed: Vec<u8> = bytes.iter().copied().chain(key.sign(bytes)).collect();
+    if gossip::open(&key, &site, bytes).is_ok() {
+        return Err("what nobody signed was taken".into());
+    }
+    let Ok((node, beat)) = gossip::open(&key, &site, &signed) else { return Ok(false) };
+    let again = gossip::seal(&key, &site, &node, beat);
+    if again == signed { Ok(true) } else { Err("it was read as another datagram".into()) }
 }
 
 pub(super) fn leases(bytes: &[u8]) -> Verdict {

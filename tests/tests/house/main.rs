@@ -59,7 +59,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 57] = [
+const CORES: [&str; 58] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -103,6 +103,7 @@ const CORES: [&str; 57] = [
     "agent/src/track",
     "coordinator/src/coordinator",
     "coordinator/src/intake",
+    "coordinator/src/lead",
     "coordinator/src/leader/row",
     "coordinator/src/line",
     "coordinator/src/liveness",
