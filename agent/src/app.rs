@@ -12,6 +12,7 @@ use anyhow::Context;
 use picket_shared::event::Event;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::status::Twin;
+use picket_shared::trust::identity::Identity as Enrolled;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +21,7 @@ use crate::capture::Mailbox;
 use crate::config::{Config, Overrides};
 use crate::courier::{Courier, Finished, Route, unix_ms};
 use crate::cover::settings;
+use crate::credentials::Credentials;
 use crate::detect::Detector;
 use crate::facts::Watch;
 use crate::gossip::Gossip;
@@ -99,7 +101,8 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let _ = begin.send(());
     let (broker, fallback, tls) = (config.broker(), config.mqtt.fallback.clone(), config.mqtt.tls.clone());
     let route = Route { site: config.site.clone(), broker, fallback, tls };
-    let mut courier = Courier::start(started, route, identity, (store, found), cameras)?;
+    let credentials = Credentials::load(Enrolled::below(&config.data_dir), config.site.clone(), boot)?;
+    let mut courier = Courier::start(started, route, identity, credentials, (store, found), cameras)?;
     if let Some(gossip) = Gossip::start(&config.gossip, &config.site, &config.node).await? {
         courier.speaks_with_neighbours(gossip);
     }

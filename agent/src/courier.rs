@@ -12,12 +12,14 @@ use picket_shared::brokers;
 use picket_shared::clock::Now;
 use picket_shared::event::Event;
 use picket_shared::ids::{Boot, NodeId, SiteId};
-use picket_shared::limits::{STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
-use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError};
+use picket_shared::limits::{ROSTER_BYTES_MAX, STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
+use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError, Will};
 use picket_shared::topics::Topic;
+use picket_shared::trust::seal::SEAL_JSON_BYTES_MAX;
 use picket_shared::trust::tls::TlsFiles;
 use tokio::sync::mpsc;
 
+use crate::credentials::Credentials;
 use crate::duty::Order;
 use crate::gossip::Gossip;
 use crate::node::{self, Effect, Facts, Identity, Input, Node};
@@ -79,8 +81,8 @@ pub struct Courier<W> {
     platform: Platform,
     /// How neighbours are heard without a broker.
     gossip: Option<Gossip>,
-    /// Messages on topics that are none of ours.
-    strays: u64,
+    /// What it signs with, and checks others by.
+    credentials: Credentials,
 }
 
 /// What is left of a courier that has stopped.
@@ -98,6 +100,7 @@ impl<W: Watcher> Courier<W> {
         started: Instant,
         route: Route,
         identity: Identity,
+        credentials: Credentials,
         (store, found): (AgentStore, Found),
         watcher: W,
     ) -> anyhow::Result<Self> {
@@ -105,15 +108,16 @@ impl<W: Watcher> Courier<W> {
         let options = LinkOptions {
             broker: route.broker.clone(),
             client_id: format!("picket-{site}-{me}"),
-            will: Some((Topic::Health(me.clone()).render(site), node::will(&identity, unix_ms()))),
+            will: Some(will(site, &identity, &credentials)),
             filters: filters(site, me),
-            payload_bytes_max: STANDBY_BYTES_MAX.max(STATUS_BYTES_MAX),
+            payload_bytes_max: STANDBY_BYTES_MAX.max(STATUS_BYTES_MAX).max(ROSTER_BYTES_MAX) + SEAL_JSON_BYTES_MAX,
             tls: route.tls.clone(),
         };
         let (link, link_events) = mqtt::open_any(options, route.fallback.clone());
         // Not bounded by itself: the recorder answers each of its bounded requests at most once.
         let (answer, answers) = mpsc::unbounded_channel();
-        let outlet = Outlet { link: link.clone(), site: site.clone(), node: me.clone() };
+        let signer = credentials.signer.clone();
+        let outlet = Outlet { link: link.clone(), site: site.clone(), node: me.clone(), signer };
         let recorder =
             Recorder::start(store, outlet, move |input| drop(answer.send(input))).context("the recorder's thread")?;
         let me = me.clone();
@@ -132,7 +136,7 @@ impl<W: Watcher> Courier<W> {
             unsaid: BTreeMap::new(),
             platform: Platform::default(),
             gossip: None,
-            strays: 0,
+            credentials,
         };
         if let Some(memory) = found.standby {
             courier.step(Input::Recalled(Box::new(memory)));
@@ -208,13 +212,28 @@ impl<W: Watcher> Courier<W> {
                 Some(Input::LinkDown)
             }
             LinkEvent::Message { topic, payload } => match Topic::parse(&self.route.site, &topic) {
-                Ok(topic) => Some(Input::Message(topic, payload)),
-                Err(error) => {
-                    self.strays += 1;
-                    tracing::warn!("{error}");
-                    None
-                }
+                Ok(topic) => self.said(topic, payload),
+                Err(error) => Some(Input::Refused("topic", error.to_string())),
             },
+        }
+    }
+
+    /// What somebody says, if he may.
+    fn said(&mut self, topic: Topic, payload: Vec<u8>) -> Option<Input> {
+        let taken = match &topic {
+            Topic::Roster => self.credentials.roster(&payload).map(|changed| {
+                if changed {
+                    self.link.hear_again();
+                }
+                None
+            }),
+            // Somebody has cleared what was retained.
+            _ if payload.is_empty() => Ok(Some(payload)),
+            _ => self.credentials.open(&topic, &payload).map(Some),
+        };
+        match taken {
+            Ok(message) => message.map(|message| Input::Message(topic, message)),
+            Err((reason, detail)) => Some(Input::Refused(reason, detail)),
         }
     }
 
@@ -246,6 +265,7 @@ impl<W: Watcher> Courier<W> {
                     gossip.say(&payload);
                 }
                 let text = topic.render(&self.route.site);
+                let payload = self.credentials.sign(&topic, payload);
                 if let Err(error) = self.link.publish(&text, payload, false, true) {
                     // Statistics are said anew at the next heartbeat.
                     tracing::debug!("{text}: {error}");
@@ -261,9 +281,6 @@ impl<W: Watcher> Courier<W> {
                 facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
                 let gossip = self.gossip.iter().flat_map(Gossip::refused);
                 facts.refused.extend(gossip.map(|(word, count)| (word.to_owned(), count)));
-                if self.strays > 0 {
-                    facts.refused.insert("topic".into(), self.strays);
-                }
                 return Some(Input::Facts(facts));
             }
             Effect::Duty(Order::Listen(nodes)) => {
@@ -279,7 +296,11 @@ impl<W: Watcher> Courier<W> {
                 tracing::error!(reason, "an event can never be sent; it is kept as a dead letter");
                 self.recorder.request(Request::DeadLetter { reason: reason.to_owned(), bytes });
             }
-            Effect::Reject { reason, detail } => tracing::warn!(reason, "refused: {detail}"),
+            // A flood of garbage must not become a flood of log lines.
+            Effect::Reject { reason, detail, count } if count.is_power_of_two() => {
+                tracing::warn!(reason, "refused ({count} so far): {detail}");
+            }
+            Effect::Reject { .. } => {}
         }
         None
     }
@@ -287,14 +308,15 @@ impl<W: Watcher> Courier<W> {
     /// Hands over what waits; what the client has no room for waits on.
     fn say_unsaid(&mut self) {
         let (link, site) = (&self.link, &self.route.site);
-        let topic = Topic::Platform(self.me.clone());
+        let (topic, credentials) = (Topic::Platform(self.me.clone()), &self.credentials);
         self.platform.say(|order| {
             let order = serde_json::to_vec(order).expect("an order has string keys and no failing serialiser");
+            let order = credentials.sign(&topic, order);
             link.publish(&topic.render(site), order, false, false).is_ok()
         });
         while let Some((topic, payload)) = self.unsaid.pop_first() {
             let text = topic.render(&self.route.site);
-            match self.link.publish(&text, payload.clone(), true, false) {
+            match self.link.publish(&text, self.credentials.sign(&topic, payload.clone()), true, false) {
                 Ok(()) => {}
                 Err(PublishError::Busy) => {
                     self.unsaid.insert(topic, payload);
@@ -346,7 +368,19 @@ async fn heard(gossip: &mut Option<Gossip>) -> Option<(NodeId, Vec<u8>)> {
 /// What is said to this node.
 fn filters(site: &SiteId, me: &NodeId) -> Vec<String> {
     let mine = [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby].map(|of| of(me.clone()));
-    mine.iter().chain([&Topic::CoordinatorHealth]).map(|topic| topic.render(site)).collect()
+    mine.iter().chain([&Topic::CoordinatorHealth, &Topic::Roster]).map(|topic| topic.render(site)).collect()
+}
+
+/// What the broker says of a node that is lost.
+fn will(site: &SiteId, identity: &Identity, credentials: &Credentials) -> Will {
+    let (topic, identity, signer) =
+        (Topic::Health(identity.node.clone()), identity.clone(), credentials.signer.clone());
+    let text = topic.render(site);
+    Will::new(move || {
+        let will = node::will(&identity, unix_ms());
+        let will = signer.iter().fold(will, |will, signer| signer.will(&topic, will, unix_ms() / 1000));
+        (text.clone(), will)
+    })
 }
 
 fn now(started: Instant) -> Now {
@@ -393,6 +427,10 @@ mod tests {
         Identity { node: NodeId::new("edge").unwrap(), boot, salt: 1, pid: 1, twin, duty }
     }
 
+    fn none() -> Credentials {
+        Credentials::none(SiteId::new("yard").unwrap())
+    }
+
     #[tokio::test]
     async fn a_message_on_a_foreign_topic_is_counted_and_goes_no_further() {
         let dir = tempfile::tempdir().unwrap();
@@ -400,12 +438,14 @@ mod tests {
         let identity = identity(opened.1.boot);
         let (site, fallback) = (SiteId::new("yard").unwrap(), vec![]);
         let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback, tls: None };
-        let mut courier = Courier::start(Instant::now(), route, identity, opened, Blind).unwrap();
+        let mut courier = Courier::start(Instant::now(), route, identity, none(), opened, Blind).unwrap();
         for (topic, input) in [("picket/v1/yard/edge/ack", true), ("picket/v1/mill/edge/ack", false), ("else", false)] {
             let event = LinkEvent::Message { topic: topic.into(), payload: vec![] };
-            assert_eq!(courier.of_link(event).is_some(), input, "{topic}");
+            let taken = courier.of_link(event).unwrap();
+            assert_eq!(matches!(taken, Input::Message(..)), input, "{topic}");
+            courier.step(taken);
         }
-        assert_eq!(courier.strays, 2);
+        assert_eq!(courier.node.rejected("topic"), 2);
     }
 
     #[tokio::test]
@@ -414,7 +454,8 @@ mod tests {
         let opened = AgentStore::open(dir.path(), &Config::default(), 1, 0).unwrap();
         let (site, fallback) = (SiteId::new("yard").unwrap(), vec![]);
         let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback, tls: None };
-        let mut courier = Courier::start(Instant::now(), route, identity(opened.1.boot), opened, Blind).unwrap();
+        let mut courier =
+            Courier::start(Instant::now(), route, identity(opened.1.boot), none(), opened, Blind).unwrap();
         let exec = vec!["/bin/false".to_owned()];
         courier.carried_by(Platform::start(&crate::platform::Config { exec, ..Default::default() }).unwrap());
         let leave = |count| Order::Leave(StationId::new("mill").unwrap(), picket_shared::duty::Epoch::new(1, count));

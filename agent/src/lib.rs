@@ -24,6 +24,7 @@ pub mod cover;
 pub mod node;
 pub mod platform;
 pub mod gossip;
+pub mod credentials;
 pub mod recorder;
 pub mod courier;
 

@@ -14,6 +14,7 @@ use picket_shared::limits::BATCH_EVENTS_MAX;
 use picket_shared::mqtt::Link;
 use picket_shared::store::StoreError;
 use picket_shared::topics::Topic;
+use picket_shared::trust::signer::Signer;
 use picket_shared::wire::EventBatch;
 use serde_bytes::ByteBuf;
 
@@ -75,6 +76,8 @@ pub struct Outlet {
     pub site: SiteId,
     /// This node.
     pub node: NodeId,
+    /// Signs batches, where the device is enrolled.
+    pub signer: Option<Arc<Signer>>,
 }
 
 impl Recorder {
@@ -86,11 +89,13 @@ impl Recorder {
     ) -> std::io::Result<Recorder> {
         let (requests, received) = sync_channel(REQUESTS_MAX);
         let problems = Arc::new(Mutex::new(Problems { now: None, lasting: store.problems().to_vec() }));
-        let topic = Topic::Events(outlet.node).render(&outlet.site);
+        let topic = Topic::Events(outlet.node);
         let mut work = Work {
             store,
             link: outlet.link,
+            text: topic.render(&outlet.site),
             topic,
+            signer: outlet.signer,
             answer: Box::new(answer),
             problems: Arc::clone(&problems),
             waiting: Vec::new(),
@@ -127,7 +132,9 @@ impl Recorder {
 struct Work {
     store: AgentStore,
     link: Link,
-    topic: String,
+    topic: Topic,
+    text: String,
+    signer: Option<Arc<Signer>>,
     answer: Box<dyn Fn(Input) + std::marker::Send>,
     problems: Arc<Mutex<Problems>>,
     waiting: Vec<NewEvent>,
@@ -225,7 +232,8 @@ impl Work {
             // The disk answers, and not with what was put there: the outbox will ask again, and this will be said again.
             Err(error) => return tracing::error!("boot {} from event {}: {error}", send.boot, send.first),
         };
-        if self.link.publish(&self.topic, bytes, false, true).is_err() {
+        let bytes = self.signer.iter().fold(bytes, |bytes, signer| signer.sign(&self.topic, bytes, unix_s()));
+        if self.link.publish(&self.text, bytes, false, true).is_err() {
             (self.answer)(Input::SendRefused(send));
         }
     }
@@ -268,7 +276,7 @@ mod tests {
             payload_bytes_max: 0,
             tls: None,
         });
-        let outlet = Outlet { link, site: "site".parse().unwrap(), node: "n1".parse().unwrap() };
+        let outlet = Outlet { link, site: "site".parse().unwrap(), node: "n1".parse().unwrap(), signer: None };
         let (answer, answers) = std::sync::mpsc::channel();
         (Recorder::start(store, outlet, move |input| drop(answer.send(input))).unwrap(), answers)
     }

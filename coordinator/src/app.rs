@@ -13,11 +13,13 @@ use picket_shared::brokers::fallback_problem;
 use picket_shared::clock::Now;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::limits::{BATCH_BYTES_MAX, DUTY_BYTES_MAX, STATUS_BYTES_MAX};
-use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
+use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions, Will};
 use picket_shared::status::UpDown;
 use picket_shared::store::StoreError;
 use picket_shared::topics::Topic;
 use picket_shared::trust::DAY_S;
+use picket_shared::trust::seal::SEAL_JSON_BYTES_MAX;
+use picket_shared::trust::signer::Signer;
 use picket_shared::trust::tls::{TlsFiles, now_s};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,6 +29,7 @@ use crate::archive::Commit;
 use crate::authority::Authority;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Effect, Identity, Input};
+use crate::credentials::Credentials;
 use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::lead::DEAF_MS_MAX;
 use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
@@ -80,7 +83,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
 
     let (tls, door) = trust(&config).await?;
     let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
-    let (link, events) = mqtt::open_any(link_options(&config, &me, tls, clock.now()), config.mqtt.fallback.clone());
+    let credentials = credentials(&config)?;
+    let options = link_options(&config, &me, tls, &credentials, clock);
+    let (link, events) = mqtt::open_any(options, config.mqtt.fallback.clone());
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
     let pages = Pages { site: config.site.clone(), mqtt_websocket_url: config.websocket_url(), questions };
     let page = tokio::spawn(http::serve(listener, pages));
@@ -93,8 +98,19 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let leader = FileLeader::new(&config.leader_file(), config.leader.name.as_str());
     let (want, wanted) = watch::channel(true);
     let (mut leading, stop_leading) = spawn_leader(leader, clock, above, wanted);
-    let shell =
-        Shell { config, clock, core, link, outgoing, commits, archive_bytes, outranked, want, effects: Vec::new() };
+    let shell = Shell {
+        config,
+        clock,
+        core,
+        link,
+        credentials,
+        outgoing,
+        commits,
+        archive_bytes,
+        outranked,
+        want,
+        effects: Vec::new(),
+    };
     let ended = shell.run(events, answers, asked, &mut leading, shutdown).await;
     page.abort();
     door.iter().for_each(tokio::task::JoinHandle::abort);
@@ -102,6 +118,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     drop(stop_leading);
     while leading.recv().await.is_some() {}
     ended
+}
+
+/// What this coordinator signs with and checks by: nothing, where the site has no authority.
+fn credentials(config: &Config) -> anyhow::Result<Credentials> {
+    if !Authority::exists(&config.data_dir) {
+        return Ok(Credentials::none(config.site.clone()));
+    }
+    let authority = Authority::open(&config.data_dir, &config.site, now_s()).map_err(Failure::from)?;
+    Ok(Credentials::of(authority, config.site.clone(), now_s()).map_err(Failure::from)?)
 }
 
 /// What connections by TLS are made with, and the tasks that keep it fresh and the door open, where there are any.
@@ -196,15 +221,27 @@ pub fn disk_failure(error: StoreError) -> Failure {
     Failure::new(Exit::Disk, error.to_string())
 }
 
-fn link_options(config: &Config, me: &Identity, tls: Option<TlsFiles>, now: Now) -> LinkOptions {
-    let will = me.health(now, UpDown::Down, 0, Vec::new());
+fn link_options(
+    config: &Config,
+    me: &Identity,
+    tls: Option<TlsFiles>,
+    credentials: &Credentials,
+    clock: Clock,
+) -> LinkOptions {
+    let (will_of, signer, text) = (me.clone(), credentials.signer.clone(), Topic::CoordinatorHealth.render(&me.site));
+    let will = Will::new(move || {
+        let now = clock.now();
+        let will = view::json(&will_of.health(now, UpDown::Down, 0, Vec::new()));
+        let sign = |will, signer: &Arc<Signer>| signer.will(&Topic::CoordinatorHealth, will, now.unix_ms / 1000);
+        (text.clone(), signer.iter().fold(will, sign))
+    });
     LinkOptions {
         broker: config.broker(),
         client_id: format!("picket-coordinator-{}-{}", me.site, config.leader.name),
-        will: Some((Topic::CoordinatorHealth.render(&me.site), view::json(&will))),
+        will: Some(will),
         filters: Topic::coordinator_filters(&me.site),
         // The largest of what nodes say; more is cut off, and refused.
-        payload_bytes_max: BATCH_BYTES_MAX.max(STATUS_BYTES_MAX).max(DUTY_BYTES_MAX),
+        payload_bytes_max: BATCH_BYTES_MAX.max(STATUS_BYTES_MAX).max(DUTY_BYTES_MAX) + SEAL_JSON_BYTES_MAX,
         tls,
     }
 }
@@ -263,6 +300,7 @@ struct Shell {
     clock: Clock,
     core: Coordinator,
     link: Link,
+    credentials: Credentials,
     outgoing: Outgoing,
     commits: SyncSender<Arc<Commit>>,
     archive_bytes: u64,
@@ -344,6 +382,7 @@ impl Shell {
                 tracing::info!("connected to {broker}");
                 self.core.on_fallback(fallback_problem(&self.config.broker(), &broker));
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                self.say_roster();
                 Input::LinkUp
             }
             LinkEvent::Down(reason) => {
@@ -351,7 +390,29 @@ impl Shell {
                 self.outgoing.link_lost();
                 Input::LinkDown(reason)
             }
-            LinkEvent::Message { topic, payload } => Input::Message { topic, payload },
+            LinkEvent::Message { topic, payload } => self.said(topic, payload),
+        }
+    }
+
+    /// What somebody says, if he may.
+    fn said(&mut self, topic: String, payload: Vec<u8>) -> Input {
+        // What is no topic of ours the core refuses; and what somebody cleared says nothing.
+        let Some(of) = Topic::parse(&self.config.site, &topic).ok().filter(|_| !payload.is_empty()) else {
+            return Input::Message { topic, payload };
+        };
+        let (taken, changed) = self.credentials.open(&of, &payload, self.clock.now());
+        if changed {
+            self.say_roster();
+        }
+        match taken {
+            Ok(payload) => Input::Message { topic, payload },
+            Err((reason, detail)) => Input::Refused(reason, detail),
+        }
+    }
+
+    fn say_roster(&mut self) {
+        if let Some(roster) = self.credentials.published() {
+            self.outgoing.push(Topic::Roster, roster.to_vec());
         }
     }
 
@@ -378,11 +439,19 @@ impl Shell {
                 Effect::Stopped { unarchived } => stopped = Some(unarchived),
             }
         }
-        let (link, site) = (&self.link, &self.config.site);
+        if self.credentials.look(self.clock.now()) {
+            self.say_roster();
+        }
+        if let (Some(signer), Some(epoch)) = (&self.credentials.signer, self.core.leads_under()) {
+            signer.run(u64::from(epoch));
+        }
+        let (link, site, credentials) = (&self.link, &self.config.site, &self.credentials);
+        let now_s = self.clock.now().unix_ms / 1000;
         self.outgoing.flush(|topic, payload| {
             // An agent that misses an ack asks again, and the retained list has what the live view misses.
             let at_most_once = matches!(topic, Topic::Ack(_) | Topic::Leases(_) | Topic::ViewEvent | Topic::ViewChange);
-            link.publish(&topic.render(site), payload.to_vec(), topic.retained(), at_most_once)
+            let payload = credentials.sign(topic, payload.to_vec(), now_s);
+            link.publish(&topic.render(site), payload, topic.retained(), at_most_once)
         });
         Ok(stopped)
     }

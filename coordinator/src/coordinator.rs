@@ -59,6 +59,8 @@ pub enum Input {
         /// Its bytes.
         payload: Vec<u8>,
     },
+    /// A message was refused before it came here: a constant word, and a sentence.
+    Refused(&'static str, String),
     /// The commit under way is durable.
     Committed,
     /// It is not, with the reason; part of it may be on the disk all the same.
@@ -241,6 +243,7 @@ impl Coordinator {
             }
             Input::Message { .. } if self.course != Course::Running => {}
             Input::Message { topic, payload } => self.message(now, &topic, payload, out),
+            Input::Refused(reason, detail) => self.reject(reason, detail, out),
             Input::Committed => self.committed(now, out),
             Input::CommitFailed(why) => self.commit_failed(now, why, out),
             Input::Lead { epoch, until_ms } => self.take_the_lead(now, epoch, until_ms, out),
@@ -407,10 +410,15 @@ impl Coordinator {
         self.site_view.changed = true;
         out.extend(self.swarm.outranked_by().map(Effect::Outranked));
         if let Err((reason, detail)) = refused {
-            let count = self.rejected.entry(reason).or_default();
-            *count += 1;
-            out.push(Effect::Reject { reason, detail, count: *count });
+            self.reject(reason, detail, out);
         }
+    }
+
+    fn reject(&mut self, reason: &'static str, detail: String, out: &mut Vec<Effect>) {
+        let count = self.rejected.entry(reason).or_default();
+        *count += 1;
+        out.push(Effect::Reject { reason, detail, count: *count });
+        self.site_view.changed = true;
     }
 
     fn events(&mut self, now: Now, id: NodeId, payload: &[u8], out: &mut Vec<Effect>) -> Result<(), Refusal> {

@@ -27,5 +27,6 @@ pub mod door;
 pub mod broker;
 pub mod http;
 
+pub mod credentials;
 pub mod app;
 pub mod config;

@@ -42,7 +42,7 @@ pub struct LinkOptions {
     /// Who: unique at the broker, or the two throw each other out.
     pub client_id: String,
     /// Topic and payload of the retained message that the broker publishes for a client that is lost.
-    pub will: Option<(String, Vec<u8>)>,
+    pub will: Option<Will>,
     /// Topic filters, subscribed at quality of service 1 on every connection.
     pub filters: Vec<String>,
     /// The most that any message of these filters may have. A longer one arrives cut to one byte more, so that its reader
@@ -51,6 +51,24 @@ pub struct LinkOptions {
     /// What a connection by TLS is made with. The files are read at each connection, so that a renewed certificate needs no
     /// restart.
     pub tls: Option<TlsFiles>,
+}
+
+/// Makes the message that the broker publishes for a client that is lost: its topic and payload. Each connection has one of
+/// its own, because a signed one says which connection it is of.
+#[derive(Clone)]
+pub struct Will(Arc<dyn Fn() -> (String, Vec<u8>) + Send + Sync>);
+
+impl Will {
+    /// One that is made by this, just before a connection.
+    pub fn new(make: impl Fn() -> (String, Vec<u8>) + Send + Sync + 'static) -> Will {
+        Will(Arc::new(make))
+    }
+}
+
+impl std::fmt::Debug for Will {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Will")
+    }
 }
 
 /// What happens on a link.
@@ -89,6 +107,8 @@ pub struct Link {
     client: Arc<Mutex<Option<AsyncClient>>>,
     /// Filters beside those that the link was opened with; they change while it lives.
     more: Arc<Mutex<BTreeSet<String>>>,
+    /// Those that it was opened with.
+    always: Arc<[String]>,
 }
 
 impl Link {
@@ -119,6 +139,17 @@ impl Link {
         }
     }
 
+    /// Hears again all that is retained under every filter: what was refused before may be taken now.
+    pub fn hear_again(&self) {
+        let more = self.more.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(client) = client.as_ref() else { return };
+        if client.try_subscribe_many(subscriptions(self.always.iter().chain(more.iter()))).is_err() {
+            // The next connection hears all of it.
+            let _ = client.try_disconnect();
+        }
+    }
+
     /// Tells the broker goodbye, so that no will is sent. Publish the last words first.
     pub fn close(&self) {
         if let Some(client) = self.client.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
@@ -144,7 +175,7 @@ pub fn open(options: LinkOptions) -> (Link, mpsc::Receiver<LinkEvent>) {
 /// Starts a link that has other brokers to go to, in this order, where that of `options` cannot be reached; see
 /// [`crate::brokers`]. It lives until the receiver is dropped.
 pub fn open_any(options: LinkOptions, fallback: Vec<BrokerUrl>) -> (Link, mpsc::Receiver<LinkEvent>) {
-    let link = Link::default();
+    let link = Link { always: options.filters.clone().into(), ..Link::default() };
     let (events, received) = mpsc::channel(MQTT_RECEIVED_MAX);
     tokio::spawn(run(options, fallback, link.clone(), events));
     (link, received)
@@ -293,8 +324,9 @@ fn connect(options: &LinkOptions) -> Result<(AsyncClient, EventLoop), String> {
     mqtt.set_keep_alive(KEEP_ALIVE)
         .set_clean_session(true)
         .set_max_packet_size(RECEIVED_PACKET_BYTES_MAX, PACKET_BYTES_MAX);
-    if let Some((topic, payload)) = &options.will {
-        mqtt.set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
+    if let Some(Will(make)) = &options.will {
+        let (topic, payload) = make();
+        mqtt.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true));
     }
     if options.broker.tls {
         let config = client_config(&options.broker, options.tls.as_ref())?;

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use picket_shared::codec::{decode, encode};
+use picket_shared::crypto::SecretKey;
 use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, How, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::event::{Crossing, Direction, Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
@@ -14,6 +15,9 @@ use picket_shared::limits;
 use picket_shared::platform::{Action, PlatformOrder};
 use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
+use picket_shared::trust::orders::OrdersChain;
+use picket_shared::trust::roster::{Member, Roster};
+use picket_shared::trust::seal::{SEAL_BYTES_MAX, SEAL_JSON_BYTES_MAX};
 use picket_shared::view::{Change, ChangeKind, Guard, Liveness, NodeView, Recent, SeenEvent, Site, StationView};
 use picket_shared::wire::{Ack, EventBatch, Gap, GapCause, Wire};
 use serde_bytes::ByteBuf;
@@ -305,8 +309,12 @@ fn the_page_lists_every_field_of_every_json_message() {
     let why = String::new();
     let change = Change { time: 0.0, change: ChangeKind::Up, node: None, station: None, epoch: 0, why };
     let health = Health { goodbye: true, ..health };
+    let key = SecretKey::generate().unwrap();
+    let member = Member { key: Some(key.public()), revoked: vec![key.public().id()] };
+    let orders = OrdersChain::begin(&SiteId::new("yard").unwrap(), &key, 0);
+    let roster = Roster { number: 1, orders, devices: [(node.clone(), member)].into() };
     let twin = Twin { version: String::new(), arch: String::new(), station, cameras: vec![], detector };
-    let seen = SeenEvent::of(observed(), node, Boot(1), 1, 0);
+    let seen = SeenEvent::of(observed(), node.clone(), Boot(1), 1, 0);
     let expect: Vec<(&str, String)> = vec![
         ("Health", serde_json::to_string(&health).unwrap()),
         ("Twin", serde_json::to_string(&twin).unwrap()),
@@ -318,6 +326,9 @@ fn the_page_lists_every_field_of_every_json_message() {
         ("Site", serde_json::to_string(&site).unwrap()),
         ("NodeView", serde_json::to_string(&node_view).unwrap()),
         ("StationView", serde_json::to_string(&post).unwrap()),
+        ("Roster", serde_json::to_string(&roster).unwrap()),
+        ("Member", serde_json::to_string(&roster.devices[&node]).unwrap()),
+        ("OrdersKey", serde_json::to_string(roster.orders.newest()).unwrap()),
         ("Change", serde_json::to_string(&change).unwrap()),
         ("Recent", serde_json::to_string(&Recent { events: vec![seen.clone()] }).unwrap()),
         ("SeenEvent", serde_json::to_string(&seen).unwrap()),
@@ -368,6 +379,9 @@ fn the_page_states_every_limit() {
         ("RECENT_EVENTS_MAX", limits::RECENT_EVENTS_MAX),
         ("RECENT_CHANGES_MAX", limits::RECENT_CHANGES_MAX),
         ("PACKET_BYTES_MAX", limits::PACKET_BYTES_MAX),
+        ("ROSTER_BYTES_MAX", limits::ROSTER_BYTES_MAX),
+        ("SEAL_BYTES_MAX", SEAL_BYTES_MAX),
+        ("SEAL_JSON_BYTES_MAX", SEAL_JSON_BYTES_MAX),
     ];
     let expect: Vec<_> = expect.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
     assert_eq!(rows, expect);

@@ -45,6 +45,8 @@ pub enum Input {
     LinkDown,
     /// A message for this node.
     Message(Topic, Vec<u8>),
+    /// A message was refused before it came here: a constant word, and a sentence.
+    Refused(&'static str, String),
     /// A heartbeat that this neighbour said itself, without a broker between. That it did is sure, and nothing else is.
     Neighbour(NodeId, Vec<u8>),
     /// Other cameras are watched from now on.
@@ -109,6 +111,8 @@ pub enum Effect {
         reason: &'static str,
         /// A sentence.
         detail: String,
+        /// How many of this reason there are now.
+        count: u64,
     },
 }
 
@@ -264,6 +268,7 @@ impl Node {
                 Ok(beat) => self.duties.neighbour_heartbeat(now, &node, beat),
                 Err((reason, detail)) => self.reject(reason, detail, out),
             },
+            Input::Refused(reason, detail) => self.reject(reason, detail, out),
             Input::SendRefused(send) => self.outbox.refused(now.mono_ms, send),
             Input::Facts(facts) => self.say_facts(now, facts, out),
             Input::Tick => {}
@@ -305,6 +310,11 @@ impl Node {
     /// Events of this run that could not be stored.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Messages refused for this reason.
+    pub fn rejected(&self, reason: &str) -> u64 {
+        self.rejected.get(reason).copied().unwrap_or(0)
     }
 
     /// Events sent more than once in this run.
@@ -434,8 +444,9 @@ impl Node {
     }
 
     fn reject(&mut self, reason: &'static str, detail: String, out: &mut Vec<Effect>) {
-        *self.rejected.entry(reason.to_owned()).or_default() += 1;
-        out.push(Effect::Reject { reason, detail });
+        let count = self.rejected.entry(reason.to_owned()).or_default();
+        *count += 1;
+        out.push(Effect::Reject { reason, detail, count: *count });
     }
 
     fn say_health(&self, now: Now, status: UpDown, out: &mut Vec<Effect>) {

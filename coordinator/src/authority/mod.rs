@@ -11,6 +11,7 @@ pub mod tickets;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use picket_shared::brokers::BrokerUrl;
 use picket_shared::crypto::{NoRandom, PublicKey, SecretKey, from_hex};
@@ -106,6 +107,16 @@ impl Authority {
             )));
         }
         Ok(authority)
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// When its devices and its orders keys changed last: whoever has seen that has seen all.
+    pub fn state(&self) -> [Option<SystemTime>; 2] {
+        ["devices", "orders.json"].map(|name| fs::metadata(self.at(name)).and_then(|file| file.modified()).ok())
     }
 
     /// Whether there is one below this data directory.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use picket_shared::codec;
 use picket_shared::event::{Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, NodeId, SiteId, StationId};
-use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions, PublishError};
+use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions, PublishError, Will};
 use picket_shared::topics::Topic;
 use picket_shared::wire::{Ack, EventBatch};
 use serde_bytes::ByteBuf;
@@ -188,7 +188,10 @@ impl Agent {
         let (link, events) = mqtt::open(LinkOptions {
             broker: format!("mqtt://127.0.0.1:{}", ports.mqtt).try_into().unwrap(),
             client_id: name.into(),
-            will: Some((Topic::Health(node.clone()).render(&site()), health("down"))),
+            will: Some(Will::new({
+                let topic = Topic::Health(node.clone()).render(&site());
+                move || (topic.clone(), health("down"))
+            })),
             filters: [vec![Topic::Ack(node.clone()).render(&site())], filters].concat(),
             payload_bytes_max: picket_shared::limits::PACKET_BYTES_MAX,
             tls: None,

@@ -136,10 +136,15 @@ impl Identity {
         };
         let (site, node, brokers) = (told.site.clone(), told.node.clone(), told.brokers.clone());
         let membership = Membership { site, node, door: door.to_string(), brokers, orders };
-        let json = serde_json::to_vec_pretty(&membership).expect("names, numbers and texts");
-        keyfile::write_open(&self.at("membership.json"), &json)?;
+        self.keep(&membership)?;
         self.put_certificate(&told.certificate, &told.ca)?;
         Ok(membership)
+    }
+
+    /// Keeps what the device knows of its site.
+    pub fn keep(&self, membership: &Membership) -> Result<(), KeyfileError> {
+        let json = serde_json::to_vec_pretty(membership).expect("names, numbers and texts");
+        keyfile::write_open(&self.at("membership.json"), &json)
     }
 
     /// Keeps a certificate and its CA, both in PEM, for whoever needs no more than to connect.

@@ -203,7 +203,7 @@ impl World {
                 self.agent(index, Input::Facts(facts))?;
             }
             Effect::Duty(order) => self.order(index, order)?,
-            Effect::Reject { reason, detail } => {
+            Effect::Reject { reason, detail, .. } => {
                 // What overtook each other, or came again, or from a leader before.
                 if !reason.starts_with("lease_") && reason != "standby_of_an_old_leader" {
                     return Err(format!("agent {index} rejected {reason}: {detail}"));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use picket_agent::courier::{Courier, Route, Watcher, unix_ms};
+use picket_agent::credentials::Credentials;
 use picket_agent::facts::memory_bytes;
 use picket_agent::node::{Facts, Identity, Node};
 use picket_agent::recorder::Recorder;
@@ -83,7 +84,8 @@ pub async fn run(options: OutboxOptions) -> anyhow::Result<()> {
     let mut witness = Witness { ledger: Ledger::append_in(&options.dir)? };
     witness.ledger.ready(pid);
     let route = Route { site: options.site, broker, fallback, tls: None };
-    let mut courier = Courier::start(started, route, identity, (store, found), witness)?;
+    let credentials = Credentials::none(route.site.clone());
+    let mut courier = Courier::start(started, route, identity, credentials, (store, found), witness)?;
 
     let mut rng = fastrand::Rng::new();
     let mut sight = tokio::time::interval(Duration::from_nanos(1_000_000_000 / options.rate_hz.max(1)));

@@ -156,7 +156,7 @@ impl World {
                 reason: "lease_too_late" | "lease_of_another_run" | "lease_of_an_old_leader" | "lease_from_the_future",
                 ..
             } => {}
-            Effect::Reject { reason, detail } => return Err(format!("agent {index} rejected {reason}: {detail}")),
+            Effect::Reject { reason, detail, .. } => return Err(format!("agent {index} rejected {reason}: {detail}")),
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use picket_agent::courier::{Courier, Route, Watcher, unix_ms};
+use picket_agent::credentials::Credentials;
 use picket_agent::duty::Order;
 use picket_agent::gossip::{self, Gossip};
 use picket_agent::node::{Facts, Identity, Input, Node};
@@ -90,8 +91,9 @@ pub fn start(name: &'static str, dir: &Path, site: &Site, parts: Parts) -> Runni
             let twin_station = twin.station.clone();
             let identity = Identity { node: node.clone(), boot, salt: 1, pid: std::process::id(), twin, duty };
             let spoken = Gossip::start(&parts.gossip, &route.site, &node).await.unwrap();
+            let credentials = Credentials::none(route.site.clone());
             let watcher = Ready { station: twin_station, seen: Arc::clone(&shared) };
-            let mut courier = Courier::start(Instant::now(), route, identity, opened, watcher).unwrap();
+            let mut courier = Courier::start(Instant::now(), route, identity, credentials, opened, watcher).unwrap();
             if let Some(gossip) = spoken {
                 courier.speaks_with_neighbours(gossip);
             }

@@ -326,7 +326,7 @@ impl Device {
                     return Err(format!("{upto} of boot {boot} is acknowledged where {} is stored", self.stored(boot)));
                 }
                 node::Effect::Send(send) => self.sent(send)?,
-                node::Effect::Reject { reason, detail } if reason.is_empty() || detail.is_empty() => {
+                node::Effect::Reject { reason, detail, .. } if reason.is_empty() || detail.is_empty() => {
                     return Err(broken("a refusal without a reason"));
                 }
                 _ => {}

@@ -25,7 +25,7 @@ impl Who {
             Topic::Health(of) | Topic::Twin(of) | Topic::Stats(of) | Topic::Heartbeat(of) => mine(of),
             Topic::Duty(of) | Topic::Platform(of) | Topic::Events(of) => mine(of),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => self == Who::Coordinator,
-            Topic::CoordinatorHealth => self == Who::Coordinator,
+            Topic::CoordinatorHealth | Topic::Roster => self == Who::Coordinator,
             Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => self == Who::Coordinator,
         }
     }
@@ -45,6 +45,7 @@ impl Who {
             // For what moves the node, which has its own way in.
             Topic::Platform(_) => false,
             Topic::CoordinatorHealth => true,
+            Topic::Roster => self == Who::A,
             Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
                 matches!(self, Who::Dashboard | Who::Page)
             }

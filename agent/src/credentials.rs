@@ -1,0 +1,134 @@
+//! What this agent signs with and checks others by, and the files that keep both over a restart. It decides nothing about who
+//! may say what; that is the verifier's.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use picket_shared::exit::{Exit, Failure};
+use picket_shared::ids::{Boot, SiteId};
+use picket_shared::keyfile::{self, KeyfileError};
+use picket_shared::topics::Topic;
+use picket_shared::trust::identity::{Identity, Membership};
+use picket_shared::trust::roster::Roster;
+use picket_shared::trust::signer::Signer;
+use picket_shared::trust::verifier::{Refusal, Verifier};
+
+use crate::courier::unix_ms;
+
+/// An agent's keys. One that is not enrolled signs nothing and takes everything.
+pub struct Credentials {
+    /// Signs what this node says.
+    pub signer: Option<Arc<Signer>>,
+    verifier: Verifier,
+    files: Option<Files>,
+}
+
+/// What is on the disk, and changes.
+struct Files {
+    identity: Identity,
+    membership: Membership,
+    /// The number of the roster that is known; 0 before there is one.
+    roster: u64,
+    standby_place: Option<(u64, u64)>,
+}
+
+impl Credentials {
+    /// Those of an agent that is not enrolled.
+    pub fn none(site: SiteId) -> Credentials {
+        Credentials { signer: None, verifier: Verifier::open_to_all(site), files: None }
+    }
+
+    /// Those of the device in this folder, for a run that begins with `boot`.
+    pub fn load(identity: Identity, site: SiteId, boot: Boot) -> Result<Credentials, Failure> {
+        if !identity.is_enrolled() {
+            return Ok(Credentials::none(site));
+        }
+        let failed = |error: KeyfileError| Failure::new(Exit::Config, error.to_string());
+        let (key, membership) = (identity.key().map_err(failed)?, identity.membership().map_err(failed)?);
+        let mut verifier = Verifier::closed(site.clone(), &membership.orders);
+        let mut files = Files { identity, membership, roster: 0, standby_place: None };
+        if let Some(published) = files.read("roster.json").map_err(failed)? {
+            match Roster::read(&site, &files.membership.orders, 0, published.as_bytes()) {
+                Ok((roster, _)) => {
+                    files.roster = roster.number;
+                    verifier.admit(&roster);
+                }
+                Err(error) => {
+                    tracing::warn!("{}: {error}; a new one is waited for", files.path("roster.json").display())
+                }
+            }
+        }
+        if let Some(text) = files.read("standby-place.json").map_err(failed)? {
+            // Damaged, it is as if nothing had been heard: orders of before run out by themselves.
+            files.standby_place = serde_json::from_str(&text).ok();
+        }
+        if let Some(place) = files.standby_place {
+            verifier.recall(Topic::Standby(files.membership.node.clone()), place);
+        }
+        let signer = Some(Arc::new(Signer::new(key, site, boot.0)));
+        Ok(Credentials { signer, verifier, files: Some(files) })
+    }
+
+    /// A message as it is published.
+    pub fn sign(&self, topic: &Topic, payload: Vec<u8>) -> Vec<u8> {
+        match &self.signer {
+            Some(signer) => signer.sign(topic, payload, unix_ms() / 1000),
+            None => payload,
+        }
+    }
+
+    /// The message itself, if its speaker may say it here and now.
+    pub fn open(&mut self, topic: &Topic, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let message = self.verifier.open(topic, payload, unix_ms() / 1000)?.into_owned();
+        if let (Topic::Standby(_), Some(files)) = (topic, &mut self.files) {
+            let place = self.verifier.place(topic);
+            if place.is_some() && place != files.standby_place {
+                files.standby_place = place;
+                files.write("standby-place.json", &serde_json::to_vec(&place).expect("two numbers"));
+            }
+        }
+        Ok(message)
+    }
+
+    /// Takes a roster. True where it changed who may speak, so that what was refused before may be taken now.
+    pub fn roster(&mut self, published: &[u8]) -> Result<bool, Refusal> {
+        let Some(files) = &mut self.files else { return Ok(false) };
+        let (site, known) = (&files.membership.site, &files.membership.orders);
+        let (roster, newest) =
+            Roster::read(site, known, files.roster, published).map_err(|error| (error.word(), error.to_string()))?;
+        if roster.number == files.roster {
+            return Ok(false);
+        }
+        if newest.number != known.number {
+            tracing::info!("orders are signed by key {} ({}) from here on", newest.number, newest.key.id());
+            files.membership.orders = newest;
+            if let Err(error) = files.identity.keep(&files.membership) {
+                tracing::error!("{error}; after a restart the key before is believed until the coordinator is heard");
+            }
+        }
+        files.roster = roster.number;
+        files.write("roster.json", published);
+        self.verifier.admit(&roster);
+        Ok(true)
+    }
+}
+
+impl Files {
+    fn path(&self, name: &str) -> PathBuf {
+        self.identity.dir().join(name)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<String>, KeyfileError> {
+        match keyfile::read_open(&self.path(name)) {
+            Ok(text) => Ok(Some(text)),
+            Err(KeyfileError::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        if let Err(error) = keyfile::write_open(&self.path(name), bytes) {
+            tracing::error!("{error}; it is not known after a restart");
+        }
+    }
+}
