@@ -36,8 +36,10 @@ pub struct BrokerUrl {
 impl BrokerUrl {
     /// Whether only this machine can hear what is said to it, so that it may be said in the clear.
     pub fn is_loopback(&self) -> bool {
-        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
-        self.host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        let number = |part: &str| part.parse::<u8>().is_ok();
+        let parts: Vec<&str> = self.host.split('.').collect();
+        let of_version_4 = parts.len() == 4 && parts[0] == "127" && parts.iter().all(|part| number(part));
+        of_version_4 || ["localhost", "[::1]"].contains(&self.host.as_str())
     }
 }
 

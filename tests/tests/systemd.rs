@@ -89,6 +89,23 @@ fn the_agent_stays_hardened_on_a_jetson() {
 }
 
 #[test]
+fn the_renewal_is_called_once_a_day_and_is_hardened() {
+    let name = "picket-agent-renew";
+    let text = unit(name);
+    let unit = install("picket-agent", &text);
+    let (own, timer) = (unit.path.with_file_name(format!("{name}.service")), format!("{name}.timer"));
+    fs::rename(&unit.path, &own).unwrap();
+    fs::copy(folder().join(&timer), own.with_file_name(&timer)).unwrap();
+    let unit = Installed { path: own, ..unit };
+    assert_eq!(verify(&unit), "");
+    assert_eq!(verify(&Installed { path: unit.path.with_extension("timer"), ..unit }), "");
+    assert!(text.contains("User=picket-agent\n") && text.contains("/usr/bin/picket-agent renew "));
+    let unit = install("picket-agent", &text);
+    let (within, said) = hardened(&unit);
+    assert!(within, "{said}");
+}
+
+#[test]
 fn a_damaged_unit_is_noticed() {
     let good = unit("picket-agent");
     for (line, instead) in [("ProtectHome=yes", "ProtectHomes=yes"), ("Type=notify", "Type=notice")] {

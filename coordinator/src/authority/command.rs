@@ -113,7 +113,7 @@ pub fn revoke(flags: &Flags, node: &NodeId, out: Option<&Path>) -> Result<(), Fa
     let remedy = match out {
         Some(dir) => {
             let path = write_revocations(&authority, dir)?;
-            format!("brokers that read {} must be started again", path.display())
+            format!("start the brokers that read {} again: that throws out who is connected", path.display())
         }
         None => "give brokers the new list: `picket-coordinator authority revocations --out DIR`, and start them again"
             .into(),

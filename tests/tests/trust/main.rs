@@ -1,6 +1,6 @@
 //! Who belongs to a site and who does not, with the real programs, a real mosquitto and the shipped access rules: devices are
 //! admitted, connect, renew and are taken back; whoever is not what he says is refused, and told why.
-#![allow(clippy::unwrap_used, reason = "a test's helpers are the test")]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod knock;
 mod rig;
@@ -20,7 +20,7 @@ use picket_coordinator::door::CONNECTIONS_OF_ONE_MAX;
 use picket_shared::crypto::SecretKey;
 use picket_shared::exit::Exit;
 use picket_shared::keyfile;
-use picket_shared::mqtt::LinkEvent;
+use picket_shared::mqtt::{self, LinkEvent};
 use picket_shared::trust::DAY_S;
 use picket_shared::trust::certificate::Certificate;
 use picket_shared::trust::door::{ENROL_PATH, RENEW_PATH, REQUEST_BYTES_MAX};
@@ -155,13 +155,25 @@ fn who_is_not_of_this_site_is_refused_by_name() {
     assert!(said.contains("the known CA did not sign"), "{said}");
 
     // Revoked: it connects until the broker has the new list, and then never again.
-    rig.connect("edge", Some(device.clone()), &[]).until_up();
+    let mut present = rig.connect("edge", Some(device.clone()), &[]);
+    present.until_up();
     let out = rig.at("broker");
     let revoked = rig.command(&["revoke", "edge", "--out", out.to_str().unwrap()]);
     assert!(text(&revoked).contains("1 certificates of edge are revoked"), "{}", text(&revoked));
+    // On SIGHUP it reads the list, and asks nobody again who is connected; a new start does.
+    assert!(Command::new("kill").args(["-HUP", &rig.broker.pid().to_string()]).status().unwrap().success());
+    wait_for("the new list to be read", WITHIN, || {
+        rig.runtime
+            .block_on(mqtt::shake_hands(&rig.url(), Some(&device)))
+            .err()
+            .filter(|said| said.contains("is revoked"))
+    });
+    assert!(present.pending().is_none() && present.link.is_up(), "site.conf says that it stays");
     rig.restart_broker();
-    let said =
-        wait_for("the refusal", WITHIN, || Some(rig.refusal(Some(device.clone()))).filter(|s| s.contains("refuses")));
+    let said = wait_for("the refusal", WITHIN, || match present.next() {
+        LinkEvent::Down(said) if said.contains("refuses this device") => Some(said),
+        _ => None,
+    });
     assert!(said.contains("its certificate is revoked"), "{said}");
     ended(&rig.renew("edge", true), Exit::Denied, "the certificate of edge is revoked");
     ended_by(&rig.command(&["revoke", "nobody"]), Exit::Denied, "no device nobody was ever admitted");

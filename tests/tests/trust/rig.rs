@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 /// For a machine that is busy with something else.
 pub const WITHIN: Duration = Duration::from_secs(90);
 const CONF: &str = include_str!("../../../firmware-configs/mosquitto/site.conf");
-pub const SITE_ACL: &str = include_str!("../../../firmware-configs/mosquitto/site.acl");
+const SITE_ACL: &str = include_str!("../../../firmware-configs/mosquitto/site.acl");
 const PAGE_ACL: &str = include_str!("../../../firmware-configs/mosquitto/page.acl");
 /// Hears and says everything: in these tests only.
 pub const OBSERVER: &str = "coordinator-observer";
