@@ -2,6 +2,7 @@
 //! admitted, connect, renew and are taken back; whoever is not what he says is refused, and told why.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod forged;
 mod knock;
 mod rig;
 mod rules;
