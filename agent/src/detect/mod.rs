@@ -15,7 +15,9 @@ pub mod provider;
 pub mod quantize;
 pub mod tensorrt;
 
+mod halve;
 mod model;
+mod scale;
 mod session;
 
 use std::path::{Path, PathBuf};
