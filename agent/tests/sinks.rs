@@ -322,6 +322,15 @@ fn the_live_view_shows_boxes_to_whoever_has_the_token_and_masked_pixels_to_nobod
 }
 
 #[test]
+fn a_connection_that_asks_for_nothing_is_closed_and_its_place_is_free() {
+    let agent = Agent::start("", &camera("yard", "snapshots = false"), &[]);
+    agent.said("live view at http://");
+    let mut silent = TcpStream::connect(("127.0.0.1", agent.port)).unwrap();
+    silent.set_read_timeout(Some(LONG)).unwrap();
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0, "it is not held for ever");
+}
+
+#[test]
 fn nothing_is_encoded_or_kept_where_nobody_looks_and_nothing_is_to_be_kept() {
     let more = "pace = \"max\"\nsnapshots = false";
     let mut agent = Agent::start("", &camera("yard", more), &["--frames", "60", "--drain-timeout-s", "0"]);

@@ -15,7 +15,9 @@ pub mod provider;
 pub mod quantize;
 pub mod tensorrt;
 
+mod halve;
 mod model;
+mod scale;
 mod session;
 
 use std::path::{Path, PathBuf};
@@ -204,6 +206,8 @@ pub struct Timing {
     pub preprocess: Duration,
     /// `session.run`.
     pub run: Duration,
+    /// The processor time of this thread in it. A model of one thread runs nowhere else.
+    pub run_cpu: Duration,
     /// Layout and suppression.
     pub decode: Duration,
     /// What the model gave and nobody sees.
@@ -294,9 +298,9 @@ impl Detector {
         found.clear();
         let begun = Instant::now();
         let lies = self.show(frame)?;
-        let prepared = Instant::now();
+        let (prepared, cpu) = (Instant::now(), thread_cpu());
         let outputs = self.session.run().map_err(DetectError::Run)?;
-        let ran = Instant::now();
+        let (ran, run_cpu) = (Instant::now(), thread_cpu().saturating_sub(cpu));
         // As many as any layout reads.
         let mut numbers = [Numbers::F32(&[]); layout::OUTPUTS_MAX];
         let names = self.layout.outputs();
@@ -313,7 +317,7 @@ impl Detector {
         }
         drop(outputs);
         self.count(tally);
-        Ok(Timing { preprocess: prepared - begun, run: ran - prepared, decode: ran.elapsed(), tally })
+        Ok(Timing { preprocess: prepared - begun, run: ran - prepared, run_cpu, decode: ran.elapsed(), tally })
     }
 
     /// Fits a frame into the model's input.
@@ -350,10 +354,11 @@ impl Detector {
     }
 
     /// Runs the model alone, once more over the last picture: the raw limit that a bench compares with.
-    pub fn run_raw(&mut self) -> Result<Duration, DetectError> {
-        let begun = Instant::now();
+    pub fn run_raw(&mut self) -> Result<Timing, DetectError> {
+        let (begun, cpu) = (Instant::now(), thread_cpu());
         self.session.run().map_err(DetectError::Run)?;
-        Ok(begun.elapsed())
+        let run_cpu = thread_cpu().saturating_sub(cpu);
+        Ok(Timing { run: begun.elapsed(), run_cpu, ..Timing::default() })
     }
 
     /// What was loaded, and on what it runs.
@@ -379,6 +384,12 @@ impl Detector {
     pub fn candidates_cut(&self) -> u64 {
         self.tally.cut
     }
+}
+
+/// The processor time that this thread has taken.
+fn thread_cpu() -> Duration {
+    let taken = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(taken).unwrap_or_default()
 }
 
 /// Recognises a session's layout, gives it its inputs, and runs it once.

@@ -77,3 +77,31 @@ impl Meter {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_used_is_counted_under_its_own_word_and_what_never_happened_is_left_out() {
+        let meter = Meter::default();
+        assert!(meter.bad_input().is_empty());
+        meter.add(|counts| {
+            counts.frames_refused = 1;
+            (counts.outputs.rejected, counts.tracker.detections_refused) = (2, 4);
+            (counts.outputs.cut, counts.tracker.detections_over) = (8, 16);
+            counts.tracker.tracks_refused = 32;
+            counts.clock_jumps = 64;
+        });
+        meter.note(&Tally { tracks_refused: 128, ..Tally::default() });
+        let expect = [
+            ("clock_jump", 64),
+            ("detection", 2 + 4),
+            ("detection_over", 8 + 16),
+            ("frame", 1),
+            ("track", 128),
+            ("track_over", 32),
+        ];
+        assert_eq!(meter.bad_input(), expect.map(|(word, count)| (word.to_owned(), count)).into());
+    }
+}

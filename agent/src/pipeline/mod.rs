@@ -102,12 +102,12 @@ impl Pipeline {
             workers.into_iter().map(|worker| worker.join().unwrap_or_else(|fault| resume_unwind(fault))).collect()
         });
         work.finish();
-        let mut speed = Speed::of(&spells);
-        let cpu_ms = cpu().saturating_sub(cpu_before).as_secs_f64() * 1000.0;
+        let cpu = cpu().saturating_sub(cpu_before);
+        let mut speed = Speed::of(&spells, cpu);
         if self.raw_runs > 0 && speed.frames > 0 {
             self.raw.measure(&mut self.detectors, self.raw_runs);
         }
-        speed.compare(&self.raw, cpu_ms);
+        speed.compare(&self.raw);
         speed
     }
 }
@@ -127,6 +127,8 @@ struct Work<'a, Tell> {
 #[derive(Debug, Default)]
 struct Spell {
     frames: u64,
+    /// Processor time in the network.
+    network_cpu: Duration,
     first_detection_ms: Option<f64>,
     /// When its first frame was taken, and when its last one was finished.
     clock: Option<(Instant, Instant)>,
@@ -153,10 +155,10 @@ impl<Tell: Fn(Event) + Sync> Work<'_, Tell> {
             let seat = self.seat(camera);
             if let Some(stage) = lock(&seat).as_mut() {
                 let mono_ms = began.saturating_duration_since(self.started).as_millis() as u64;
-                match self.bare {
+                spell.network_cpu += match self.bare {
                     true => stage.pass_bare(detector),
                     false => stage.pass(mono_ms, detector, &mut frame, &mut detections, &mut events),
-                }
+                };
                 // Before anybody else can have a frame of this camera.
                 events.drain(..).for_each(&self.tell);
                 spell.frames += 1;

@@ -20,9 +20,15 @@ pub struct Speed {
     pub ratio: f64,
     /// From the start of the process to the first frame's detections, without the raw runs.
     pub first_detection_ms: f64,
-    /// Processor time of this process for a frame, beyond what the raw limit takes for one: all that is its own. Decoders
-    /// are other processes.
+    /// Processor time of this process for a frame, in all threads, less that in `session.run`: all that is its own.
+    /// Decoders are other processes. It is measured around each call, because the network itself takes longer beside
+    /// decoders than in a tight loop, and a machine's pace drifts by more than all of this. Where the model has more than
+    /// one thread, the others' share of it counts as our own.
     pub own_cpu_ms: f64,
+    /// Processor time in `session.run` for a frame.
+    pub network_cpu_ms: f64,
+    /// The same in the tight loop.
+    pub raw_cpu_ms: f64,
 }
 
 /// Calls of `session.run` in a tight loop, by all workers at once, and what they took.
@@ -55,24 +61,32 @@ impl Raw {
 }
 
 impl Speed {
-    pub(super) fn of(spells: &[Spell]) -> Speed {
+    /// `cpu` is what this process took for all frames.
+    pub(super) fn of(spells: &[Spell], cpu: Duration) -> Speed {
         let clocks = || spells.iter().filter_map(|spell| spell.clock);
         let began = clocks().map(|(began, _)| began).min();
         let ended = clocks().map(|(_, ended)| ended).max();
         let seconds = began.zip(ended).map_or(0.0, |(began, ended)| (ended - began).as_secs_f64());
-        let frames = spells.iter().map(|spell| spell.frames).sum();
+        let frames = spells.iter().map(|spell| spell.frames).sum::<u64>();
+        let network_cpu = spells.iter().map(|spell| spell.network_cpu).sum::<Duration>();
+        let for_each = |cpu: Duration| per(cpu.as_secs_f64() * 1000.0, frames as f64);
         let first = spells.iter().filter_map(|spell| spell.first_detection_ms).min_by(f64::total_cmp);
-        let path_fps = rate(frames as f64, seconds);
-        Speed { frames, seconds, path_fps, first_detection_ms: first.unwrap_or(0.0), ..Speed::default() }
+        let path_fps = per(frames as f64, seconds);
+        Speed {
+            frames,
+            seconds,
+            path_fps,
+            first_detection_ms: first.unwrap_or(0.0),
+            own_cpu_ms: for_each(cpu.saturating_sub(network_cpu)),
+            network_cpu_ms: for_each(network_cpu),
+            ..Speed::default()
+        }
     }
 
-    /// `cpu_ms` is what this process took for all frames.
-    pub(super) fn compare(&mut self, raw: &Raw, cpu_ms: f64) {
-        self.raw_fps = rate(f64::from(raw.runs), raw.took.as_secs_f64());
-        self.ratio = rate(self.path_fps, self.raw_fps);
-        if raw.runs > 0 && self.frames > 0 {
-            self.own_cpu_ms = cpu_ms / self.frames as f64 - raw.cpu.as_secs_f64() * 1000.0 / f64::from(raw.runs);
-        }
+    pub(super) fn compare(&mut self, raw: &Raw) {
+        self.raw_fps = per(f64::from(raw.runs), raw.took.as_secs_f64());
+        self.ratio = per(self.path_fps, self.raw_fps);
+        self.raw_cpu_ms = per(raw.cpu.as_secs_f64() * 1000.0, f64::from(raw.runs));
     }
 }
 
@@ -82,6 +96,7 @@ pub(super) fn cpu() -> Duration {
     Duration::try_from(taken).unwrap_or_default()
 }
 
-fn rate(count: f64, seconds: f64) -> f64 {
-    if seconds > 0.0 { count / seconds } else { 0.0 }
+/// So much for each of so many; nothing where there are none.
+fn per(amount: f64, of: f64) -> f64 {
+    if of > 0.0 { amount / of } else { 0.0 }
 }

@@ -3,6 +3,7 @@
 //! It drops nothing: a frame is either gated or detected, or the detector refused it, and each is counted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use picket_shared::event::Event;
 
@@ -48,15 +49,17 @@ impl Stage {
         self.meter.note(self.observer.tally());
     }
 
-    pub(super) fn pass_bare(&mut self, detector: &mut Detector) {
-        if let Ok(run) = detector.run_raw() {
-            self.meter.add(|counts| {
-                counts.frames_detected += 1;
-                counts.inference += run;
-            });
-        }
+    /// Runs the network and nothing else. Gives the processor time of it.
+    pub(super) fn pass_bare(&mut self, detector: &mut Detector) -> Duration {
+        let Ok(timing) = detector.run_raw() else { return Duration::ZERO };
+        self.meter.add(|counts| {
+            counts.frames_detected += 1;
+            counts.inference += timing.run;
+        });
+        timing.run_cpu
     }
 
+    /// Takes one frame to its events. Gives the processor time of the network, which is nothing where it did not run.
     pub(super) fn pass(
         &mut self,
         mono_ms: u64,
@@ -64,13 +67,14 @@ impl Stage {
         frame: &mut Frame,
         detections: &mut Vec<Detection>,
         events: &mut Vec<Event>,
-    ) {
+    ) -> Duration {
         let told = events.len();
         self.mask.apply(frame);
         let now_ms = self.clock.tick(frame.taken_ms, mono_ms);
         if self.gate.decide(now_ms, frame, self.tracker.alive()) == Verdict::Skip {
             self.meter.add(|counts| counts.frames_gated += 1);
-            return self.tap.look(frame, None, &[]);
+            self.tap.look(frame, None, &[]);
+            return Duration::ZERO;
         }
         let detector = self.detector.as_mut().unwrap_or(detector);
         detector.look_with(self.thresholds);
@@ -83,7 +87,7 @@ impl Stage {
                 if refused.is_power_of_two() {
                     tracing::warn!("a frame was not detected ({refused} so far): {error}");
                 }
-                return;
+                return Duration::ZERO;
             }
         };
         let tracks = self.tracker.step(now_ms, detections);
@@ -104,5 +108,6 @@ impl Stage {
             counts.persons_now = persons_now;
             counts.inference += timing.run;
         });
+        timing.run_cpu
     }
 }

@@ -346,3 +346,26 @@ fn a_worker_that_fails_ends_the_others() {
     }
     assert_eq!(end.recv_timeout(Duration::from_secs(60)), Ok(true));
 }
+
+#[test]
+fn a_worker_that_took_a_frame_before_its_camera_went_finds_no_stage_after_the_end() {
+    let (send, changes) = std::sync::mpsc::channel();
+    let (mailbox, pulse) = (Mailbox::new(1), Pulse::new(1));
+    let work = Work {
+        mailbox: &mailbox,
+        stages: Mutex::new(Stages { changes, by_slot: BTreeMap::new() }),
+        pulse: &pulse,
+        tell: |_| {},
+        started: Instant::now(),
+        bare: false,
+    };
+    send.send(Change::Add(0, Box::new(stage(&[], Scene::default(), observe::Config::default())))).unwrap();
+    work.follow();
+    // One worker is here: it has the frame, and not the lock yet.
+    let seat = work.seat(0);
+    assert!(lock(&seat).is_some());
+    send.send(Change::Remove(0)).unwrap();
+    work.follow();
+    assert!(lock(&seat).is_none(), "what it has passes nowhere: the camera's events have ended");
+    assert!(lock(&work.seat(0)).is_none());
+}

@@ -367,4 +367,19 @@ mod tests {
         let Err(Halt::Full(sentence)) = Segments::new(config).begin((64, 48)) else { panic!("it was begun") };
         assert!(sentence.contains("recording has stopped, because the disk of"), "{sentence}");
     }
+
+    #[test]
+    fn what_ffmpeg_says_of_a_full_disk_is_understood_and_anything_else_is_tried_again() {
+        let mut ffmpeg = std::process::Command::new("ffmpeg");
+        ffmpeg.args("-hide_banner -loglevel error -f lavfi -i color=s=64x48:d=1 -f mp4 -y".split(' '));
+        // A device on which every write finds the disk full.
+        let said = ffmpeg.arg("file:/dev/full").output().expect("this test needs ffmpeg: run it by `make test`").stderr;
+        let complaints: Vec<String> = String::from_utf8_lossy(&said).lines().map(String::from).collect();
+        let segments = Segments::new(config("record = \"/v/door.mp4\"").unwrap());
+        let Halt::Full(sentence) = segments.explain("the encoder ended", &complaints) else { panic!("{complaints:?}") };
+        assert_eq!(sentence, "recording has stopped, because the disk of /v/door.mp4 is full; make room");
+        let other = segments.explain("the encoder ended", &["Unknown encoder 'libx264'".into()]);
+        let again = "the encoder ended, \"Unknown encoder 'libx264'\"; recording to /v/door.mp4 is tried again";
+        assert_eq!(other, Halt::Wrong(again.into()));
+    }
 }

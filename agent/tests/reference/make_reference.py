@@ -48,7 +48,7 @@ def letterbox(picture):
     left, top = (WIDTH - width) // 2, (HEIGHT - height) // 2
     canvas = Image.new("RGB", (WIDTH, HEIGHT))
     # The same averages in either order; but each pass rounds to bytes, and a detector notices the odd step of color in
-    # the third digit. fast_image_resize takes columns first, Pillow rows first: here columns first, by two calls.
+    # the third digit. The agent takes columns first, Pillow rows first: here columns first, by two calls.
     columns = picture.resize((picture.width, height), Image.Resampling.BILINEAR)
     canvas.paste(columns.resize((width, height), Image.Resampling.BILINEAR), (left, top))
     return np.asarray(canvas), (left, top, width, height)
