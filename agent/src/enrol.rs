@@ -105,7 +105,7 @@ fn not_taken(error: AdmissionError) -> Failure {
 }
 
 /// A certificate request in PEM: it proves that this device has the key, and says nothing else that counts.
-fn request_of(key: &SecretKey) -> Result<String, Failure> {
+pub fn request_of(key: &SecretKey) -> Result<String, Failure> {
     let made = || {
         let pair = KeyPair::from_pem(&key.to_pem())?;
         let mut params = CertificateParams::default();

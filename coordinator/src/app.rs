@@ -122,19 +122,19 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
 
 /// What this coordinator signs with and checks by: nothing, where the site has no authority.
 fn credentials(config: &Config) -> anyhow::Result<Credentials> {
-    if !Authority::exists(&config.data_dir) {
+    if !Authority::exists(&config.authority_dir()) {
         return Ok(Credentials::none(config.site.clone()));
     }
-    let authority = Authority::open(&config.data_dir, &config.site, now_s()).map_err(Failure::from)?;
+    let authority = Authority::open(&config.authority_dir(), &config.site, now_s()).map_err(Failure::from)?;
     Ok(Credentials::of(authority, config.site.clone(), now_s()).map_err(Failure::from)?)
 }
 
 /// What connections by TLS are made with, and the tasks that keep it fresh and the door open, where there are any.
 async fn trust(config: &Config) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::task::JoinHandle<()>>)> {
     let (brokers, mut tasks) = (config.brokers(), Vec::new());
-    let open = || Authority::open(&config.data_dir, &config.site, now_s());
+    let open = || Authority::open(&config.authority_dir(), &config.site, now_s());
     if let Some(plain) = brokers.iter().find(|broker| !broker.tls && !broker.is_loopback())
-        && Authority::exists(&config.data_dir)
+        && Authority::exists(&config.authority_dir())
         && !config.mqtt.plain
     {
         let sentence = format!(

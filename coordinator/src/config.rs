@@ -25,6 +25,8 @@ pub struct Config {
     pub site: SiteId,
     /// Where the archive lives. It needs a disk that keeps what it was told to keep.
     pub data_dir: PathBuf,
+    /// Where the authority of the site lies; by default `authority` below `data_dir`. Coordinators of one site share it.
+    pub authority_dir: Option<PathBuf>,
     /// The broker.
     pub mqtt: Mqtt,
     /// The web page.
@@ -114,6 +116,7 @@ impl Default for Config {
         Config {
             site: SiteId::new("site").expect("a constant name"),
             data_dir: "/var/lib/picket-coordinator".into(),
+            authority_dir: None,
             mqtt: Mqtt::default(),
             http: Http::default(),
             enrolment: Enrolment::default(),
@@ -253,6 +256,11 @@ impl Config {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Where the authority lies.
+    pub fn authority_dir(&self) -> PathBuf {
+        self.authority_dir.clone().unwrap_or_else(|| self.data_dir.join("authority"))
     }
 
     /// Where coordinators settle who leads.

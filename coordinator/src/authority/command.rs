@@ -68,7 +68,7 @@ pub enum AuthorityCommand {
 }
 
 fn open(config: &Config) -> Result<Authority, Failure> {
-    Ok(Authority::open(&config.data_dir, &config.site, now_s())?)
+    Ok(Authority::open(&config.authority_dir(), &config.site, now_s())?)
 }
 
 /// Invites a device: prints its token, and as a picture too where somebody looks.

@@ -1,5 +1,5 @@
 //! Who belongs to the site: its CA, the key that signs orders, the tickets that admit devices, and what is on record of those
-//! that were admitted. Everything lies in files below `<data_dir>/authority`, because the command line and the running
+//! that were admitted. Everything lies in files of one folder, because the command line and the running
 //! coordinator both work on them; a lock keeps them apart.
 //!
 //! Nothing here speaks to anybody: that is `door.rs` and `command.rs`.
@@ -90,9 +90,9 @@ pub struct Issued {
 }
 
 impl Authority {
-    /// The authority of a site below the coordinator's data directory; it is made where there is none.
-    pub fn open(data_dir: &Path, site: &SiteId, now_s: u64) -> Result<Authority, AuthorityError> {
-        let authority = Authority { dir: data_dir.join("authority"), site: site.clone() };
+    /// The authority of a site in this folder; it is made where there is none.
+    pub fn open(dir: &Path, site: &SiteId, now_s: u64) -> Result<Authority, AuthorityError> {
+        let authority = Authority { dir: dir.to_owned(), site: site.clone() };
         keyfile::make_dir(&authority.dir)?;
         let _lock = authority.lock()?;
         if !authority.at("orders.json").exists() {
@@ -119,9 +119,9 @@ impl Authority {
         ["devices", "orders.json"].map(|name| fs::metadata(self.at(name)).and_then(|file| file.modified()).ok())
     }
 
-    /// Whether there is one below this data directory.
-    pub fn exists(data_dir: &Path) -> bool {
-        data_dir.join("authority/orders.json").exists()
+    /// Whether there is one in this folder.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join("orders.json").exists()
     }
 
     /// Makes what an authority consists of. The list of orders keys comes last: where it is, everything is.

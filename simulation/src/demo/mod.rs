@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 pub mod audit;
 pub mod kill;
+mod members;
 pub mod process;
 pub mod stage;
 pub mod summary;

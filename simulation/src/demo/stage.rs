@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use picket_shared::brokers::BrokerUrl;
 use picket_shared::exit::{Exit, Failure};
-use picket_shared::ids::NodeId;
+use picket_shared::ids::{NodeId, SiteId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use toml::{Table, Value};
 
 use super::audit::Stored;
+use super::members;
 use super::process::{Ended, Plan, Supervised};
 
 /// The profile that every agent of the demo starts from.
@@ -118,6 +120,9 @@ impl Stage {
             std::fs::create_dir_all(stage.agent_dir(area.node))?;
             let text = profile(&area, video, &stage)?;
             std::fs::write(stage.agent_dir(area.node).join("agent.toml"), text)?;
+            let (site, node) = (SiteId::new(SITE)?, NodeId::new(area.node)?);
+            let broker = BrokerUrl::try_from(stage.broker()).map_err(anyhow::Error::msg)?;
+            members::admit(&stage.coordinator_dir(), &stage.agent_dir(area.node), &site, &node, &broker)?;
         }
         std::fs::write(stage.coordinator_config(), plan())?;
         Ok(stage)
@@ -186,6 +191,10 @@ impl Stage {
         self.dir.join("coordinator")
     }
 
+    fn broker(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.ports.mqtt)
+    }
+
     fn coordinator_config(&self) -> PathBuf {
         self.dir.join("coordinator.toml")
     }
@@ -247,7 +256,7 @@ fn profile(area: &Area, video: &Path, stage: &Stage) -> anyhow::Result<String> {
     table.insert("node".into(), text(area.node));
     table.insert("station".into(), text(area.station));
     table.insert("data_dir".into(), path(&stage.agent_dir(area.node))?);
-    let broker = text(&format!("mqtt://127.0.0.1:{}", stage.ports.mqtt));
+    let broker = text(&stage.broker());
     table.insert("mqtt".into(), Value::Table(Table::from_iter([("broker".to_owned(), broker)])));
     if stage.mode == Mode::Live {
         // All agents are on one machine, and a file is the same for each.

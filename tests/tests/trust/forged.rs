@@ -95,9 +95,10 @@ fn what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides() {
         ];
         let older = tap.heard[topic].first().unwrap();
         cases.extend((tap.heard[topic].len() > 1).then(|| ("replayed", older.clone())));
-        let elsewhere = of_edge.iter().filter(spoken).find(|other| {
-            *other != topic && other.speaker() == topic.speaker() && other.sealed() == topic.sealed()
-        });
+        let elsewhere = of_edge
+            .iter()
+            .filter(spoken)
+            .find(|other| *other != topic && other.speaker() == topic.speaker() && other.sealed() == topic.sealed());
         cases.extend(elsewhere.map(|other| ("signature", tap.heard[other].last().unwrap().clone())));
         for (word, forged) in cases {
             let count = |rig: &Rig, tap: &mut Tap| match by_coordinator {
@@ -113,7 +114,9 @@ fn what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides() {
     // Somebody else's name, and a name that nobody has.
     let events = Topic::Events(node("c"));
     tap.publish(&events, honest_b.sign(&events, vec![1], 0));
-    wait_for("a name that is not enrolled", WITHIN, || (refused_by_coordinator(&rig, "not_enrolled") > 0).then_some(()));
+    wait_for("a name that is not enrolled", WITHIN, || {
+        (refused_by_coordinator(&rig, "not_enrolled") > 0).then_some(())
+    });
 
     // After all that, what is true goes on, and nothing that was forged was believed.
     goes_on(&mut tap);
@@ -131,7 +134,8 @@ fn what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides() {
     assert!(rig.command(&["authority", "rotate"]).status.success());
     let retired = signer(SecretKey::from_pem(&orders).unwrap());
     let topic = Topic::Ack(node("edge"));
-    let ack = codec::encode(&Ack { boot: tap.stats("edge").unwrap().boot, watermark: u64::MAX, holes: vec![] }).unwrap();
+    let ack =
+        codec::encode(&Ack { boot: tap.stats("edge").unwrap().boot, watermark: u64::MAX, holes: vec![] }).unwrap();
     wait_for("the agent to have followed to the new key", WITHIN, || {
         (edge.membership().unwrap().orders.number == 2).then_some(())
     });

@@ -136,7 +136,7 @@ impl Rig {
 
     /// The coordinator's own authority, as its program sees it.
     pub fn authority(&self) -> Authority {
-        Authority::open(&self.at("coordinator"), &site(), now_s()).unwrap()
+        Authority::open(&self.at("coordinator/authority"), &site(), now_s()).unwrap()
     }
 
     pub fn url(&self) -> BrokerUrl {
