@@ -7,14 +7,21 @@ use picket_agent::cover::settings;
 use picket_agent::node::Identity;
 use picket_coordinator::archive::{Entry, LaneRow, NodeRow, What};
 use picket_shared::codec::encode;
+use picket_shared::crypto::SecretKey;
 use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, How, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::event::{Event, EventKind, Precision};
-use picket_shared::ids::{Boot, CameraId, EventId, NodeId, StationId, ZoneId};
+use picket_shared::ids::{Boot, CameraId, EventId, NodeId, SiteId, StationId, ZoneId};
 use picket_shared::status::{CameraStats, DetectorTwin, Health, Mode, Stats, Twin, UpDown};
+use picket_shared::trust::orders::OrdersChain;
+use picket_shared::trust::roster::{Member, Roster};
+use picket_shared::trust::seal::{self, Mark};
 use picket_shared::wire::{Ack, EventBatch, Gap, GapCause};
 use serde_bytes::ByteBuf;
 
 use super::cores::step;
+use super::wire::{KEY, SEALED_ON};
+
+const MARK: Mark = Mark { run: 7, seq: 9, issued_s: 1_800_000_000, expires_s: Some(1_900_000_000) };
 
 /// An event with every field.
 pub(super) fn event() -> Event {
@@ -72,6 +79,22 @@ fn heartbeat() -> Vec<u8> {
     let holdings = vec![Holding { station: station.clone(), epoch, provisional: false, sight: Sight::Watching }];
     let (ready, unheard) = (vec![StationId::new("yard").unwrap()], vec![NodeId::new("n3").unwrap()]);
     encode(&Heartbeat { boot: Boot(7), number: 1, leader: 1, capacity_fps: 20, holdings, ready, unheard }).unwrap()
+}
+
+fn sealed(payload: &[u8]) -> Vec<u8> {
+    seal::seal(&SecretKey::from_pem(KEY).unwrap(), SEALED_ON, &MARK, payload)
+}
+
+fn sealed_object() -> Vec<u8> {
+    seal::seal_json(&SecretKey::from_pem(KEY).unwrap(), SEALED_ON, &MARK, &health(UpDown::Up))
+}
+
+fn roster() -> Vec<u8> {
+    let (key, site) = (SecretKey::from_pem(KEY).unwrap(), SiteId::new("yard").unwrap());
+    let orders = OrdersChain::begin(&site, &key, 0);
+    let member = Member { key: Some(key.public()), revoked: vec![key.public().id()] };
+    let devices = [(NodeId::new("gate-3").unwrap(), member)].into();
+    Roster { number: 7, orders, devices }.publish(&site, &key, 1_800_000_000)
 }
 
 fn leases() -> Vec<u8> {
@@ -301,6 +324,9 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("ack", "holes", ack()),
         ("heartbeat", "whole", heartbeat()),
         ("gossip", "signed part", [&b"\x01\x04yard\x06gate-3"[..], &heartbeat()].concat()),
+        ("seal", "cbor", sealed(&ack())),
+        ("seal", "json", sealed_object()),
+        ("roster", "whole", roster()),
         ("leases", "whole", leases()),
         ("standby", "whole", standby()),
         ("duty", "whole", encode(&told()).unwrap()),

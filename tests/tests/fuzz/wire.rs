@@ -5,11 +5,14 @@ use std::fmt::Debug;
 
 use picket_coordinator::archive::{Entry, LaneRow, NodeRow};
 use picket_shared::codec::{decode, encode};
-use picket_shared::crypto::MacKey;
+use picket_shared::crypto::{MacKey, SecretKey};
 use picket_shared::duty::{Duty, Heartbeat, Leases, Standby};
 use picket_shared::event::Event;
 use picket_shared::gossip;
 use picket_shared::ids::SiteId;
+use picket_shared::trust::orders::OrdersChain;
+use picket_shared::trust::roster::Roster;
+use picket_shared::trust::seal;
 use picket_shared::wire::{Ack, EventBatch, Wire};
 
 use super::Verdict;
@@ -63,6 +66,40 @@ pub(super) fn gossip(bytes: &[u8]) -> Verdict {
     let Ok((node, beat)) = gossip::open(&key, &site, &signed) else { return Ok(false) };
     let again = gossip::seal(&key, &site, &node, beat);
     if again == signed { Ok(true) } else { Err("it was read as another datagram".into()) }
+}
+
+/// The key of the seeds, and no secret: RFC 8032, section 7.1, test 1.
+pub(super) const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+    MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+pub(super) const SEALED_ON: &str = "picket/v1/yard/gate-3/duty";
+
+/// What is opened was sealed by the key; and who opens it learns the same as who passes its seal over.
+pub(super) fn seal(bytes: &[u8]) -> Verdict {
+    let key = SecretKey::from_pem(KEY).unwrap();
+    let stripped = seal::strip(bytes).map(|message| message.into_owned());
+    match seal::open(|id| (id == key.public().id()).then(|| key.public()), SEALED_ON, bytes) {
+        Ok(opened) if stripped.as_deref() != Ok(&*opened.payload) => Err("the seal hides another message".into()),
+        Ok(opened) => {
+            let again = match bytes.first() {
+                Some(b'{') => seal::seal_json(&key, SEALED_ON, &opened.mark, &opened.payload),
+                _ => seal::seal(&key, SEALED_ON, &opened.mark, &opened.payload),
+            };
+            if again == bytes { Ok(true) } else { Err("two seals of one message are both taken".into()) }
+        }
+        Err(error) if error.to_string().len() < 12 => Err(format!("a refusal without a sentence: {error}")),
+        Err(_) => Ok(false),
+    }
+}
+
+pub(super) fn roster(bytes: &[u8]) -> Verdict {
+    let (key, site) = (SecretKey::from_pem(KEY).unwrap(), SiteId::new("yard").unwrap());
+    let known = OrdersChain::begin(&site, &key, 0).newest().clone();
+    match Roster::read(&site, &known, 0, bytes) {
+        Ok((_, newest)) if newest.key != key.public() => Err("a key that nobody announced".into()),
+        Ok(_) => Ok(true),
+        Err(error) if error.to_string().len() < 12 => Err(format!("a refusal without a sentence: {error}")),
+        Err(_) => Ok(false),
+    }
 }
 
 pub(super) fn leases(bytes: &[u8]) -> Verdict {
