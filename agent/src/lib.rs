@@ -31,6 +31,7 @@ pub mod config;
 pub mod reload;
 pub mod cameras;
 pub mod app;
+pub mod watchdog;
 pub mod facts;
 pub mod report;
 

@@ -23,6 +23,7 @@ pub mod leader;
 
 pub mod broker;
 pub mod http;
+pub mod watchdog;
 
 pub mod app;
 pub mod config;

@@ -51,7 +51,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 55] = [
+const CORES: [&str; 56] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -93,6 +93,7 @@ const CORES: [&str; 55] = [
     "agent/src/sinks/words",
     "agent/src/steady",
     "agent/src/track",
+    "agent/src/watchdog",
     "coordinator/src/coordinator",
     "coordinator/src/intake",
     "coordinator/src/lead",
