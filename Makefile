@@ -31,7 +31,7 @@ lint: prepare-test ## format, clippy, documentation, and the dependencies' licen
 	cargo clippy --release --locked -p picket-agent --all-targets --features camera -- -D warnings
 	cargo check --release --locked -p picket-agent --no-default-features
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps --quiet
-	if command -v shellcheck >/dev/null; then shellcheck .ci/run simulation/prepare/prepare.sh; fi
+	if command -v shellcheck >/dev/null; then shellcheck .ci/run simulation/prepare/prepare.sh systemd/debian/{build.sh,postinst,prerm,postrm}; fi
 	cargo fetch --locked --quiet
 	"$(CARGO_DENY)" --frozen check licenses bans sources
 	if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then \
