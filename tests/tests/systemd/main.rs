@@ -1,10 +1,12 @@
 //! The units are read by systemd's own tools: they are understood whole, they stay hardened, and their users exist. Then, in
 //! the files beside this one: what the agent says to the watchdog, and what the packages leave behind.
 //!
-//! No unit is started: that the sandbox holds a camera, the runtime and a decoder can only be seen on a booted machine.
+//! Units are started only where there is a Debian to boot (`booted`). That the sandbox holds a camera and a GPU can only be seen
+//! on a machine that has them.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers are the test")]
 
+mod booted;
 mod package;
 mod watchdog;
 

@@ -15,7 +15,7 @@ const PACKAGES: [&str; 2] = ["picket-agent", "picket-coordinator"];
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Packs the programs of this build under that version; gives the packages.
-fn packages(out: &Path, version: &str) -> Vec<PathBuf> {
+pub(crate) fn packages(out: &Path, version: &str) -> Vec<PathBuf> {
     let mut build = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/debian/build.sh"));
     build.arg(architecture()).arg(binary("picket-agent").parent().unwrap()).arg(out).env("VERSION", version);
     // Small is for those who download.
@@ -29,12 +29,12 @@ fn architecture() -> &'static str {
     if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }
 }
 
-fn skipped(why: &str) {
+pub(crate) fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");
 }
 
 /// What a machine without Debian's tools lacks.
-fn missing(tools: &[&str]) -> Option<String> {
+pub(crate) fn missing(tools: &[&str]) -> Option<String> {
     let there = |tool: &str| {
         let look = format!("command -v {tool}");
         Command::new("sh").args(["-c", &look]).output().is_ok_and(|found| found.status.success())
