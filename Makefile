@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint soak swarm fuzz powercut bench clean prepare-demo prepare-test prepare-bench
+.PHONY: help build demo test lint soak swarm fuzz powercut bench deb clean prepare-demo prepare-test prepare-bench
 
 CARGO_TARGET_DIR ?= target
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/picket
@@ -31,7 +31,7 @@ lint: prepare-test ## format, clippy, documentation, and the dependencies' licen
 	cargo clippy --release --locked -p picket-agent --all-targets --features camera -- -D warnings
 	cargo check --release --locked -p picket-agent --no-default-features
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps --quiet
-	if command -v shellcheck >/dev/null; then shellcheck .ci/run simulation/prepare/prepare.sh; fi
+	if command -v shellcheck >/dev/null; then shellcheck .ci/run simulation/prepare/prepare.sh systemd/debian/{build.sh,postinst,prerm,postrm}; fi
 	cargo fetch --locked --quiet
 	"$(CARGO_DENY)" --frozen check licenses bans sources
 	if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then \
@@ -55,6 +55,22 @@ fuzz: ## hostile bytes at every door for FUZZ_S seconds (600), from seed SEED (1
 
 powercut: ## 200 power cuts under the agent's store, 40 under the archive; as root
 	PICKET_POWER_CUTS=200 cargo test --release --locked -p picket-tests --test power_cut -- --nocapture
+
+deb: ## Debian packages under target/debian: ARCH=arm64 for the boards, DIST=1 for what ships (slower to link)
+ifeq ($(ARCH),arm64)
+deb: TRIPLE := aarch64-unknown-linux-gnu
+deb: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
+deb: export CC_aarch64_unknown_linux_gnu := aarch64-linux-gnu-gcc
+endif
+deb: PROFILE := $(if $(DIST),dist,release)
+deb: prepare-demo
+	@if [ -n "$(TRIPLE)" ] && ! { rustc --print target-libdir --target "$(TRIPLE)" | xargs test -d && \
+		command -v aarch64-linux-gnu-gcc >/dev/null; }; then \
+		echo 'deb: arm64 is SKIPPED: it needs rustup target add $(TRIPLE), and apt install gcc-aarch64-linux-gnu' >&2; exit 0; \
+	fi; \
+	cargo build --profile $(PROFILE) --locked $(if $(TRIPLE),--target $(TRIPLE)) -p picket-agent -p picket-coordinator && \
+	systemd/debian/build.sh $(or $(ARCH),$$(dpkg --print-architecture)) \
+		"$(CARGO_TARGET_DIR)/$(if $(TRIPLE),$(TRIPLE)/)$(PROFILE)" "$(CARGO_TARGET_DIR)/debian"
 
 clean: ## remove what was built; the cache of downloads stays
 	cargo clean

@@ -20,6 +20,7 @@ use crate::node::{Facts, Node};
 use crate::pipeline::{Counts, Meter, Pulse};
 use crate::recorder::Recorder;
 use crate::sinks::Sinks;
+use crate::watchdog::{Capture, Watchdog};
 
 /// How much of a worker's time inference may take when another's cameras are counted in: letterbox, tracks and events take
 /// the rest.
@@ -35,7 +36,7 @@ pub struct Watch {
     /// What inference takes for a frame, smoothed.
     inference_ms: Option<f64>,
     pulse: Arc<Pulse>,
-    beats: Vec<u64>,
+    watchdog: Watchdog,
     sinks: Arc<Sinks>,
     /// Why the configuration was not taken in the last time that it was read again.
     reload_refused: Option<String>,
@@ -61,7 +62,8 @@ struct Watched {
 impl Watch {
     /// A watch over no cameras yet.
     pub fn new(pulse: Arc<Pulse>, sinks: Arc<Sinks>) -> Self {
-        Watch { cameras: Vec::new(), inference_ms: None, pulse, sinks, beats: Vec::new(), reload_refused: None }
+        let watchdog = Watchdog::default();
+        Watch { cameras: Vec::new(), inference_ms: None, pulse, sinks, watchdog, reload_refused: None }
     }
 
     /// Watches one camera more: its name, whose station it shows, its slot in the mailbox, what its frame path counts, and
@@ -153,12 +155,11 @@ impl Watch {
 }
 
 impl Watcher for Watch {
-    /// Feeds systemd's watchdog, unless the frame path has not moved since the last one.
+    /// Feeds systemd's watchdog, unless something has not moved since the last time.
     fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts {
-        // Each worker has its own: one that stands still must not hide behind another that goes on.
         let beats: Vec<u64> = self.pulse.beats.iter().map(|beats| beats.load(Ordering::Relaxed)).collect();
-        if all_moved(&self.beats, &beats) {
-            self.beats = beats;
+        let captures: Vec<Capture> = self.cameras.iter().filter_map(Watched::capture).collect();
+        if self.watchdog.is_fed(&beats, &captures) {
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }
         let ran = self
@@ -207,11 +208,6 @@ fn sight(states: &[State]) -> Sight {
     }
 }
 
-/// Whether every worker has moved; before the first look, all have.
-fn all_moved(before: &[u64], now: &[u64]) -> bool {
-    now.iter().zip(before).all(|(now, before)| now != before)
-}
-
 impl Watched {
     /// Frames that were looked at since the last time, and what inference took for them.
     fn measure(&mut self) -> (u64, Duration) {
@@ -230,7 +226,20 @@ impl Watched {
         (frames, took)
     }
 
+    /// Whether its thread moves; nothing where it has ended.
+    fn capture(&self) -> Option<Capture> {
+        let ended = matches!(self.camera.snapshot().state, State::Ended | State::Failed);
+        let capture = if self.camera.hangs(Instant::now()).is_some() { Capture::Hangs } else { Capture::Moves };
+        (!ended).then_some(capture)
+    }
+
     fn problem(&self) -> Option<String> {
+        if let Some(late) = self.camera.hangs(Instant::now()) {
+            let (name, late_s) = (&self.name, late.as_secs());
+            return Some(format!(
+                "camera {name} has hung for {late_s} s in its driver or disk; unplug it, or restart the agent"
+            ));
+        }
         let snapshot = self.camera.snapshot();
         let said = |error: Option<String>| error.unwrap_or_else(|| format!("camera {} gives no frames", self.name));
         matches!(snapshot.state, State::Stalled | State::Retrying | State::Failed).then(|| said(snapshot.last_error))
@@ -319,15 +328,6 @@ mod tests {
             (&[Ended], Sight::Blind),
         ] {
             assert_eq!(sight(states), expect, "{states:?}");
-        }
-    }
-
-    #[test]
-    fn one_worker_that_stands_still_is_not_hidden_by_another() {
-        for (before, now, expect) in
-            [(&[][..], &[0, 0][..], true), (&[1, 1], &[2, 9], true), (&[1, 1], &[2, 1], false), (&[1], &[1], false)]
-        {
-            assert_eq!(all_moved(before, now), expect, "{before:?} {now:?}");
         }
     }
 

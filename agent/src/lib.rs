@@ -32,6 +32,7 @@ pub mod config;
 pub mod reload;
 pub mod cameras;
 pub mod app;
+pub mod watchdog;
 pub mod facts;
 pub mod report;
 

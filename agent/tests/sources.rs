@@ -429,7 +429,7 @@ fn the_jetsons_line_plays_rtsp_with_a_decoder_of_this_machine() {
     if !Command::new("gst-launch-1.0").arg("--version").output().is_ok_and(|output| output.status.success()) {
         return skipped("no gst-launch-1.0 here; install gstreamer1.0-tools");
     }
-    let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware-configs/jetson/agent.toml");
+    let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware-configs/jetson-orin-nano/agent.toml");
     let profile = picket_agent::config::Config::read(Some(&profile), &Default::default()).unwrap();
     let words = profile.cameras[0].decoder.clone().expect("the profile has a line for GStreamer").join(" ");
     let hardware = "nvv4l2decoder ! nvvidconv ! video/x-raw,format=BGRx !";

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::coordinator::Counters;
+use crate::watchdog;
 
 /// Requests for the counters that wait for the coordinator.
 pub const QUESTIONS_MAX: usize = 16;
@@ -59,9 +60,13 @@ pub struct Pages {
     pub questions: mpsc::Sender<Question>,
 }
 
-/// Serves until the task is dropped.
+/// Serves until the task is dropped, and feeds the watchdog by the same door: without pages the coordinator is not whole.
 pub async fn serve(listener: TcpListener, pages: Pages) -> std::io::Result<()> {
-    axum::serve(listener, routes(pages)).await
+    let questions = pages.questions.clone();
+    tokio::select! {
+        ended = axum::serve(listener, routes(pages)) => ended,
+        () = watchdog::feed(questions) => Ok(()),
+    }
 }
 
 fn routes(pages: Pages) -> Router {

@@ -26,6 +26,7 @@ pub mod door;
 
 pub mod broker;
 pub mod http;
+pub mod watchdog;
 
 pub mod credentials;
 pub mod app;

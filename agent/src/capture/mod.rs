@@ -53,6 +53,9 @@ const START_S_MAX: f64 = 7.0 * 86_400.0;
 /// Bounds of the stall time-out. A shorter one would kill a decoder that is about to start.
 const STALL_TIMEOUT_S: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
 
+/// How much later than it promised a source's thread may come back before it hangs: the machine may be busy.
+const LATE_MAX: Duration = Duration::from_secs(10);
+
 /// Bounds of the time after which the same picture is a problem: up to a day.
 const FROZEN_TIMEOUT_S: std::ops::RangeInclusive<f64> = 0.0..=86_400.0;
 
@@ -315,6 +318,15 @@ impl Camera {
     pub fn frozen(&self) -> Option<Duration> {
         let same = Duration::from_millis(self.board.lock().snapshot.frozen_ms);
         self.frozen_timeout.filter(|timeout| same >= *timeout).map(|_| same)
+    }
+
+    /// Whether its thread hangs in a driver or a disk, and for how long. A source that is gone does not hang: it is waited for
+    /// with a bound, and tried again.
+    pub fn hangs(&self, now: Instant) -> Option<Duration> {
+        let status = self.board.lock();
+        let over = matches!(status.snapshot.state, State::Ended | State::Failed);
+        let late = now.saturating_duration_since(status.back_by.filter(|_| !over)?);
+        (late > LATE_MAX).then_some(late)
     }
 
     /// Why it failed for good, if it did.

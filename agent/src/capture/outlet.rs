@@ -29,6 +29,8 @@ pub(super) struct Status {
     pub(super) failure: Option<(Exit, String)>,
     /// Slots of the mailbox that get a copy of each frame.
     pub(super) shares: Vec<usize>,
+    /// When the thread comes back from where it waits, at the latest; absent while it waits for the frame path.
+    pub(super) back_by: Option<Instant>,
 }
 
 /// Shared between the thread and its handle.
@@ -38,6 +40,10 @@ pub(super) struct Board(Arc<Mutex<Status>>);
 impl Board {
     pub(super) fn lock(&self) -> MutexGuard<'_, Status> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn back_by(&self, when: Option<Instant>) {
+        self.lock().back_by = when;
     }
 
     pub(super) fn fail(&self, exit: Exit, sentence: String) {
@@ -100,9 +106,14 @@ impl Outlet {
     pub(super) fn deliver(&mut self, frame: Frame) -> Result<(), End> {
         let frames = self.count(&frame);
         self.share(&frame);
+        // At this pace it waits as long as the frame path likes, which is watched by itself.
+        if self.config.pace == Pace::Max {
+            self.board.back_by(None);
+        }
         if !self.mailbox.put(self.index, frame, self.config.pace) {
             return Err(End::Stopped);
         }
+        self.due();
         if self.is_enough(frames) { Err(End::Enough) } else { Ok(()) }
     }
 
@@ -155,6 +166,8 @@ impl Outlet {
             tracing::warn!(camera = %self.name, "{} bad frames so far; the last was {reason}", snapshot.frames_bad);
         }
         snapshot.wrong(&format!("a frame was passed over: {reason}"));
+        drop(status);
+        self.due();
     }
 
     /// Tells in what form the frames come.
@@ -172,9 +185,11 @@ impl Outlet {
         self.board.lock().snapshot.frames
     }
 
-    /// When the next picture is due.
+    /// When the next picture is due. The thread is back by then, with it or with the stall.
     pub(super) fn due(&self) -> Instant {
-        Instant::now() + Duration::from_secs_f64(self.config.stall_timeout_s)
+        let due = Instant::now() + Duration::from_secs_f64(self.config.stall_timeout_s);
+        self.board.back_by(Some(due));
+        due
     }
 
     /// What is wrong when it did not come by then.
@@ -184,7 +199,11 @@ impl Outlet {
 
     /// Sleeps, but not beyond the order to stop. True if that came.
     pub(super) fn stopped_within(&self, time: Duration) -> bool {
-        wait(&mut [PollFd::new(&self.stop, PollFlags::IN)], Instant::now() + time).unwrap_or(true)
+        let deadline = Instant::now() + time;
+        self.board.back_by(Some(deadline));
+        let stopped = wait(&mut [PollFd::new(&self.stop, PollFlags::IN)], deadline).unwrap_or(true);
+        self.due();
+        stopped
     }
 
     /// Whether the order to stop has come.

@@ -115,6 +115,8 @@ impl Supervisor {
     /// One run of the source, from its start to its end.
     fn run_once(&mut self) -> End {
         let outlet = &mut self.outlet;
+        // A device that cannot be opened and does not say so has hung.
+        outlet.due();
         if outlet.is_enough(outlet.frames()) {
             return End::Enough;
         }

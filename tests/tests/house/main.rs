@@ -59,7 +59,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 58] = [
+const CORES: [&str; 59] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -101,6 +101,7 @@ const CORES: [&str; 58] = [
     "agent/src/sinks/words",
     "agent/src/steady",
     "agent/src/track",
+    "agent/src/watchdog",
     "coordinator/src/coordinator",
     "coordinator/src/intake",
     "coordinator/src/lead",
