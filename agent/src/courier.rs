@@ -109,7 +109,7 @@ impl<W: Watcher> Courier<W> {
             broker: route.broker.clone(),
             client_id: format!("picket-{site}-{me}"),
             will: Some(will(site, &identity, &credentials)),
-            filters: filters(site, me),
+            filters: filters(site, me, &credentials),
             payload_bytes_max: STANDBY_BYTES_MAX.max(STATUS_BYTES_MAX).max(ROSTER_BYTES_MAX) + SEAL_JSON_BYTES_MAX,
             tls: route.tls.clone(),
         };
@@ -366,9 +366,10 @@ async fn heard(gossip: &mut Option<Gossip>) -> Option<(NodeId, Vec<u8>)> {
 }
 
 /// What is said to this node.
-fn filters(site: &SiteId, me: &NodeId) -> Vec<String> {
+fn filters(site: &SiteId, me: &NodeId, credentials: &Credentials) -> Vec<String> {
     let mine = [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby].map(|of| of(me.clone()));
-    mine.iter().chain([&Topic::CoordinatorHealth, &Topic::Roster]).map(|topic| topic.render(site)).collect()
+    let roster = credentials.signer.as_ref().map(|_| &Topic::Roster);
+    mine.iter().chain([&Topic::CoordinatorHealth]).chain(roster).map(|topic| topic.render(site)).collect()
 }
 
 /// What the broker says of a node that is lost.
