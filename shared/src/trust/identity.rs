@@ -66,9 +66,11 @@ impl Identity {
         &self.dir
     }
 
-    /// Whether the device has been admitted. Who may not look must not take it for one that was not.
+    /// Whether the device has been admitted. Who may not look must not take it for one that was not; below a file there is
+    /// nothing to look at.
     pub fn is_enrolled(&self) -> bool {
-        self.at("certificate.pem").try_exists().unwrap_or(true)
+        let absent = |error: std::io::Error| error.kind() != std::io::ErrorKind::NotADirectory;
+        self.at("certificate.pem").try_exists().unwrap_or_else(absent)
     }
 
     /// What connections are made with.
