@@ -115,6 +115,10 @@ impl Credentials {
             (known.roster, known.published) = (roster, published);
             Ok(())
         });
+        if looked.is_err() {
+            // It may have been in the middle of a change: what it looked like then is not what was understood.
+            known.state = ([None; 2], 0);
+        }
         let said = looked.err().map(|error| error.to_string()).unwrap_or_default();
         if said != known.complained {
             if !said.is_empty() {

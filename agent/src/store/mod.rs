@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use picket_shared::event::Class;
 use picket_shared::ids::Boot;
+use picket_shared::keyfile::KeyfileError;
 use picket_shared::store::{Batch, Extent, Reach, Store, StoreError};
 use picket_shared::wire::{Gap, GapCause};
 
@@ -163,7 +164,7 @@ impl AgentStore {
     }
 
     /// Keeps what this node stands by for over a restart.
-    pub fn keep_standby(&self, memory: &Memory) -> std::io::Result<()> {
+    pub fn keep_standby(&self, memory: &Memory) -> Result<(), KeyfileError> {
         standby::write(&self.standby_file, memory)
     }
 

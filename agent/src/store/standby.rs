@@ -1,10 +1,11 @@
 //! The file that keeps what this node stands by for: beside the database, because a duty is larger than a row may be. It
 //! decides nothing; a file that cannot be read is as none, and is said.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use picket_shared::keyfile::{self, KeyfileError};
 use picket_shared::limits::{DUTY_BYTES_MAX, STANDBY_BYTES_MAX, STANDBY_DUTIES_MAX};
 
 use crate::duty::Memory;
@@ -37,13 +38,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Memory>, String> {
     Ok(Some(memory))
 }
 
-/// Keeps it, whole or not at all.
-pub(super) fn write(path: &Path, memory: &Memory) -> io::Result<()> {
-    let part = path.with_extension("part");
-    let mut file = File::create(&part)?;
-    file.write_all(&serde_json::to_vec(memory)?)?;
-    file.sync_all()?;
-    fs::rename(&part, path)
+/// Keeps it, whole or not at all, and for nobody else to read: it names the neighbours' cameras.
+pub(super) fn write(path: &Path, memory: &Memory) -> Result<(), KeyfileError> {
+    keyfile::write_secret(path, &serde_json::to_vec(memory).expect("names, numbers and texts"))
 }
 
 #[cfg(test)]
@@ -69,9 +66,9 @@ mod tests {
         assert_eq!(read(&path), Ok(Some(memory())));
         let mut large = memory();
         large.duties.values_mut().for_each(|duty| duty.model = "m".repeat(9_999));
-        fs::write(&path, serde_json::to_vec(&large).unwrap()).unwrap();
+        std::fs::write(&path, serde_json::to_vec(&large).unwrap()).unwrap();
         assert!(read(&path).unwrap_err().contains("stands in for nobody"));
-        fs::write(&path, "{").unwrap();
+        std::fs::write(&path, "{").unwrap();
         assert!(read(&path).unwrap_err().contains("cannot be used (EOF"));
     }
 }
