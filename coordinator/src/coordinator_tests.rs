@@ -1,6 +1,8 @@
 //! The root state machine, input by input.
 
 use super::*;
+use picket_shared::duty::{Epoch, Heartbeat, Holding, Sight};
+use picket_shared::ids::StationId;
 use picket_shared::limits::{EVENT_ZONES_MAX, NODES_MAX, RECENT_EVENTS_MAX, STATUS_BYTES_MAX};
 use picket_shared::view::Recent;
 use serde_bytes::ByteBuf;
@@ -373,4 +375,24 @@ fn a_lead_that_ended_is_not_taken_up_again_under_its_epoch() {
     assert_eq!((bench.core.swarm.leader(), bench.outranked), (0, Some(1)), "its grants would begin at 1.1 again");
     bench.put(Input::Lead { epoch: 2, until_ms: 65_000 });
     assert_eq!(bench.core.swarm.leader(), 2);
+}
+
+#[test]
+fn a_claim_by_an_epoch_that_this_leader_never_granted_makes_it_lead_under_a_higher_one() {
+    let mut bench = Bench::new();
+    let held = |station: &str, epoch| Holding {
+        station: StationId::new(station).unwrap(),
+        epoch,
+        provisional: false,
+        sight: Sight::Watching,
+    };
+    let detector = serde_json::json!({ "model": "m", "layout": "l", "provider": "cpu", "precision": "fp32", "workers": 1,
+        "threads": 1, "runtime": "r", "passed_over": {} });
+    let twin = serde_json::json!({ "version": "1", "arch": "a", "station": "n", "cameras": [], "detector": detector });
+    bench.send(Topic::Twin(id("n")), twin.to_string());
+    // Somebody else leads under epoch 1 too, and has granted more than this leader has.
+    let (holdings, ready, unheard) = (vec![held("n", Epoch::new(1, 900))], vec![], vec![]);
+    let beat = Heartbeat { boot: Boot(9), number: 1, leader: 1, capacity_fps: 0, holdings, ready, unheard };
+    bench.send(Topic::Heartbeat(id("n")), codec::encode(&beat).unwrap());
+    assert_eq!((bench.core.counters().rejected.get("future_epoch"), bench.outranked), (Some(&1), Some(1)));
 }

@@ -283,6 +283,20 @@ mod tests {
     }
 
     #[test]
+    fn more_headers_than_ours_are_not_parsed_though_they_are_signed() {
+        let key = key();
+        let signed = |extra: i64| {
+            let mut header = headers(&key, &mark());
+            header.rest.extend((0..extra).map(|n| (Label::Int(-80_000 - n), Value::Null)));
+            let builder = CoseSign1Builder::new().protected(header).payload(vec![1]);
+            written(builder.create_signature(TOPIC.as_bytes(), |message| key.sign(message).to_vec()))
+        };
+        let opened = |bytes: &[u8]| open(|_| Some(key.public()), TOPIC, bytes).map(|opened| opened.mark);
+        assert_eq!(opened(&signed(0)), Ok(mark()));
+        assert_eq!(opened(&signed(20)), Err(SealError::Malformed));
+    }
+
+    #[test]
     fn no_other_form_is_parsed() {
         let key = key();
         let sealed = seal(&key, TOPIC, &mark(), b"\x01");

@@ -242,9 +242,10 @@ mod tests {
         let will = |bench: &Bench| bench.a.will(&topic, b"{\"x\":\"will\"}".to_vec(), NOW_S);
         let first_will = will(&bench);
         let up = say(&bench, "up");
+        let problem = say(&bench, "a problem");
         let next_will = will(&bench);
         let up_again = say(&bench, "up again");
-        assert!(bench.open(&topic, &up).is_ok() && bench.open(&topic, &first_will).is_ok());
+        assert!([&up, &problem, &first_will].iter().all(|said| bench.open(&topic, said).is_ok()));
         assert!(bench.open(&topic, &up_again).is_ok());
         assert_eq!(bench.open(&topic, &first_will), Err("replayed"), "it came too late");
         assert!(bench.open(&topic, &next_will).is_ok());
