@@ -117,8 +117,11 @@ try {
       "--disable-component-update", "--disable-sync",
     ],
   });
-  const page = context.pages()[0] ?? (await context.newPage());
-  await denied(page);
+  // Its own tab: a browser asks for a refused page's icon too, late, and that refusal is no error of the view's.
+  const refused = await context.newPage();
+  await denied(refused);
+  await refused.close();
+  const page = await context.newPage();
   page.on("console", (message) => message.type() === "error" && report.console_errors.push(`${message.text()} ${message.location().url}`));
   page.on("pageerror", (error) => report.console_errors.push(String(error)));
   await page.goto(`${options.url}?token=${options.token}`);
