@@ -18,13 +18,15 @@ fn what_the_detector_was_to_be_and_is_not_stands_in_health() {
     let stubborn = Model::of_picture(64, 64).says("names", NAMES).gives("output0", &[1, 6], stubborn);
     let (model, frames) = (saved(dir.path(), &stubborn).model, frames(dir.path()));
     let (_broker, port) = mosquitto(dir.path());
-    let (_heard, mut lines) = heard(port, &["picket/v1/+/+/twin", "picket/v1/+/n/status/health"]);
+    let (_heard, mut lines) =
+        heard(port, &["picket/v1/+/+/twin", "picket/v1/+/n/status/health", "picket/v1/+/n/m/stats"]);
     let config = format!(
         "node = \"n\"\ndata_dir = \"{}\"\n[mqtt]\nbroker = \"mqtt://127.0.0.1:{port}\"\n[live]\nenabled = false\n[detector]\n\
          model = \"{model}\"\nreference = \"builtin\"\nframes = \"{}\"\nproviders = [\"tensorrt\", \"cuda\"]\n\
-         [[camera]]\nname = \"c\"\nsource = \"synthetic:\"\nsnapshots = false\n",
+         [detector.tensorrt]\ncache_dir = \"{}\"\n[[camera]]\nname = \"c\"\nsource = \"synthetic:\"\nsnapshots = false\n",
         dir.path().join("data").display(),
-        frames.display()
+        frames.display(),
+        dir.path().join("engines").display()
     );
     let (file, log) = (dir.path().join("agent.toml"), dir.path().join("log"));
     std::fs::write(&file, config).unwrap();
@@ -41,9 +43,10 @@ fn what_the_detector_was_to_be_and_is_not_stands_in_health() {
         let (topic, payload) = line.split_once(' ').unwrap();
         if topic.ends_with("twin") {
             twin = Some(serde_json::from_str(payload).unwrap());
-        } else {
+        } else if topic.ends_with("health") {
             health = Some(serde_json::from_str(payload).unwrap());
         }
+        // Statistics come again and again, so that this does not wait for ever.
         let problems = health.clone()?.problems;
         (!problems.is_empty()).then_some((twin.clone()?, problems))
     });
