@@ -428,7 +428,13 @@ impl Shell {
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Commit(commit) => self.commits.send(commit).context("the archive's thread ended")?,
-                Effect::Publish { topic, payload } => self.outgoing.push(topic, payload),
+                Effect::Publish { topic, payload } => {
+                    // For the journal too: the view keeps the newest, and a live one may have no reader.
+                    if topic == Topic::ViewChange {
+                        tracing::info!("{}", String::from_utf8_lossy(&payload));
+                    }
+                    self.outgoing.push(topic, payload);
+                }
                 Effect::Outranked(epoch) => drop(self.outranked.send_replace(epoch)),
                 Effect::Reject { reason, detail, count } => {
                     // A flood of garbage must not become a flood of log lines.

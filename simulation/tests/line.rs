@@ -1,4 +1,4 @@
-//! Who watches what: many seeded sites, every scenario with what it promises, and a few exact failures.
+//! Who watches what: many seeded sites, every scenario with what it promises, a few exact failures, and the command.
 //!
 //! What must hold at every step (one actor, no right that has ended, nothing held after an answer without it) is judged in
 //! each run by the site's own referee; a broken rule fails the test with its seed.
@@ -73,6 +73,28 @@ fn the_same_seed_gives_the_same_trace() {
         assert_eq!(first, second);
     }
     assert_ne!(run(&Scenario::draw(3), 3).unwrap().trace_hash, run(&Scenario::draw(3), 4).unwrap().trace_hash);
+}
+
+#[test]
+fn the_command_prints_seed_trace_and_table_and_draws_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |name: &str| {
+        let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/half_dies.toml");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_picket-simulation"));
+        command.arg("run").arg(scenario).args(["--seed", "7", "--record"]).arg(dir.path().join(name));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let trace = said.lines().find(|line| line.starts_with("seed 7: trace ")).map(str::to_owned);
+        (trace.unwrap_or_else(|| panic!("{said}")), said, std::fs::read_to_string(dir.path().join(name)).unwrap())
+    };
+    let ((first, said, picture), (again, _, same)) = (run("one.svg"), run("two.svg"));
+    assert_eq!((first, &picture), (again, &same), "a seed is a run");
+    for row in ["nobody watched", "takeover, silence", "false takeovers", "stale-epoch writes", "messages, bytes"] {
+        assert!(said.contains(row), "{row}: {said}");
+    }
+    assert!(picture.starts_with("<svg ") && picture.trim_end().ends_with("</svg>"));
+    assert!(picture.contains("nobody watches n"), "ground that nobody watches is in the picture");
 }
 
 #[test]
