@@ -193,6 +193,21 @@ fn a_leader_that_lost_the_broker_and_sees_the_row_gives_it_back() {
 }
 
 #[test]
+fn a_coordinator_that_lost_its_row_leads_above_whatever_nodes_know() {
+    let scenario = of_file("lost_row.toml");
+    let (report, outcomes) = together(10, |_| scenario.clone());
+    assert_eq!(report.missed(&scenario.targets), Vec::<String>::new(), "{}", report.table(&scenario));
+    assert!(outcomes.iter().all(|run| run.leaders >= 3), "once under an epoch that had been, and once above it");
+    // As where the coordinator before had been started several times.
+    let again = act(30.0, "kill", "coordinators", "for_s = 1\ntimes = 3\nevery_s = 5");
+    let lost = act(60.0, "lose", "coordinators", "for_s = 2");
+    let fall = act(90.0, "kill", "node", "");
+    let (_, outcomes) = ten(&format!("seconds = 120\n{again}{lost}{fall}"));
+    assert_eq!(sum(&outcomes, |run| run.covers), 10);
+    assert!(outcomes.iter().all(|run| run.leaders >= 6));
+}
+
+#[test]
 fn a_node_that_flaps_has_its_station_back_later_each_time() {
     let scenario = of_file("flapping.toml");
     let (report, outcomes) = together(10, |_| scenario.clone());

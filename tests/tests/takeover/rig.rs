@@ -232,6 +232,11 @@ impl Rig {
         those.map(|(_, change)| change.clone()).collect()
     }
 
+    /// The row that says who leads is gone, as with the disk of a coordinator.
+    pub fn lose_the_row(&self) {
+        std::fs::remove_file(self.dir.path().join("leader")).unwrap();
+    }
+
     /// Which coordinator leads, as the row says that they share.
     pub fn leading(&self) -> usize {
         let row = std::fs::read_to_string(self.dir.path().join("leader")).unwrap();
