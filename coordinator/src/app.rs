@@ -61,6 +61,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         tracing::error!("{problem}; check the disk, and the copies you have of the archive");
     }
 
+    for gap in plan::gaps(&config.stations) {
+        tracing::warn!("the site plan: {gap}");
+    }
+
     if config.mqtt.embedded {
         broker::start(config.mqtt.port, config.mqtt.websocket_port)?;
     }
@@ -75,10 +79,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         tracing::warn!(
             "the page will show no events: mqtt.websocket_url does not say where a browser reaches the broker"
         );
-    }
-
-    for gap in plan::gaps(&config.stations) {
-        tracing::warn!("the site plan: {gap}");
     }
 
     let (tls, door) = trust(&config).await?;

@@ -268,7 +268,8 @@ impl World {
     /// Its grants begin anew under an epoch that has been.
     fn lose_row(&mut self, who: Who) {
         if let Who::Coordinator(index) = who {
-            self.rows[self.row_of(index)] = Row::default();
+            let row = self.row_of(index);
+            self.rows[row] = Row::default();
             self.referee.keep_no_books();
         }
     }
