@@ -61,6 +61,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         tracing::error!("{problem}; check the disk, and the copies you have of the archive");
     }
 
+    for gap in plan::gaps(&config.stations) {
+        tracing::warn!("the site plan: {gap}");
+    }
+
     if config.mqtt.embedded {
         broker::start(config.mqtt.port, config.mqtt.websocket_port)?;
     }
@@ -75,10 +79,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         tracing::warn!(
             "the page will show no events: mqtt.websocket_url does not say where a browser reaches the broker"
         );
-    }
-
-    for gap in plan::gaps(&config.stations) {
-        tracing::warn!("the site plan: {gap}");
     }
 
     let (tls, door) = trust(&config).await?;
@@ -428,7 +428,13 @@ impl Shell {
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Commit(commit) => self.commits.send(commit).context("the archive's thread ended")?,
-                Effect::Publish { topic, payload } => self.outgoing.push(topic, payload),
+                Effect::Publish { topic, payload } => {
+                    // For the journal too: the view keeps the newest, and a live one may have no reader.
+                    if topic == Topic::ViewChange {
+                        tracing::info!("{}", String::from_utf8_lossy(&payload));
+                    }
+                    self.outgoing.push(topic, payload);
+                }
                 Effect::Outranked(epoch) => drop(self.outranked.send_replace(epoch)),
                 Effect::Reject { reason, detail, count } => {
                     // A flood of garbage must not become a flood of log lines.
