@@ -4,7 +4,7 @@
 mod digest;
 mod keys;
 
-pub use digest::{Digest, DigestError};
+pub use digest::{Digest, DigestError, Sha256};
 pub use keys::{KeyError, KeyId, PublicKey, SIGNATURE_BYTES, SecretKey};
 
 use ring::rand::SecureRandom;
