@@ -33,6 +33,7 @@ use crate::credentials::Credentials;
 use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::lead::DEAF_MS_MAX;
 use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
+use crate::model::desk::Desk;
 use crate::outgoing::Outgoing;
 use crate::store::Archive;
 use crate::{broker, door, http, plan, view};
@@ -93,7 +94,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let archive_bytes = archive.size_bytes();
     let (commits, answers) = spawn_writer(archive, clock)?;
     let core = Coordinator::new(me, config.rules(), recovered, clock.now());
-    let outgoing = Outgoing::default();
+    let (outgoing, desk) = (Outgoing::default(), Desk::new(&config.models_dir()));
     let (outranked, above) = watch::channel(0);
     let leader = FileLeader::new(&config.leader_file(), config.leader.name.as_str());
     let (want, wanted) = watch::channel(true);
@@ -104,6 +105,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         core,
         link,
         credentials,
+        desk,
         outgoing,
         commits,
         archive_bytes,
@@ -157,7 +159,7 @@ async fn trust(config: &Config) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::
         }));
     }
     if let Some(listen) = config.enrolment.listen {
-        let door = door::Door::new(open().map_err(Failure::from)?, config.brokers_told())?;
+        let door = door::Door::new(open().map_err(Failure::from)?, config.brokers_told(), config.models_dir())?;
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|error| broker::port_failure(listen, "enrolment.listen", &error))?;
@@ -301,6 +303,7 @@ struct Shell {
     core: Coordinator,
     link: Link,
     credentials: Credentials,
+    desk: Desk,
     outgoing: Outgoing,
     commits: SyncSender<Arc<Commit>>,
     archive_bytes: u64,
@@ -383,6 +386,7 @@ impl Shell {
                 self.core.on_fallback(fallback_problem(&self.config.broker(), &broker));
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 self.say_roster();
+                self.desk.say_again();
                 Input::LinkUp
             }
             LinkEvent::Down(reason) => {
@@ -402,11 +406,26 @@ impl Shell {
         };
         let (taken, changed) = self.credentials.open(&of, &payload, self.clock.now());
         if changed {
-            self.say_roster();
+            self.authority_changed();
         }
         match taken {
             Ok(payload) => Input::Message { topic, payload },
             Err((reason, detail)) => Input::Refused(reason, detail),
+        }
+    }
+
+    /// There may be another key, under which everything that stands is to be said again.
+    fn authority_changed(&mut self) {
+        self.say_roster();
+        self.desk.say_again();
+    }
+
+    /// Tells nodes which model they run, where this coordinator leads.
+    fn say_models(&mut self) {
+        if let Some(leader) = self.core.leads_under().filter(|_| self.core.link_is_up()) {
+            let said = self.desk.look(self.clock.now(), leader, || self.credentials.orders_key());
+            said.into_iter().for_each(|(topic, payload)| self.outgoing.push(topic, payload));
+            self.core.on_models(self.desk.problems());
         }
     }
 
@@ -446,8 +465,9 @@ impl Shell {
             }
         }
         if self.credentials.look(self.clock.now()) {
-            self.say_roster();
+            self.authority_changed();
         }
+        self.say_models();
         if let (Some(signer), Some(epoch)) = (&self.credentials.signer, self.core.leads_under()) {
             signer.run(u64::from(epoch));
         }

@@ -59,7 +59,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 59] = [
+const CORES: [&str; 61] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -109,6 +109,7 @@ const CORES: [&str; 59] = [
     "coordinator/src/line",
     "coordinator/src/liveness",
     "coordinator/src/lossy",
+    "coordinator/src/model/record",
     "coordinator/src/namesake",
     "coordinator/src/plan",
     "coordinator/src/swarm",
@@ -116,6 +117,7 @@ const CORES: [&str; 59] = [
     "shared/src/backoff",
     "shared/src/brokers",
     "shared/src/gossip",
+    "shared/src/model",
     "shared/src/trust/door",
     "shared/src/trust/orders",
     "shared/src/trust/token",
