@@ -18,7 +18,7 @@ const CALIBRATION_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const SAY_EVERY: Duration = Duration::from_secs(15);
 
 /// TensorRT's part of the configuration.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What to compute in: `fp32`, `fp16` or `int8`. Lower is faster; check a lower one with `model compare`.
