@@ -59,7 +59,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 59] = [
+const CORES: [&str; 60] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -116,6 +116,7 @@ const CORES: [&str; 59] = [
     "shared/src/backoff",
     "shared/src/brokers",
     "shared/src/gossip",
+    "shared/src/model",
     "shared/src/trust/door",
     "shared/src/trust/orders",
     "shared/src/trust/token",
