@@ -70,9 +70,10 @@ impl Chunks {
     pub fn missing(&self, ranges_max: usize) -> Vec<Range> {
         let mut ranges: Vec<Range> = Vec::new();
         for index in (0..self.total).filter(|index| !self.has(*index)) {
+            let count = ranges.len();
             match ranges.last_mut() {
                 Some((_, to)) if *to + 1 == index => *to = index,
-                _ if ranges.len() == ranges_max => break,
+                _ if count == ranges_max => break,
                 _ => ranges.push((index, index)),
             }
         }

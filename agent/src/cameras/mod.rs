@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::CameraId;
+use picket_shared::status::DetectorTwin;
 
 use crate::config::{Config, Overrides};
 use crate::courier::Watcher;
@@ -142,6 +143,14 @@ impl Cameras {
 }
 
 impl Watcher for Cameras {
+    fn switched(&mut self, detector: &DetectorTwin) {
+        self.stages.detector = detector.clone();
+        self.untold = settings::tell(&self.config, &detector.model).1;
+        self.covers.own_is(&detector.model);
+        // A station that was watched with the model of before has its own again.
+        self.cover_again();
+    }
+
     fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts {
         let mut facts = self.watch.facts(recorder, node);
         facts.ready = self.covers.ready();

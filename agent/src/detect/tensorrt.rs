@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use picket_shared::crypto::sha256_hex;
 use picket_shared::event::Precision;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A calibration table has a line for each tensor.
 const CALIBRATION_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -5,6 +5,7 @@
 //! having been asked for.
 
 use picket_shared::chunks::{Chunks, Range};
+use picket_shared::limits::MODEL_WANT_RANGES_MAX;
 
 /// How long nothing new comes before the rest is asked for again; twice as long after each time that nothing came of it, …
 const QUIET_MS: u64 = 2_000;
@@ -18,9 +19,6 @@ const FIRST_MS: u64 = 1_000;
 pub const SLOW_MS: u64 = 120_000;
 /// Chunks that wait for the disk: 4 MiB of the largest. One more is let go, and asked for again.
 pub const WRITING_MAX: u32 = 64;
-/// Runs of chunks in one request. What does not fit is asked for by the next one.
-pub const WANTED_RANGES_MAX: usize = 256;
-
 /// Why a chunk is refused: a constant word, and a sentence.
 pub type Refusal = (&'static str, String);
 
@@ -121,7 +119,7 @@ impl Fetch {
         }
         let mut there = self.chunks.clone();
         (0..there.total()).filter(|index| self.writing.has(*index)).for_each(|index| drop(there.add(index)));
-        let wanted = there.missing(WANTED_RANGES_MAX);
+        let wanted = there.missing(MODEL_WANT_RANGES_MAX);
         self.asked_to = wanted.last().map_or(self.asked_to, |(_, to)| *to);
         let quiet_ms = (QUIET_MS << self.in_vain.min(16)).min(QUIET_MS_MAX);
         self.in_vain += 1;
@@ -135,6 +133,11 @@ impl Fetch {
         (!self.chunks.is_whole()).then_some(self.ask_due_ms)
     }
 
+    /// What is fetched.
+    pub fn size(&self) -> &Size {
+        &self.size
+    }
+
     /// Whether all is written.
     pub fn is_whole(&self) -> bool {
         self.chunks.is_whole()
@@ -144,7 +147,8 @@ impl Fetch {
     pub fn bytes(&self) -> u64 {
         let whole = u64::from(self.chunks.held()) * u64::from(self.size.chunk_bytes);
         let last = self.chunks.total().checked_sub(1).filter(|last| self.chunks.has(*last));
-        let short = last.and_then(|last| self.size.bytes_of(last)).map_or(0, |last| u64::from(self.size.chunk_bytes) - last);
+        let short =
+            last.and_then(|last| self.size.bytes_of(last)).map_or(0, |last| u64::from(self.size.chunk_bytes) - last);
         whole - short
     }
 

@@ -57,9 +57,8 @@ impl Part {
         let disk = |error: io::Error| PartError::Disk(path.to_owned(), error);
         let total = size.chunks();
         let noted = keyfile::read_open(&note_path(path)).ok().and_then(|text| serde_json::from_str::<Note>(&text).ok());
-        let same = |note: &Note| {
-            (&*note.sha256, note.length, note.chunk_bytes) == (sha256, size.length, size.chunk_bytes)
-        };
+        let same =
+            |note: &Note| (&*note.sha256, note.length, note.chunk_bytes) == (sha256, size.length, size.chunk_bytes);
         let noted = noted.filter(same).and_then(|note| Chunks::of_hex(total, &note.chunks));
         let there = std::fs::metadata(path).is_ok_and(|about| about.len() == size.length);
         let chunks = noted.filter(|_| there);

@@ -216,8 +216,12 @@ impl Record {
     pub fn commit(&mut self) {
         let work = self.work.take().expect("only a candidate is committed");
         self.previous = self.active;
-        self.last =
-            Some(Ended { number: work.number, model: work.release.as_ref().map(Release::running), why: None, refused: false });
+        self.last = Some(Ended {
+            number: work.number,
+            model: work.release.as_ref().map(Release::running),
+            why: None,
+            refused: false,
+        });
     }
 
     /// The candidate has not: what ran before runs again.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use picket_shared::clock::Now;
 use picket_shared::model::{ModelPhase, ModelState, RunningModel, SlotState, TrialFigures};
 
+use super::files;
+use super::models::{Course, Models, Next};
 use super::record::{Phase, Place, Release, Slot};
 use super::verdict::Seen;
-use super::{Course, Models, Next, files};
 
 impl Models {
     /// All that there is to say.
@@ -23,9 +24,9 @@ impl Models {
         ModelState {
             time: now.unix_ms / 1000,
             phase: self.phase(),
-            active: Some(self.running(self.record.active)),
-            candidate: work.map(|work| match &work.release {
-                Some(release) => release.running(),
+            active: self.running(self.record.active),
+            candidate: work.and_then(|work| match &work.release {
+                Some(release) => Some(release.running()),
                 None => self.running(Place::Factory),
             }),
             bytes,
@@ -60,9 +61,9 @@ impl Models {
         }
     }
 
-    fn running(&self, place: Place) -> RunningModel {
-        let own = || RunningModel { name: None, counter: 0, sha256: self.device.factory, head: None };
-        self.record.release(place).map_or_else(own, Release::running)
+    fn running(&self, place: Place) -> Option<RunningModel> {
+        let own = |sha256| RunningModel { name: None, counter: 0, sha256, head: None };
+        self.record.release(place).map(Release::running).or_else(|| self.device.factory.map(own))
     }
 
     fn slot(&self, slot: Slot) -> SlotState {
@@ -78,7 +79,12 @@ impl Models {
         };
         let fetched = work.and_then(|work| work.release.as_ref());
         let model = self.record.slots.get(&slot).or(fetched).map(Release::running);
-        SlotState { slot: slot.word().into(), state: state.into(), model, attempts: work.map_or(0, |work| work.attempts) }
+        SlotState {
+            slot: slot.word().into(),
+            state: state.into(),
+            model,
+            attempts: work.map_or(0, |work| work.attempts),
+        }
     }
 
     /// Bytes of the candidate that are here, as they are in the end, and that it has.
@@ -87,7 +93,8 @@ impl Models {
         let Some((release, Place::Slot(slot))) = work.release.as_ref().map(|release| (release, work.place)) else {
             return (0, 0);
         };
-        let all: u64 = files(slot, &release.manifest, release.head.as_ref()).iter().map(|file| file.artifact.length).sum();
+        let all: u64 =
+            files(slot, &release.manifest, release.head.as_ref()).iter().map(|file| file.artifact.length).sum();
         let part = match &self.course {
             // In proportion: what travels may be smaller than what it becomes.
             Course::Fetching(encoding, fetch) => {

@@ -10,6 +10,7 @@
 //!
 //! What is written is durable before it is said to be. It decides nothing.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -101,7 +102,9 @@ impl Shelf {
             Err(error) => Err(format!("{} cannot be read ({error})", path.display())),
             Ok(bytes) => codec::decode(&bytes).map(Some).map_err(|error| {
                 let path = path.display();
-                format!("{path}: {error}; if it is damaged, remove it, and what was assigned before may be assigned again")
+                format!(
+                    "{path}: {error}; if it is damaged, remove it, and what was assigned before may be assigned again"
+                )
             }),
         }
     }
@@ -168,7 +171,7 @@ impl Shelf {
     pub fn model(&self, digest: &Digest, factory: &detect::Config) -> Option<Vec<u8>> {
         let slots = Slot::ALL.map(|slot| self.path(slot, What::Model));
         let of_slot = || slots.iter().filter_map(|path| read_bounded(path, MODEL_BYTES_MAX as u64).ok());
-        let own = detect::model_bytes(factory).ok().filter(|bytes| Digest::of(bytes) == *digest);
+        let own = detect::model_bytes(factory).ok().filter(|bytes| Digest::of(bytes) == *digest).map(Cow::into_owned);
         own.or_else(|| of_slot().find(|bytes| Digest::of(bytes) == *digest))
     }
 

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -24,7 +25,6 @@ use super::shelf::{Shelf, read_bounded};
 use super::trial::Trial;
 use super::trial::candidate::Task;
 use super::{News, Order, Trying, Wanted, What};
-use crate::detect::layout::Family;
 use crate::detect::{self, Detector, onnx};
 use crate::pipeline::{Change, Swap};
 
@@ -40,6 +40,8 @@ struct Common {
     changes: Sender<Change>,
     answer: Box<dyn Fn(News) + Send + Sync>,
     problem: Mutex<Option<String>>,
+    /// The agent ends: a disk that refuses is not waited for any more.
+    ending: AtomicBool,
 }
 
 /// The handle on all of them.
@@ -61,7 +63,8 @@ impl Steward {
         answer: impl Fn(News) + Send + Sync + 'static,
     ) -> io::Result<Steward> {
         let (answer, problem) = (Box::new(answer), Mutex::default());
-        let common = Arc::new(Common { shelf, factory, peeks, changes, answer, problem });
+        let ending = AtomicBool::new(false);
+        let common = Arc::new(Common { shelf, factory, peeks, changes, answer, problem, ending });
         let (orders, ordered) = channel();
         let mut work = Work { common: Arc::clone(&common), part: None };
         let disk = std::thread::Builder::new().name("models".into()).spawn(move || work.run(&ordered))?;
@@ -91,23 +94,21 @@ impl Steward {
         // One that is on its way to its end must not speak for the next one.
         self.trial = None;
         let common = Arc::clone(&self.common);
-        let whole = common.shelf.check(slot, release);
         let task = Task {
             candidate: common.shelf.detector(&common.factory, Place::Slot(slot), Some(release)),
             digest: release.manifest.file.sha256.short(),
             active: common.shelf.detector(&common.factory, active, running),
             frames: common.shelf.frames(),
         };
+        let (shelf, release) = (common.shelf.clone(), release.clone());
+        let ready = move || shelf.check(slot, &release);
         let tell = move |trying| (common.answer)(News::Trial(trying));
-        match whole {
-            Err(sentence) => tell(Trying::Unfit("model_slot", sentence)),
-            Ok(()) => match Trial::start(&task, self.common.peeks.trial.clone(), tell) {
-                Ok(trial) => self.trial = Some(trial),
-                Err(error) => {
-                    let what = format!("its process cannot be started: {error}");
-                    (self.common.answer)(News::Trial(Trying::Crashed(what)));
-                }
-            },
+        match Trial::start(task, self.common.peeks.trial.clone(), ready, tell) {
+            Ok(trial) => self.trial = Some(trial),
+            Err(error) => {
+                let what = format!("there is no thread for it: {error}");
+                (self.common.answer)(News::Trial(Trying::Crashed(what)));
+            }
         }
     }
 
@@ -127,6 +128,7 @@ impl Steward {
 /// What was ordered is done to its end.
 impl Drop for Steward {
     fn drop(&mut self) {
+        self.common.ending.store(true, Ordering::Relaxed);
         self.trial = None;
         self.orders = None;
         let _ = self.disk.take().map(JoinHandle::join);
@@ -169,12 +171,18 @@ impl Work {
                     self.keep(&record, trusted.as_deref());
                     (self.common.answer)(News::Kept(number));
                 }
-                Order::Open(wanted, avoid) => (self.common.answer)(self.open(&wanted, &avoid)),
+                Order::Open(wanted, avoid) => {
+                    let opened = self.open(&wanted, &avoid);
+                    (self.common.answer)(opened);
+                }
                 Order::Write(index, bytes) => {
                     let taken = self.write(index, &bytes);
                     (self.common.answer)(News::Written(index, taken));
                 }
-                Order::Install(wanted) => (self.common.answer)(self.install(&wanted)),
+                Order::Install(wanted) => {
+                    let installed = self.install(&wanted);
+                    (self.common.answer)(installed);
+                }
                 Order::Discard => self.discard(),
                 Order::Listen(_) | Order::Want(_) | Order::Say(_) => {}
                 Order::Try(..) | Order::StopTrial | Order::Load(..) => {}
@@ -187,6 +195,9 @@ impl Work {
             let sentence = format!("{error}; models wait for it");
             tracing::error!("{sentence}");
             *self.common.problem() = Some(sentence);
+            if self.common.ending.load(Ordering::Relaxed) {
+                return;
+            }
             std::thread::sleep(RETRY_AFTER);
         }
         *self.common.problem() = None;
@@ -288,19 +299,10 @@ fn look_over(wanted: &Wanted, file: &[u8]) -> Result<(), (&'static str, String)>
             let scanned = onnx::scan(file).map_err(|error| ("model_onnx", format!("the model {error}")));
             scanned.map(drop)
         }
-        (What::Head, Some(delegation)) if !delegation.admits(file) => {
-            Err(("model_delegation", "the head is larger than the release allows, or holds a number that is none".into()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether a release says of itself what this program understands. The error is a sentence.
-pub fn understands(release: &Release) -> Result<(), String> {
-    match &release.manifest.family {
-        Some(word) if Family::of_word(word).is_none() => {
-            Err(format!("the release is of the family {word}, which this program does not know; upgrade it"))
-        }
+        (What::Head, Some(delegation)) if !delegation.admits(file) => Err((
+            "model_delegation",
+            "the head is larger than the release allows, or holds a number that is none".into(),
+        )),
         _ => Ok(()),
     }
 }

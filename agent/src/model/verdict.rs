@@ -65,7 +65,9 @@ impl Terms {
         let least = self.agreement_min();
         let short = |value: f64, least: f64| value.is_nan() || value < least;
         if short(*agreement, least) {
-            let what = format!("it agrees with the active model to {agreement:.3} in {frames} frames, and {least} is asked for");
+            let what = format!(
+                "it agrees with the active model to {agreement:.3} in {frames} frames, and {least} is asked for"
+            );
             return Some(("model_trial_agreement", what));
         }
         if let Some(least) = self.floors.ap50_min.filter(|least| short(*ap50, *least)) {
@@ -73,7 +75,10 @@ impl Terms {
             return Some(("model_trial_agreement", what));
         }
         let most = self.floors.count_off_mean_max.filter(|most| short(-*count_off_mean, -*most))?;
-        Some(("model_trial_counts", format!("its counts differ by {count_off_mean:.2} a frame, and at most {most} is asked for")))
+        Some((
+            "model_trial_counts",
+            format!("its counts differ by {count_off_mean:.2} a frame, and at most {most} is asked for"),
+        ))
     }
 
     /// What becomes of a candidate of which this was seen in `for_s` seconds.
@@ -81,7 +86,10 @@ impl Terms {
         let Agreement { frames, boxes_a, .. } = seen.agreement;
         if self.memory_bytes > 0 && seen.resident_bytes > self.memory_bytes {
             let (takes, room) = (seen.resident_bytes >> 20, self.memory_bytes >> 20);
-            return Verdict::Fail("model_trial_memory", format!("it takes {takes} MiB of memory, and {room} can be spared"));
+            return Verdict::Fail(
+                "model_trial_memory",
+                format!("it takes {takes} MiB of memory, and {room} can be spared"),
+            );
         }
         let enough = frames >= u64::from(self.trial.shadow_frames) && (boxes_a >= BOXES_MIN || frames == 0);
         if !enough {

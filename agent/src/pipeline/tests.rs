@@ -9,6 +9,7 @@ use super::*;
 use crate::frame::{Area, Detection, Frame};
 use crate::gate::Gate;
 use crate::mask::Mask;
+use crate::model::peek::Peeks;
 use crate::observe::{self, Identity, Line, Lines, Observer, Scene, Zone, Zones};
 use crate::pictures;
 use crate::polygon::Polygon;
@@ -60,6 +61,7 @@ fn stage(masks: &[Polygon], scene: Scene, config: observe::Config) -> Stage {
         tracker: Tracker::new(track::Config::default()),
         observer: Observer::new(identity, scene, config),
         tap: Tap::closed(),
+        peeks: Peeks::default(),
         clock: SteadyClock::default(),
         meter: Arc::default(),
     }

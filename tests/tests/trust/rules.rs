@@ -41,7 +41,9 @@ impl Who {
         match topic {
             // What neighbours stand in for each other by.
             Topic::Health(_) | Topic::Heartbeat(_) | Topic::Duty(_) => self != Who::Page,
-            Topic::Twin(_) | Topic::Stats(_) | Topic::ModelState(_) => matches!(self, Who::Coordinator | Who::Dashboard),
+            Topic::Twin(_) | Topic::Stats(_) | Topic::ModelState(_) => {
+                matches!(self, Who::Coordinator | Who::Dashboard)
+            }
             Topic::Events(_) | Topic::ModelWant(_) => self == Who::Coordinator,
             Topic::Leases(of) | Topic::Standby(of) | Topic::Ack(of) | Topic::ModelAssignment(of) => mine(of),
             // One transmission serves every device that wants the file.

@@ -59,15 +59,20 @@ pub enum Said {
 /// Does what the standard input says, until it ends.
 pub fn run() -> Result<(), Failure> {
     let (mut input, mut output) = (BufReader::new(io::stdin().lock()), io::stdout().lock());
-    let gone = |error: io::Error| Failure::new(Exit::Software, format!("nobody listens to the trial any more ({error})"));
+    let gone =
+        |error: io::Error| Failure::new(Exit::Software, format!("nobody listens to the trial any more ({error})"));
     let mut line = String::new();
     (&mut input).take(TASK_BYTES_MAX).read_line(&mut line).map_err(gone)?;
     let task: Task = serde_json::from_str(&line)
-        .map_err(|error| Failure::new(Exit::Usage, format!("this is run by the agent itself ({error})")))?;
-    let config = detect::Config { workers: 1, score_min: task.active.score_min.min(RANKED_SCORE_MIN), ..task.candidate };
+        .map_err(|error| Failure::new(Exit::Software, format!("this is run by the agent itself ({error})")))?;
+    let config =
+        detect::Config { workers: 1, score_min: task.active.score_min.min(RANKED_SCORE_MIN), ..task.candidate };
     let mut detector = match Detector::load(&config) {
         Ok(detector) if detector.named().0 == task.digest => detector,
-        Ok(_) => return say(&mut output, &Said::Unfit { what: "its file is another than was assigned".into() }).map_err(gone),
+        Ok(_) => {
+            return say(&mut output, &Said::Unfit { what: "its file is another than was assigned".into() })
+                .map_err(gone);
+        }
         Err(failure) => return say(&mut output, &Said::Unfit { what: failure.sentence }).map_err(gone),
     };
     say(&mut output, &Said::Loaded).map_err(gone)?;
@@ -78,7 +83,10 @@ pub fn run() -> Result<(), Failure> {
     while read_frame(&mut input, &mut frame).map_err(gone)? {
         let said = match detector.detect(&frame, &mut found) {
             Ok(timing) => Said::Found {
-                boxes: found.iter().map(|Detection { area, score }| [area.x1, area.y1, area.x2, area.y2, *score]).collect(),
+                boxes: found
+                    .iter()
+                    .map(|Detection { area, score }| [area.x1, area.y1, area.x2, area.y2, *score])
+                    .collect(),
                 cpu_us: timing.run_cpu.as_micros() as u64,
             },
             Err(error) => Said::Unfit { what: error.to_string() },

@@ -1,0 +1,4 @@
+//! Models of the site: what is sent to devices, and how.
+
+pub mod blobs;
+pub mod server;
