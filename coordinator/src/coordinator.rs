@@ -405,8 +405,6 @@ impl Coordinator {
             Ok(Topic::Events(id)) => self.events(now, id, &payload, out),
             // Read by what sends models, beside this.
             Ok(Topic::ModelWant(id) | Topic::ModelState(id)) => self.swarm.node(now, id).map(|_| ()),
-            // Read by what sends models, beside this.
-            Ok(Topic::ModelWant(id) | Topic::ModelState(id)) => self.swarm.node(now, id).map(|_| ()),
             // The filter for all nodes' health brings back what this side says of itself; or another coordinator's will.
             Ok(Topic::CoordinatorHealth) => return self.coordinators_health(now, &payload, out),
             Ok(other) => Err(("topic", format!("{other:?} is not for a coordinator to read"))),
