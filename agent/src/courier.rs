@@ -276,7 +276,7 @@ impl<W: Watcher> Courier<W> {
     fn step(&mut self, input: Input) {
         match &input {
             Input::Stored(boot, upto) => self.watcher.stored(*boot, *upto),
-            Input::Model(ModelInput::News(News::Switched(twin, _))) => self.watcher.switched(twin),
+            Input::Model(ModelInput::News(News::Switched(twin))) => self.watcher.switched(twin),
             _ => {}
         }
         let mut next = Some(input);

@@ -72,7 +72,8 @@ impl Models {
         }
         self.drop_work(number, out);
         if same(self.record.release(self.record.active), release.as_ref()) {
-            return self.keep(Next::Nothing, out);
+            self.keep(Next::Nothing, out);
+            return self.nothing_to_do(number, release.as_ref(), true, out);
         }
         let there =
             Slot::ALL.into_iter().find(|slot| release.is_some() && same(self.record.slots.get(slot), release.as_ref()));
@@ -81,9 +82,12 @@ impl Models {
             (Some(_), Some(slot)) => (Place::Slot(slot), Phase::Trial),
             (Some(_), None) => (Place::Slot(self.record.free()), Phase::Fetch),
         };
-        if let (Place::Slot(slot), Phase::Fetch) = (place, phase) {
+        match (place, phase, &release) {
             // What is written over is not there any more, from before the first byte.
-            self.record.slots.remove(&slot);
+            (Place::Slot(slot), Phase::Fetch, _) => drop(self.record.slots.remove(&slot)),
+            // The same files, by the newer word.
+            (Place::Slot(slot), _, Some(release)) => drop(self.record.slots.insert(slot, release.clone())),
+            _ => {}
         }
         self.record.work = Some(Work { number, release, trial, not_before_s, place, phase, attempts: 0 });
         self.keep(if phase == Phase::Fetch { Next::Open } else { Next::Try }, out);

@@ -149,8 +149,8 @@ pub enum News {
     Unfit(Option<Digest>, &'static str, String),
     /// How the trial goes.
     Trial(Trying),
-    /// The model that was to be loaded runs: what it turned out to be, and how long the switch took its workers.
-    Switched(Box<DetectorTwin>, f64),
+    /// The model that was to be loaded runs: what it turned out to be.
+    Switched(Box<DetectorTwin>),
     /// It does not, and what ran before runs on.
     NotSwitched(String),
 }

@@ -14,10 +14,13 @@ use super::record::{Phase, Place, Record, Release, Work};
 use super::shelf::Found;
 use super::verdict::{Seen, Terms, Verdict};
 use super::{Device, News, Order, Refused, Trying, Wanted, files};
+use crate::detect::agreement::BOXES_MIN;
 
 /// Loading a model may take this long: TensorRT builds an engine for minutes.
 pub const LOADING_MS_MAX: u64 = 20 * 60_000;
-/// A candidate that is loaded and says nothing for so long hangs. One frame takes it a second where it is very slow.
+/// Looking at stored frames may take this long: two models, some dozens of frames, and the lowest priority.
+pub const STORED_MS_MAX: u64 = 5 * 60_000;
+/// A candidate that looks at a live frame and says nothing for so long hangs. One frame takes it a second where it is very slow.
 pub const HANG_MS: u64 = 30_000;
 /// What runs anew has lasted after so long …
 pub const PROBATION_MS: u64 = 30_000;
@@ -65,10 +68,33 @@ pub(super) enum Next {
 
 #[derive(Debug, Clone)]
 pub(super) struct Trial {
+    /// When this stage began.
     began_ms: u64,
     /// The last word of it.
     moved_ms: u64,
-    pub(super) loaded: bool,
+    pub(super) stage: Stage,
+}
+
+/// What a candidate is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It is loaded.
+    Loading,
+    /// It looks at stored frames.
+    Stored,
+    /// It looks at live ones; whether enough stored ones were there to judge by.
+    Live(bool),
+}
+
+impl Stage {
+    /// How long it may be silent.
+    fn still_ms_max(self) -> u64 {
+        match self {
+            Stage::Loading => LOADING_MS_MAX,
+            Stage::Stored => STORED_MS_MAX,
+            Stage::Live(_) => HANG_MS,
+        }
+    }
 }
 
 /// All models of one device.
@@ -89,7 +115,6 @@ pub struct Models {
     /// Bytes of the files before it.
     pub(super) bytes_before: u64,
     pub(super) seen: Option<Seen>,
-    pub(super) switched_ms: Option<f64>,
     /// An assignment that was refused, which changes nothing of what is under way.
     pub(super) refused: Option<Refused>,
     pub(super) device: Device,
@@ -118,7 +143,6 @@ impl Models {
             fetches: 0,
             bytes_before: 0,
             seen: None,
-            switched_ms: None,
             refused: None,
             device,
             orders: None,
@@ -212,15 +236,22 @@ impl Models {
             }
             News::Here | News::Torn | News::Opened(..) | News::Unfit(..) => {}
             News::Trial(trying) => self.trying(now, trying, out),
-            News::Switched(_, took_ms) if matches!(self.course, Course::Switching) => {
-                self.switched_ms = Some(took_ms);
-                self.course = Course::Lasting { since_ms: now.mono_ms, before: None };
+            News::Switched(_) if matches!(self.course, Course::Switching) => {
+                // What is gone back to has lasted.
+                self.course = match self.record.work {
+                    Some(_) => Course::Lasting { since_ms: now.mono_ms, before: None },
+                    None => Course::Idle,
+                };
             }
             News::NotSwitched(why) if matches!(self.course, Course::Switching) => {
-                self.record.go_back("model_load", format!("it could not be loaded: {why}"));
+                if self.record.work.is_some() {
+                    self.record.go_back("model_load", format!("it could not be loaded: {why}"));
+                } else {
+                    self.wrong.push(format!("the model of before could not be loaded ({why}); restart the agent"));
+                }
                 self.keep(Next::Nothing, out);
             }
-            News::Switched(..) | News::NotSwitched(_) => {}
+            News::Switched(_) | News::NotSwitched(_) => {}
         }
         self.move_on(now, out);
     }
@@ -277,7 +308,7 @@ impl Models {
             }
             Course::Waiting => self.wait_or_try(now, out),
             Course::Trying(trial) => {
-                let most_ms = if trial.loaded { HANG_MS } else { LOADING_MS_MAX };
+                let most_ms = trial.stage.still_ms_max();
                 let still_ms = now_ms.saturating_sub(trial.moved_ms);
                 if still_ms >= most_ms {
                     self.again(now, "model_trial_hang", format!("it said nothing for {} s", still_ms / 1000), out);
@@ -297,9 +328,7 @@ impl Models {
         let progress = |at_ms: Option<u64>| at_ms.into_iter().chain(self.online.then_some(self.said_ms + SAY_MS)).min();
         match &self.course {
             Course::Fetching(_, fetch) => progress(fetch.next_wakeup_ms()),
-            Course::Trying(trial) => {
-                progress(Some(trial.moved_ms + if trial.loaded { HANG_MS } else { LOADING_MS_MAX }))
-            }
+            Course::Trying(trial) => progress(Some(trial.moved_ms + trial.stage.still_ms_max())),
             Course::Waiting => {
                 let left_s =
                     self.record.work.as_ref().map_or(0, |work| work.not_before_s).saturating_sub(now.unix_ms / 1000);
@@ -315,7 +344,8 @@ impl Models {
         if let Some((word, what)) = &self.refused {
             problems.push(format!("the assigned model is refused ({word}): {what}"));
         }
-        if let Some((word, what)) = self.record.last.as_ref().and_then(|last| last.why.as_ref()) {
+        let last = self.record.last.as_ref().filter(|_| self.record.work.is_none());
+        if let Some((word, what)) = last.and_then(|last| last.why.as_ref()) {
             problems.push(format!("the assigned model does not run ({word}): {what}"));
         }
         if let Some(slow_ms) = self.slow_for_ms(now) {
@@ -424,36 +454,41 @@ impl Models {
         trial.moved_ms = now.mono_ms;
         match trying {
             Trying::Loading | Trying::Idle => {}
-            Trying::Loaded => trial.loaded = true,
-            Trying::Stored(None) => {}
-            Trying::Stored(Some(agreement)) => {
+            Trying::Loaded => (trial.stage, trial.began_ms) = (Stage::Stored, now.mono_ms),
+            Trying::Stored(agreement) => {
+                let judged = agreement.is_some_and(|agreement| agreement.boxes_a >= BOXES_MIN);
+                (trial.stage, trial.began_ms) = (Stage::Live(judged), now.mono_ms);
                 let terms = self.terms();
-                if let Some(what) = terms.and_then(|terms| terms.refuses_stored(&agreement)) {
-                    out.push(Order::StopTrial);
-                    return self.give_up("model_trial_stored", what, false, out);
+                if let Some(what) = terms.zip(agreement).and_then(|(terms, seen)| terms.refuses_stored(&seen)) {
+                    return self.fail("model_trial_stored", what, out);
                 }
             }
             Trying::Seen(seen) => self.seen = Some(seen),
-            Trying::Unfit(word, what) => {
-                out.push(Order::StopTrial);
-                return self.give_up(word, what, false, out);
-            }
+            Trying::Unfit(word, what) => return self.fail(word, what, out),
             Trying::Crashed(what) => return self.again(now, "model_trial_crash", what, out),
         }
-        let Course::Trying(trial) = &self.course else { return };
-        let (Some(terms), Some(seen)) = (self.terms(), &self.seen) else { return };
-        match terms.verdict(seen, now.mono_ms.saturating_sub(trial.began_ms) / 1000) {
+        let Course::Trying(Trial { stage: Stage::Live(judged), began_ms, .. }) = self.course else { return };
+        let Some(terms) = self.terms() else { return };
+        if terms.trial.shadow_frames == 0 && !judged {
+            let what = "there are too few stored frames to judge by, and it is to look at no others".to_owned();
+            return self.fail("model_trial_unseen", what, out);
+        }
+        let seen = self.seen.unwrap_or_else(Seen::nothing);
+        match terms.verdict(&seen, now.mono_ms.saturating_sub(began_ms) / 1000) {
             Verdict::Wait => {}
+            Verdict::Fail(word, what) => self.fail(word, what, out),
             Verdict::Pass => {
                 out.push(Order::StopTrial);
                 self.record.switch();
                 self.keep(Next::Switch, out);
             }
-            Verdict::Fail(word, what) => {
-                out.push(Order::StopTrial);
-                self.give_up(word, what, false, out);
-            }
         }
+    }
+
+    /// The trial's end.
+    fn fail(&mut self, word: &'static str, what: String, out: &mut Vec<Order>) {
+        out.push(Order::StopTrial);
+        self.give_up(word, what, false, out);
     }
 
     fn terms(&self) -> Option<Terms> {
@@ -504,7 +539,7 @@ impl Models {
                 out.push(Order::Try(slot, Box::new(release), active, running));
                 self.seen = None;
                 let (began_ms, moved_ms) = (now.mono_ms, now.mono_ms);
-                self.course = Course::Trying(Trial { began_ms, moved_ms, loaded: false });
+                self.course = Course::Trying(Trial { began_ms, moved_ms, stage: Stage::Loading });
             }
             Next::Switch => {
                 let active = self.record.active;

@@ -174,7 +174,9 @@ impl Record {
         let whole = |record: &Record, place: Place| place == Place::Factory || record.release(place).is_some();
         if !whole(self, self.active) {
             self.active = if whole(self, self.previous) { self.previous } else { Place::Factory };
-            self.end("model_slot", "the slot that it was to be loaded from is empty".into(), false);
+            self.end("model_slot", "the slot that it was to be loaded from is empty".into(), true);
+            // It may be assigned again by the very same word.
+            self.last.iter_mut().for_each(|last| last.number = 0);
         }
         if let Some(work) = self.work.as_mut().filter(|work| work.phase == Phase::Probation) {
             if work.attempts >= work.trial.attempts {

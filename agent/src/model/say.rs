@@ -6,7 +6,7 @@ use picket_shared::clock::Now;
 use picket_shared::model::{ModelPhase, ModelState, RunningModel, SlotState, TrialFigures};
 
 use super::files;
-use super::models::{Course, Models, Next};
+use super::models::{Course, Models, Next, Stage};
 use super::record::{Phase, Place, Release, Slot};
 use super::verdict::Seen;
 
@@ -48,7 +48,7 @@ impl Models {
             (Course::Opening | Course::Fetching(..) | Course::Keeping(Next::Open), ..) => ModelPhase::Fetching,
             (Course::Checking, ..) => ModelPhase::Checking,
             (Course::Waiting, ..) => ModelPhase::Waiting,
-            (Course::Trying(trial), ..) if !trial.loaded => ModelPhase::Loading,
+            (Course::Trying(trial), ..) if trial.stage == Stage::Loading => ModelPhase::Loading,
             (Course::Trying(_), ..) => ModelPhase::Trial,
             (Course::Switching, ..) => ModelPhase::Switching,
             (_, Some(Phase::Probation), _) => ModelPhase::Probation,

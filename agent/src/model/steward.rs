@@ -153,7 +153,9 @@ impl Common {
         let swapped = swapped.recv().map_err(|_| ended(()))?;
         // The old ones end here, and not on the frame path.
         drop(swapped.old);
-        Ok(News::Switched(Box::new(twin), swapped.took.as_secs_f64() * 1000.0))
+        let (model, took_us) = (&twin.model, swapped.took.as_micros() as u64);
+        tracing::info!(model, took_us, "the cameras are watched with another model from here on");
+        Ok(News::Switched(Box::new(twin)))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use picket_shared::model::{Floors, TrialTerms};
 
-use crate::detect::agreement::{Agreement, BOXES_MIN};
+use crate::detect::agreement::{Agreement, BOXES_MIN, Judge};
 
 /// How much longer than the active model a candidate may take for a frame. More would drop frames that are looked at now.
 pub const SLOWER_MAX: f64 = 3.0;
@@ -22,6 +22,13 @@ pub struct Seen {
     pub active_ms: f64,
     /// Resident memory of the candidate's process.
     pub resident_bytes: u64,
+}
+
+impl Seen {
+    /// Nothing was seen.
+    pub fn nothing() -> Seen {
+        Seen { agreement: Judge::default().verdict(), candidate_ms: 0.0, active_ms: 0.0, resident_bytes: 0 }
+    }
 }
 
 /// What becomes of it.
@@ -114,5 +121,63 @@ impl Terms {
             return Verdict::Fail("model_trial_slow", what);
         }
         Verdict::Pass
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms() -> Terms {
+        let floors = Floors { agreement_min: 0.8, ap50_min: Some(0.7), count_off_mean_max: Some(0.5) };
+        let trial = TrialTerms { shadow_frames: 100, shadow_s_max: 60, agreement_min: None, attempts: 3 };
+        Terms { floors, trial, memory_bytes: 1 << 30 }
+    }
+
+    fn seen(frames: u64, people: u64, agreement: f64) -> Seen {
+        let nothing = Seen::nothing();
+        let of = Agreement { frames, boxes_a: people, agreement, ap50: 0.9, count_off_mean: 0.1, ..nothing.agreement };
+        Seen { agreement: of, candidate_ms: 15.0, active_ms: 15.0, resident_bytes: 1 << 20 }
+    }
+
+    #[test]
+    fn a_candidate_is_judged_once_enough_was_seen_of_it_and_by_what_was_asked_for() {
+        let good = seen(100, 50, 0.9);
+        let with = |change: &dyn Fn(&mut Seen)| {
+            let mut seen = good;
+            change(&mut seen);
+            seen
+        };
+        for (seen, for_s, word, what) in [
+            (good, 1, "pass", "all is well"),
+            (seen(99, 50, 0.1), 59, "wait", "too few frames"),
+            (seen(500, 19, 0.1), 59, "wait", "too few people"),
+            (seen(500, 19, 0.1), 60, "model_trial_unseen", "too few people for too long"),
+            (Seen::nothing(), 60, "model_trial_unseen", "no frame for too long"),
+            (seen(100, 50, 0.79), 1, "model_trial_agreement", "the owner's floor"),
+            (with(&|seen| seen.agreement.agreement = f64::NAN), 1, "model_trial_agreement", "no number"),
+            (with(&|seen| seen.agreement.ap50 = 0.6), 1, "model_trial_agreement", "its average precision"),
+            (with(&|seen| seen.agreement.count_off_mean = 0.6), 1, "model_trial_counts", "its counts"),
+            (with(&|seen| seen.agreement.count_off_mean = f64::NAN), 1, "model_trial_counts", "counts that are none"),
+            (with(&|seen| seen.candidate_ms = 46.0), 1, "model_trial_slow", "three times as slow"),
+            (with(&|seen| (seen.candidate_ms, seen.active_ms) = (19.0, 2.0)), 1, "pass", "slower, and quick enough"),
+            (with(&|seen| seen.resident_bytes = (1 << 30) + 1), 1, "model_trial_memory", "too large"),
+        ] {
+            let got = match terms().verdict(&seen, for_s) {
+                Verdict::Wait => "wait",
+                Verdict::Pass => "pass",
+                Verdict::Fail(word, _) => word,
+            };
+            assert_eq!(got, word, "{what}");
+        }
+        let strict = Terms { trial: TrialTerms { agreement_min: Some(0.95), ..terms().trial }, ..terms() };
+        assert!(
+            matches!(strict.verdict(&good, 1), Verdict::Fail("model_trial_agreement", _)),
+            "the site asks for more"
+        );
+        let lax = Terms { trial: TrialTerms { agreement_min: Some(0.1), ..terms().trial }, ..terms() };
+        assert!(matches!(lax.verdict(&seen(100, 50, 0.79), 1), Verdict::Fail(..)), "and cannot ask for less");
+        assert_eq!(terms().refuses_stored(&seen(5, 19, 0.1).agreement), None, "too few to judge by");
+        assert!(terms().refuses_stored(&seen(5, 20, 0.1).agreement).is_some());
     }
 }

@@ -31,7 +31,7 @@ impl Node {
             }
             ModelInput::OrdersBy(key) => self.with_models(out, |models, _| models.orders_by(key)),
             ModelInput::News(news) => {
-                if let News::Switched(twin, _) = &news {
+                if let News::Switched(twin) = &news {
                     self.identity.twin.detector = (**twin).clone();
                     self.identity.duty.model.clone_from(&twin.model);
                     self.say_twin(out);
