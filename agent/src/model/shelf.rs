@@ -159,12 +159,10 @@ impl Shelf {
         Ok(())
     }
 
-    /// Removes what a slot has of files that a release does not have: a head of before would be taken for its own.
-    pub fn tidy(&self, slot: Slot, release: &Release) -> Result<(), KeyfileError> {
-        let has: Vec<What> =
-            super::files(slot, &release.manifest, release.head.as_ref()).iter().map(|wanted| wanted.what).collect();
-        let gone = [What::Head, What::Calibration, What::Labels].into_iter().filter(|what| !has.contains(what));
-        gone.map(|what| self.path(slot, what)).try_for_each(|path| keyfile::remove(&path))
+    /// Removes what lies beside the model of a slot: a head of before would be taken for that of the next one.
+    pub fn clear_beside(&self, slot: Slot) -> Result<(), KeyfileError> {
+        let beside = [What::Head, What::Calibration, What::Labels];
+        beside.into_iter().try_for_each(|what| keyfile::remove(&self.path(slot, what)))
     }
 
     /// The bytes of the model of this digest, where a slot has it or it is the factory's.

@@ -208,6 +208,11 @@ impl Work {
     fn open(&mut self, wanted: &Wanted, avoid: &[Digest]) -> News {
         let Wanted { slot, what, artifact, chunk_bytes, .. } = wanted;
         let shelf = &self.common.shelf;
+        // The model is the first of its files.
+        let cleared = if *what == What::Model { shelf.clear_beside(*slot) } else { Ok(()) };
+        if let Err(error) = cleared {
+            return News::Unfit(None, "model_disk", error.to_string());
+        }
         if shelf.has(*slot, *what, artifact) || self.copy_from_elsewhere(wanted) {
             return News::Here;
         }
