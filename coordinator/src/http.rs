@@ -272,7 +272,13 @@ mod tests {
             "lines": {"kerb": {"left_to_right": 5, "right_to_left": 2}},
         });
         let cameras = vec![(NodeId::new("gate-3").unwrap(), serde_json::from_value(camera).unwrap())];
-        let text = metrics_text(&Answer { counters, cameras, outgoing_dropped: 0, archive_bytes: 4096 });
+        let text = metrics_text(&Answer {
+            counters,
+            cameras,
+            outgoing_dropped: 0,
+            archive_bytes: 4096,
+            models: Served::default(),
+        });
         for line in [
             "# TYPE picket_events_archived_total counter",
             "picket_events_archived_total 3",

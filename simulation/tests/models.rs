@@ -143,7 +143,8 @@ const HARSH: Trouble = Trouble { loss: 0.1, device_dies_ms: 60_000, coordinator_
 fn fifty_devices_are_served_for_little_more_than_one() {
     let one = serve(1, KIND, 1);
     told("one device, nothing lost", &one);
-    assert_eq!((one.bytes, one.wants), (LENGTH, 1), "each byte once, asked for once");
+    assert_eq!(one.bytes, LENGTH, "each byte once");
+    assert!(one.wants <= 2, "it asks once more at most before the first piece comes");
     let fifty = serve(50, KIND, 1);
     told("50 devices, nothing lost", &fifty);
     assert_eq!(fifty.bytes, LENGTH, "all of them by one transmission");
