@@ -34,6 +34,7 @@ use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::lead::DEAF_MS_MAX;
 use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
 use crate::model::desk::Desk;
+use crate::model::server::Server;
 use crate::outgoing::Outgoing;
 use crate::store::Archive;
 use crate::{broker, door, http, plan, view};
@@ -42,6 +43,8 @@ use crate::{broker, door, http, plan, view};
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// How soon to offer a message again that the MQTT client had no room for: its queue empties in a few milliseconds.
 const BUSY_RETRY: Duration = Duration::from_millis(5);
+/// The files of models, below the data directory, each named by its SHA-256.
+const MODEL_FILES: &str = "models/blobs";
 /// One commit is under way at a time, so neither channel ever holds more.
 const COMMITS_MAX: usize = 1;
 
@@ -99,8 +102,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let leader = FileLeader::new(&config.leader_file(), config.leader.name.as_str());
     let (want, wanted) = watch::channel(true);
     let (mut leading, stop_leading) = spawn_leader(leader, clock, above, wanted);
+    let models = Server::new(config.data_dir.join(MODEL_FILES), config.model.bytes_per_s);
     let shell = Shell {
         config,
+        models,
         clock,
         core,
         link,
@@ -299,6 +304,8 @@ impl Clock {
 /// The core and what performs its effects.
 struct Shell {
     config: Config,
+    /// Sends models to devices.
+    models: Server,
     clock: Clock,
     core: Coordinator,
     link: Link,
@@ -328,7 +335,9 @@ impl Shell {
         loop {
             let wakeup = self.core.next_wakeup().map(|mono_ms| self.clock.at(mono_ms));
             let busy = (!self.outgoing.is_empty() && self.core.link_is_up()).then(|| Instant::now() + BUSY_RETRY);
-            let wakeup = [wakeup, busy, stop_by].into_iter().flatten().min();
+            let sends = self.sends_models().then(|| self.models.next_wakeup_ms(self.clock.now())).flatten();
+            let sends = sends.map(|mono_ms| self.clock.at(mono_ms));
+            let wakeup = [wakeup, busy, sends, stop_by].into_iter().flatten().min();
             let input = tokio::select! {
                 biased;
                 () = &mut shutdown, if stop_by.is_none() => {
@@ -408,6 +417,12 @@ impl Shell {
         if changed {
             self.authority_changed();
         }
+        let taken = taken.and_then(|payload| {
+            if let (Topic::ModelWant(node), true) = (&of, self.core.leads_under().is_some()) {
+                self.models.want(self.clock.now(), node, &payload)?;
+            }
+            Ok(payload)
+        });
         match taken {
             Ok(payload) => Input::Message { topic, payload },
             Err((reason, detail)) => Input::Refused(reason, detail),
@@ -429,6 +444,12 @@ impl Shell {
         }
     }
 
+    /// Whether pieces of models may go out now: what waits for the broker goes first, and another coordinator's affair is not
+    /// ours.
+    fn sends_models(&self) -> bool {
+        self.core.link_is_up() && self.core.leads_under().is_some() && self.outgoing.is_empty()
+    }
+
     fn say_roster(&mut self) {
         if let Some(roster) = self.credentials.published() {
             self.outgoing.push(Topic::Roster, roster.to_vec());
@@ -438,7 +459,13 @@ impl Shell {
     fn answer(&self) -> Answer {
         let counters = self.core.counters();
         let cameras = self.core.cameras().map(|(node, camera)| (node.clone(), camera.clone())).collect();
-        Answer { counters, cameras, outgoing_dropped: self.outgoing.dropped(), archive_bytes: self.archive_bytes }
+        Answer {
+            counters,
+            cameras,
+            outgoing_dropped: self.outgoing.dropped(),
+            archive_bytes: self.archive_bytes,
+            models: self.models.served(),
+        }
     }
 
     /// Performs what the core asked for. Some number where the core has come to its end: entries in no archive.
@@ -479,6 +506,16 @@ impl Shell {
             let payload = credentials.sign(topic, payload.to_vec(), now_s);
             link.publish(&topic.render(site), payload, topic.retained(), at_most_once)
         });
+        if !self.core.link_is_up() || self.core.leads_under().is_none() {
+            self.models.rest();
+        } else if self.sends_models() {
+            let (link, site, credentials) = (&self.link, &self.config.site, &self.credentials);
+            // Lost on the way, it is asked for again.
+            let say = |topic: &Topic, payload| {
+                link.publish(&topic.render(site), credentials.sign(topic, payload, now_s), false, true)
+            };
+            while self.models.send(self.clock.now(), say) {}
+        }
         Ok(stopped)
     }
 

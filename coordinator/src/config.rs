@@ -17,6 +17,9 @@ use serde::Deserialize;
 use crate::plan;
 use crate::swarm::Rules;
 
+/// A slower pace than this is none.
+const MODEL_BYTES_PER_S_MIN: u64 = 1024;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -37,6 +40,8 @@ pub struct Config {
     pub enrolment: Enrolment,
     /// This coordinator among those of its site.
     pub leader: Leader,
+    /// Models of the site's devices.
+    pub model: Model,
     /// Who watches what where the plan says nothing.
     pub line: Line,
     /// The site plan.
@@ -65,6 +70,21 @@ pub struct Leader {
     /// The file that they settle it in: one that all of them see. By default it lies beside the archive, for a coordinator
     /// without a standby.
     pub file: Option<PathBuf>,
+}
+
+/// Models of the site's devices.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// Most bytes a second of models on their way to devices, all of them together. Higher is done sooner; too high delays
+    /// what devices say where the link is thin. Each device gets each byte, so a link of a device carries as much.
+    pub bytes_per_s: u64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Model { bytes_per_s: 256 * 1024 }
+    }
 }
 
 /// Who watches what where the plan says nothing.
@@ -124,6 +144,7 @@ impl Default for Config {
             http: Http::default(),
             enrolment: Enrolment::default(),
             leader: Leader::default(),
+            model: Model::default(),
             line: Line::default(),
             stations: Vec::new(),
         }
@@ -207,6 +228,9 @@ impl Config {
             return Err("line.anyone can only be \"camera\"; for the other ways each [[station.cover]] says what is \
                         seen or done there"
                 .into());
+        }
+        if self.model.bytes_per_s < MODEL_BYTES_PER_S_MIN {
+            return Err(format!("model.bytes_per_s is below {MODEL_BYTES_PER_S_MIN}: one piece would take a minute"));
         }
         if self.data_dir.as_os_str().is_empty() {
             return Err("data_dir is empty; name a directory for the archive".into());

@@ -16,6 +16,7 @@ pub mod status;
 pub mod view;
 pub mod wire;
 
+pub mod chunks;
 pub mod codec;
 pub mod topics;
 

@@ -157,6 +157,14 @@ fn passed_over(twin: &DetectorTwin) -> impl Iterator<Item = String> {
 }
 
 impl Watcher for Cameras {
+    fn switched(&mut self, detector: &DetectorTwin) {
+        self.stages.detector = detector.clone();
+        self.untold = settings::tell(&self.config, &detector.model).1;
+        self.covers.own_is(&detector.model);
+        // A station that was watched with the model of before has its own again.
+        self.cover_again();
+    }
+
     fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts {
         let mut facts = self.watch.facts(recorder, node);
         facts.ready = self.covers.ready();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use picket_shared::crypto::sha256_hex;
 use picket_shared::event::Precision;
 use sd_notify::NotifyState;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A calibration table has a line for each tensor.
 const CALIBRATION_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -23,7 +23,7 @@ const START_LONGER: Duration = Duration::from_secs(60);
 const BUILD_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// TensorRT's part of the configuration.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What to compute in: `fp32`, `fp16` or `int8`. Lower is faster; check a lower one with `model compare`.

@@ -12,6 +12,8 @@ use crate::detect::{Detector, Thresholds};
 use crate::frame::{Detection, Frame};
 use crate::gate::{Gate, Verdict};
 use crate::mask::Mask;
+use crate::model::frames::is_hard;
+use crate::model::peek::Peeks;
 use crate::observe::Observer;
 use crate::sinks::Tap;
 use crate::steady::SteadyClock;
@@ -37,6 +39,8 @@ pub struct Stage {
     pub clock: SteadyClock,
     /// Where pictures go that somebody wants to see.
     pub tap: Tap,
+    /// Where frames can be had together with what was found in them.
+    pub peeks: Peeks,
     /// What has been counted.
     pub meter: Arc<Meter>,
 }
@@ -78,8 +82,11 @@ impl Stage {
             self.tap.look(frame, None, &[]);
             return Duration::ZERO;
         }
+        let own = self.detector.is_none();
         let detector = self.detector.as_mut().unwrap_or(detector);
         detector.look_with(self.thresholds);
+        let (model, precision) = detector.named();
+        self.observer.looks_with(model, precision);
         let timing = match detector.detect(frame, detections) {
             Ok(timing) => timing,
             Err(error) => {
@@ -102,6 +109,13 @@ impl Stage {
         self.observer.step(now_ms, size_px, tracks, events);
         events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
         self.meter.note(self.observer.tally());
+        // A candidate is tried against the workers' own model, and on no other's ground.
+        if own {
+            self.peeks.trial.show(frame, detections, timing.run_cpu);
+            if self.peeks.hard.is_open() && is_hard(detections, tracks, self.thresholds.score_min) {
+                self.peeks.hard.show(frame, detections, timing.run_cpu);
+            }
+        }
         self.tap.look(frame, Some(tracks), &events[told..]);
         let (tracker, clock_jumps) = (self.tracker.counts(), self.clock.jumps());
         self.meter.add(|counts| {

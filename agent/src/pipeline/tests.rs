@@ -9,6 +9,7 @@ use super::*;
 use crate::frame::{Area, Detection, Frame};
 use crate::gate::Gate;
 use crate::mask::Mask;
+use crate::model::peek::Peeks;
 use crate::observe::{self, Identity, Line, Lines, Observer, Scene, Zone, Zones};
 use crate::pictures;
 use crate::polygon::Polygon;
@@ -61,6 +62,7 @@ fn stage(masks: &[Polygon], scene: Scene, config: observe::Config) -> Stage {
         size_px: None,
         observer: Observer::new(identity, scene, config),
         tap: Tap::closed(),
+        peeks: Peeks::default(),
         clock: SteadyClock::default(),
         meter: Arc::default(),
     }
@@ -399,6 +401,7 @@ fn a_worker_that_took_a_frame_before_its_camera_went_finds_no_stage_after_the_en
     let work = Work {
         mailbox: &mailbox,
         stages: Mutex::new(Stages { changes, by_slot: BTreeMap::new() }),
+        exchange: Exchange::default(),
         pulse: &pulse,
         tell: |_| {},
         started: Instant::now(),
@@ -413,4 +416,58 @@ fn a_worker_that_took_a_frame_before_its_camera_went_finds_no_stage_after_the_en
     work.follow();
     assert!(lock(&seat).is_none(), "what it has passes nowhere: the camera's events have ended");
     assert!(lock(&work.seat(0)).is_none());
+}
+
+// ---- Another model ---------------------------------------------------------------------------------------------------
+
+/// A model that works as the built-in one does and is another file, with its head.
+fn another_model(dir: &Path) -> detect::Config {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let mut model = std::fs::read(models.join("centernet_u8_384x288_top100_w16.onnx")).unwrap();
+    // The field doc_string of an ONNX file, again.
+    model.extend(b"\x32\x07another");
+    std::fs::write(dir.join("a.onnx"), model).unwrap();
+    std::fs::copy(models.join("centernet_person.head.f32"), dir.join("a.head.f32")).unwrap();
+    detect::Config { model: dir.join("a.onnx").to_string_lossy().into_owned(), ..detect::Config::default() }
+}
+
+#[test]
+fn the_workers_change_to_another_model_between_two_frames_and_no_frame_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = another_model(dir.path());
+    let (pipeline, changes) = two_workers(2);
+    let (mailbox, pulse) = (pipeline.mailbox.clone(), Arc::new(Pulse::new(2)));
+    let (told, events) = std::sync::mpsc::channel();
+    let running = std::thread::spawn({
+        let pulse = Arc::clone(&pulse);
+        move || pipeline.run(&pulse, |event| drop(told.send(event)))
+    });
+    let give = |from: u64, to: u64| {
+        for n in from..to {
+            for camera in 0..2 {
+                // Each waits until the one before was taken: none is dropped, whatever the machine is busy with.
+                assert!(mailbox.put(camera, people(n * FRAME_MS), crate::capture::Pace::Max));
+            }
+        }
+    };
+    give(1, 15);
+    let began = Instant::now();
+    let detectors: Vec<Detector> = (0..2).map(|_| Detector::load(&config).unwrap()).collect();
+    let (loaded, new) = (began.elapsed(), detectors[0].named().0.to_owned());
+    let (done, swapped) = std::sync::mpsc::channel();
+    assert!(changes.send(Change::Swap(Swap { detectors, done })).is_ok());
+    give(15, 40);
+    let swapped = swapped.recv_timeout(Duration::from_secs(60)).unwrap();
+    println!("loaded in {:.0} ms, changed in {} µs", loaded.as_secs_f64() * 1e3, swapped.took.as_micros());
+    let old = swapped.old.iter().map(|detector| detector.named().0).collect::<Vec<_>>();
+    assert_eq!(old, [detect::builtin_digest(); 2]);
+    (0..2).for_each(|camera| mailbox.end(camera));
+    let speed = running.join().unwrap();
+    assert_eq!((speed.frames, [0, 1].map(|camera| mailbox.dropped(camera))), (2 * 39, [0, 0]));
+    let models: Vec<String> = events.try_iter().map(|event| event.model).collect();
+    let changed = models.iter().position(|model| *model == new).expect("the new model was told of");
+    assert!(changed > 0 && models[..changed].iter().all(|model| model == detect::builtin_digest()), "{models:?}");
+    let (late, sent) = std::sync::mpsc::channel();
+    drop(changes.send(Change::Swap(Swap { detectors: vec![], done: late })));
+    assert!(sent.recv().is_err(), "the frame path has ended");
 }

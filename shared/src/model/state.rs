@@ -24,6 +24,10 @@ pub enum ModelPhase {
     Loading,
     /// It looks at frames beside the model that it would replace.
     Trial,
+    /// It was good enough, and is loaded for the cameras.
+    Switching,
+    /// It runs, and is given up where it does not last.
+    Probation,
     /// The assignment was refused, with the reason.
     Refused,
     /// The candidate was given up, with the reason, and the model before runs.

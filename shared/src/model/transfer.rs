@@ -24,6 +24,8 @@ pub struct Want {
     pub sha256: Digest,
     /// The pieces, inclusive ranges in order; none says that the node has it and needs nothing more.
     pub ranges: Vec<(u32, u32)>,
+    /// The size of the pieces that it counts in: the manifest's, which who sends them need not know.
+    pub chunk_bytes: u32,
 }
 
 /// On `…/coordinator/blob/<digest>`: one piece of the file of that digest.
@@ -41,6 +43,10 @@ impl Wire for Want {
     fn check(&self) -> Result<(), String> {
         if self.ranges.len() > MODEL_WANT_RANGES_MAX {
             return Err(format!("{} ranges, of at most {MODEL_WANT_RANGES_MAX}", self.ranges.len()));
+        }
+        let chunk_bytes = self.chunk_bytes as usize;
+        if !(MODEL_CHUNK_BYTES_MIN..=MODEL_CHUNK_BYTES_MAX).contains(&chunk_bytes) {
+            return Err(format!("pieces of {chunk_bytes} bytes"));
         }
         let mut free = 0;
         for &(from, to) in &self.ranges {

@@ -36,7 +36,7 @@ fn assignment() -> Assignment {
 }
 
 fn want() -> Want {
-    Want { sha256: Digest([0xab; 32]), ranges: vec![(0, 3), (70, 70)] }
+    Want { sha256: Digest([0xab; 32]), ranges: vec![(0, 3), (70, 70)], chunk_bytes: 65_536 }
 }
 
 fn chunk() -> Chunk {
