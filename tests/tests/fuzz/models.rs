@@ -160,7 +160,11 @@ pub(super) fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("manifest", "head", serde_json::to_vec(&head()).unwrap()),
         ("envelope", "release", signed(&release()).to_file::<Manifest>().into_bytes()),
         ("envelope", "root", signed(&root(1)).to_file::<Root>().into_bytes()),
-        ("pieces", "want", encode(&Want { sha256: Digest([7; 32]), ranges: vec![(0, 3), (9, 9)], chunk_bytes: 1024 }).unwrap()),
+        (
+            "pieces",
+            "want",
+            encode(&Want { sha256: Digest([7; 32]), ranges: vec![(0, 3), (9, 9)], chunk_bytes: 1024 }).unwrap(),
+        ),
         ("pieces", "chunk", encode(&Chunk { index: 7, bytes: vec![1, 2, 3].into() }).unwrap()),
         ("trusted", "whole", encode(&seen).unwrap()),
     ]
