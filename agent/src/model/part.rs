@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use picket_shared::chunks::Chunks;
-use picket_shared::crypto::Sha256;
+use picket_shared::crypto::Digest;
 use picket_shared::keyfile::{self, KeyfileError};
 use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,6 @@ use super::fetch::Size;
 
 /// Chunks are noted after so many: half a MiB of the largest is fetched again after a crash at most.
 const NOTE_CHUNKS: u32 = 8;
-/// Read at once where a file is looked through.
-const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Why the disk does not hold it, in a sentence with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -135,13 +133,7 @@ pub fn remove(path: &Path) -> Result<(), PartError> {
 
 /// The SHA-256 of a file, in hexadecimal, a block at a time.
 pub fn digest_of(path: &Path) -> io::Result<String> {
-    let (mut file, mut sha256, mut block) = (File::open(path)?, Sha256::default(), vec![0; BLOCK_BYTES]);
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(sha256.finish().to_string()),
-            count => sha256.add(&block[..count]),
-        }
-    }
+    Ok(Digest::of_reader(&mut File::open(path)?)?.to_string())
 }
 
 fn note_path(path: &Path) -> PathBuf {

@@ -547,13 +547,7 @@ impl Write for Copied<'_> {
 }
 
 fn digest_of(path: &Path) -> io::Result<Digest> {
-    let (mut file, mut hasher, mut bytes) = (File::open(path)?, Sha256::new(), vec![0; 64 * 1024]);
-    loop {
-        match file.read(&mut bytes)? {
-            0 => return Ok(hasher.finish()),
-            read => hasher.add(&bytes[..read]),
-        }
-    }
+    Digest::of_reader(&mut File::open(path)?)
 }
 
 fn disk(path: &Path, error: &io::Error) -> RegistryError {

@@ -2,12 +2,15 @@
 //! in small letters, and no other form of it is read.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::{from_hex, hex, sha256};
 
+/// Bytes that are read at once.
+const BLOCK_BYTES: usize = 64 * 1024;
 /// Digits of a digest that are shown where a whole one would be too long; the same that events call a model by.
 const SHORT_DIGITS: usize = 12;
 
@@ -25,6 +28,17 @@ impl Digest {
     /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(sha256(bytes))
+    }
+
+    /// The digest of all that a reader gives, of which no more than a block is held at once.
+    pub fn of_reader(reader: &mut impl Read) -> io::Result<Digest> {
+        let (mut hasher, mut block) = (Sha256::new(), vec![0; BLOCK_BYTES]);
+        loop {
+            match reader.read(&mut block)? {
+                0 => return Ok(hasher.finish()),
+                read => hasher.add(&block[..read]),
+            }
+        }
     }
 
     /// The first digits of it, by which events and health name a model.
@@ -103,6 +117,8 @@ mod tests {
         let mut hasher = Sha256::new();
         [&b"a"[..], b"", b"bc"].iter().for_each(|piece| hasher.add(piece));
         assert_eq!(hasher.finish(), Digest::of(b"abc"));
+        let long = vec![7; 2 * BLOCK_BYTES + 1];
+        assert_eq!(Digest::of_reader(&mut &long[..]).unwrap(), Digest::of(&long));
     }
 
     #[test]

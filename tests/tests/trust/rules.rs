@@ -46,13 +46,13 @@ impl Who {
             }
             Topic::Events(_) | Topic::ModelWant(_) => self == Who::Coordinator,
             Topic::Leases(of) | Topic::Standby(of) | Topic::Ack(of) | Topic::ModelAssignment(of) => mine(of),
-            // One transmission serves every device that wants the file.
-            Topic::Blob(_) => self == Who::A,
             // For what moves the node, which has its own way in.
             Topic::Platform(_) => false,
             Topic::CoordinatorHealth => true,
             // Keys to check by: no secret, and a rule by pattern is for everybody with a certificate.
             Topic::Roster => self != Who::Page,
+            // One transmission serves every device that wants the file; nor is that a secret among them.
+            Topic::Blob(_) => self != Who::Page,
             Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
                 matches!(self, Who::Dashboard | Who::Page)
             }

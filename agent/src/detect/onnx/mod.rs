@@ -217,7 +217,9 @@ impl<'a> Walk<'a> {
         let mut feeds = Feeds::default();
         for field in Fields(bytes) {
             match field? {
-                (1, Value::Bytes(node)) => drop(self.node(node, depth, &mut feeds)?),
+                (1, Value::Bytes(node)) => {
+                    self.node(node, depth, &mut feeds)?;
+                }
                 (5, Value::Bytes(tensor)) => self.tensor(tensor)?,
                 (15, Value::Bytes(sparse)) => self.sparse(sparse)?,
                 _ => {}
