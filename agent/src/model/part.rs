@@ -4,7 +4,7 @@
 //! It checks lengths and digests of what it is told to hold; what that is, and whether it is wanted, is decided elsewhere.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
