@@ -2,6 +2,7 @@
 //!
 //! No other file builds or takes apart a topic string.
 
+use crate::crypto::Digest;
 use crate::ids::{NodeId, SiteId};
 
 /// The first two levels: the product and the protocol's major version.
@@ -30,6 +31,14 @@ pub enum Topic {
     Events(NodeId),
     /// Retained CBOR [`crate::wire::Ack`], from the coordinator to one node.
     Ack(NodeId),
+    /// Retained CBOR [`crate::model::Assignment`], from the coordinator to one node: the model that it should run.
+    ModelAssignment(NodeId),
+    /// CBOR [`crate::model::Want`]: the pieces of a file that a node still lacks.
+    ModelWant(NodeId),
+    /// Retained JSON [`crate::model::ModelState`]: what a node runs, fetches and tries.
+    ModelState(NodeId),
+    /// CBOR [`crate::model::Chunk`]: a piece of the file of this digest, from the coordinator to whoever lacks it.
+    Blob(Digest),
     /// Retained JSON [`crate::status::Health`] of the coordinator; also its will.
     CoordinatorHealth,
     /// Retained JSON [`crate::trust::roster::Roster`]: who may speak at this site.
@@ -89,6 +98,10 @@ impl Topic {
             Topic::Platform(node) => format!("{ROOT}/{site}/{node}/platform"),
             Topic::Events(node) => format!("{ROOT}/{site}/{node}/events"),
             Topic::Ack(node) => format!("{ROOT}/{site}/{node}/ack"),
+            Topic::ModelAssignment(node) => format!("{ROOT}/{site}/{node}/model/assignment"),
+            Topic::ModelWant(node) => format!("{ROOT}/{site}/{node}/model/want"),
+            Topic::ModelState(node) => format!("{ROOT}/{site}/{node}/model/state"),
+            Topic::Blob(digest) => format!("{ROOT}/{site}/coordinator/blob/{digest}"),
             Topic::CoordinatorHealth => format!("{ROOT}/{site}/coordinator/status/health"),
             Topic::Roster => format!("{ROOT}/{site}/coordinator/roster"),
             Topic::ViewSite => format!("{ROOT}/{site}/view/site"),
@@ -123,6 +136,10 @@ impl Topic {
             ("view", "recent") => return Ok(Topic::ViewRecent),
             ("view", "event") => return Ok(Topic::ViewEvent),
             ("view", "change") => return Ok(Topic::ViewChange),
+            ("coordinator", blob) => {
+                let digest = blob.strip_prefix("blob/").and_then(|digest| digest.parse().ok());
+                return digest.map(Topic::Blob).ok_or_else(refused);
+            }
             _ => {}
         }
         let node = NodeId::new(who).map_err(|_| refused())?;
@@ -137,6 +154,9 @@ impl Topic {
             "platform" => Ok(Topic::Platform(node)),
             "events" => Ok(Topic::Events(node)),
             "ack" => Ok(Topic::Ack(node)),
+            "model/assignment" => Ok(Topic::ModelAssignment(node)),
+            "model/want" => Ok(Topic::ModelWant(node)),
+            "model/state" => Ok(Topic::ModelState(node)),
             _ => Err(refused()),
         }
     }
@@ -145,9 +165,10 @@ impl Topic {
     pub fn retained(&self) -> bool {
         match self {
             Topic::Health(_) | Topic::Twin(_) | Topic::Duty(_) | Topic::Standby(_) | Topic::Ack(_) => true,
+            Topic::ModelAssignment(_) | Topic::ModelState(_) => true,
             Topic::CoordinatorHealth | Topic::Roster | Topic::ViewSite | Topic::ViewRecent => true,
             Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
-            Topic::Platform(_) | Topic::ViewChange => false,
+            Topic::Platform(_) | Topic::ModelWant(_) | Topic::Blob(_) | Topic::ViewChange => false,
         }
     }
 
@@ -158,7 +179,9 @@ impl Topic {
                 Speaker::Node(node.clone())
             }
             Topic::Duty(node) | Topic::Platform(node) | Topic::Events(node) => Speaker::Node(node.clone()),
+            Topic::ModelWant(node) | Topic::ModelState(node) => Speaker::Node(node.clone()),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::CoordinatorHealth => Speaker::Coordinator,
+            Topic::ModelAssignment(_) | Topic::Blob(_) => Speaker::Coordinator,
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
                 Speaker::Coordinator
             }
@@ -171,8 +194,9 @@ impl Topic {
         match self {
             Topic::Heartbeat(_) | Topic::Duty(_) | Topic::Events(_) => Some(Form::Cbor),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => Some(Form::Cbor),
+            Topic::ModelAssignment(_) | Topic::ModelWant(_) | Topic::Blob(_) => Some(Form::Cbor),
             Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Platform(_) => Some(Form::Json),
-            Topic::CoordinatorHealth => Some(Form::Json),
+            Topic::ModelState(_) | Topic::CoordinatorHealth => Some(Form::Json),
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => None,
         }
     }
@@ -180,7 +204,7 @@ impl Topic {
     /// Whether what is said here changes what a device does until something else is said, and so must not stand for ever.
     /// Leases end by themselves.
     pub fn is_order(&self) -> bool {
-        matches!(self, Topic::Standby(_))
+        matches!(self, Topic::Standby(_) | Topic::ModelAssignment(_))
     }
 
     /// Whether each message here comes after the one before it. Of coordinators several may say how they do, each by its own
@@ -191,7 +215,7 @@ impl Topic {
 
     /// What a coordinator listens to: all that nodes say.
     pub fn coordinator_filters(site: &SiteId) -> Vec<String> {
-        ["status/health", "twin", "m/stats", "heartbeat", "duty", "events"]
+        ["status/health", "twin", "m/stats", "heartbeat", "duty", "events", "model/want", "model/state"]
             .map(|what| format!("{ROOT}/{site}/+/{what}"))
             .to_vec()
     }
@@ -209,6 +233,10 @@ impl Topic {
             Topic::Platform(node.clone()),
             Topic::Events(node.clone()),
             Topic::Ack(node.clone()),
+            Topic::ModelAssignment(node.clone()),
+            Topic::ModelWant(node.clone()),
+            Topic::ModelState(node.clone()),
+            Topic::Blob(Digest([0xab; 32])),
             Topic::CoordinatorHealth,
             Topic::Roster,
             Topic::ViewSite,
@@ -245,6 +273,9 @@ mod tests {
             "picket/v1/yard/N/ack",
             "picket/v1/yard/n/ack/",
             "picket/v1/yard/view/ack",
+            "picket/v1/yard/coordinator/blob/ab",
+            "picket/v1/yard/coordinator/ack",
+            "picket/v1/yard/n/model",
         ] {
             assert!(Topic::parse(&site, text).is_err(), "{text:?}");
         }

@@ -4,6 +4,9 @@
 // Helpers of a test may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "protocol/models.rs"]
+mod models;
+
 use std::collections::BTreeSet;
 
 use picket_shared::codec::{decode, encode};
@@ -155,6 +158,7 @@ fn the_golden_bytes_of_version_1_are_read_and_written() {
     golden("leases", include_str!("golden/v1/leases.hex"), &leases());
     golden("standby", include_str!("golden/v1/standby.hex"), &standby());
     golden("duty", include_str!("golden/v1/duty.hex"), &duty());
+    models::golden();
 }
 
 #[test]
@@ -172,6 +176,7 @@ fn the_page_names_every_topic_and_whether_it_is_retained() {
     let rows: BTreeSet<(String, bool)> = table("## Topics")
         .into_iter()
         .map(|row| (row[0].replace("<site>", "yard").replace("<node>", "gate-3"), row[1] == "yes"))
+        .map(|(topic, retained)| (topic.replace("<digest>", &"ab".repeat(32)), retained))
         .collect();
     let site = SiteId::new("yard").unwrap();
     let topics = Topic::one_of_each(&NodeId::new("gate-3").unwrap());
@@ -194,7 +199,10 @@ fn the_page_numbers_every_field_of_every_cbor_message() {
         ("### Standby\n", serde_json::to_string(&standby()).unwrap()),
         ("### StandbyDuty", serde_json::to_string(&standby().duties[0]).unwrap()),
         ("### Duty", serde_json::to_string(&duty()).unwrap()),
-    ] {
+    ]
+    .into_iter()
+    .chain(models::cbor())
+    {
         let fields = keys_in_order(&json);
         let expect: Vec<_> = fields.iter().enumerate().map(|(i, key)| (i.to_string(), key.clone())).collect();
         let rows: Vec<_> = table(heading).into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
@@ -334,6 +342,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         ("SeenEvent", serde_json::to_string(&seen).unwrap()),
         ("SeenCrossing", serde_json::to_string(&seen.crossings[0]).unwrap()),
     ];
+    let expect: Vec<_> = expect.into_iter().chain(models::json()).collect();
     let rows = table("## JSON messages");
     assert_eq!(rows.len(), expect.len());
     for (row, (name, json)) in rows.iter().zip(&expect) {
@@ -383,7 +392,8 @@ fn the_page_states_every_limit() {
         ("SEAL_BYTES_MAX", SEAL_BYTES_MAX),
         ("SEAL_JSON_BYTES_MAX", SEAL_JSON_BYTES_MAX),
     ];
-    let expect: Vec<_> = expect.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
+    let expect = expect.into_iter().chain(models::limits());
+    let expect: Vec<_> = expect.map(|(name, value)| (name.to_owned(), value.to_string())).collect();
     assert_eq!(rows, expect);
 }
 

@@ -1,8 +1,10 @@
 //! Digests, authentication codes, signatures, secrets from the system's randomness, and their comparison. Only this folder knows
 //! ring. It reads and writes no file: that is `keyfile.rs`.
 
+mod digest;
 mod keys;
 
+pub use digest::{Digest, DigestError, Sha256};
 pub use keys::{KeyError, KeyId, PublicKey, SIGNATURE_BYTES, SecretKey};
 
 use ring::rand::SecureRandom;
