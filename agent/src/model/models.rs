@@ -17,15 +17,15 @@ use super::{Device, News, Order, Refused, Trying, Wanted, files};
 use crate::detect::agreement::BOXES_MIN;
 
 /// Loading a model may take this long: TensorRT builds an engine for minutes.
-pub const LOADING_MS_MAX: u64 = 20 * 60_000;
+pub(super) const LOADING_MS_MAX: u64 = 20 * 60_000;
 /// Looking at stored frames may take this long: two models, some dozens of frames, and the lowest priority.
-pub const STORED_MS_MAX: u64 = 5 * 60_000;
+pub(super) const STORED_MS_MAX: u64 = 5 * 60_000;
 /// A candidate that looks at a live frame and says nothing for so long hangs. One frame takes it a second where it is very slow.
-pub const HANG_MS: u64 = 30_000;
+pub(super) const HANG_MS: u64 = 30_000;
 /// What runs anew has lasted after so long …
-pub const PROBATION_MS: u64 = 30_000;
+pub(super) const PROBATION_MS: u64 = 30_000;
 /// … and so many frames.
-pub const PROBATION_FRAMES: u64 = 10;
+pub(super) const PROBATION_FRAMES: u64 = 10;
 /// How often a file whose bytes are wrong in the end is fetched anew.
 const FETCHES_MAX: u8 = 2;
 /// How often progress is said.
@@ -179,9 +179,8 @@ impl Models {
     pub fn chunk(&mut self, now: Now, digest: &Digest, chunk: Chunk, out: &mut Vec<Order>) -> Result<(), Refused> {
         match &mut self.course {
             Course::Fetching(encoding, fetch) if encoding.sha256 == *digest => {
-                if fetch.came(now.mono_ms, chunk.index, chunk.bytes.len())? {
-                    out.push(Order::Write(chunk.index, chunk.bytes.into_vec()));
-                }
+                let new = fetch.came(now.mono_ms, chunk.index, chunk.bytes.len())?;
+                out.extend(new.then(|| Order::Write(chunk.index, chunk.bytes.into_vec())));
             }
             // One that was on its way when it was not wanted any more.
             _ => {}
@@ -193,13 +192,7 @@ impl Models {
     pub fn news(&mut self, now: Now, news: News, out: &mut Vec<Order>) {
         self.changed |= !matches!(news, News::Written(..) | News::Kept(_));
         match news {
-            News::Kept(number) if number == self.kept => {
-                if let Course::Keeping(next) = self.course {
-                    self.course = Course::Idle;
-                    self.follow(now, next, out);
-                }
-            }
-            News::Kept(_) => {}
+            News::Kept(number) => self.is_kept(now, number, out),
             News::Opened(encoding, chunks) if matches!(self.course, Course::Opening) => {
                 let chunk_bytes = self.wanted().map_or(1, |wanted| wanted.chunk_bytes);
                 let size = Size { length: encoding.length, chunk_bytes };
@@ -254,6 +247,15 @@ impl Models {
             News::Switched(_) | News::NotSwitched(_) => {}
         }
         self.move_on(now, out);
+    }
+
+    /// Everything up to this number is durable: what waited for it follows.
+    fn is_kept(&mut self, now: Now, number: u64, out: &mut Vec<Order>) {
+        if let (Course::Keeping(next), true) = (&self.course, number == self.kept) {
+            let next = *next;
+            self.course = Course::Idle;
+            self.follow(now, next, out);
+        }
     }
 
     /// There is a connection, or there is none any more.
