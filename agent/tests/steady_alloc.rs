@@ -102,6 +102,7 @@ fn stage(meter: Arc<Meter>) -> Stage {
         detector: None,
         thresholds: detect::Config::default().thresholds(),
         tracker: Tracker::new(track::Config::default()),
+        size_px: None,
         // Nobody moves, so that nothing but an update in between would be told.
         observer: Observer::new(identity, scene, observe::Config { update_interval_ms: 600_000, ..Default::default() }),
         tap: Tap::closed(),

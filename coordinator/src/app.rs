@@ -33,6 +33,7 @@ use crate::credentials::Credentials;
 use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::lead::DEAF_MS_MAX;
 use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
+use crate::model::desk::Desk;
 use crate::model::server::Server;
 use crate::outgoing::Outgoing;
 use crate::store::Archive;
@@ -64,6 +65,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         tracing::error!("{problem}; check the disk, and the copies you have of the archive");
     }
 
+    for gap in plan::gaps(&config.stations) {
+        tracing::warn!("the site plan: {gap}");
+    }
+
     if config.mqtt.embedded {
         broker::start(config.mqtt.port, config.mqtt.websocket_port)?;
     }
@@ -80,10 +85,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         );
     }
 
-    for gap in plan::gaps(&config.stations) {
-        tracing::warn!("the site plan: {gap}");
-    }
-
     let (tls, door) = trust(&config).await?;
     let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
     let credentials = credentials(&config)?;
@@ -96,7 +97,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let archive_bytes = archive.size_bytes();
     let (commits, answers) = spawn_writer(archive, clock)?;
     let core = Coordinator::new(me, config.rules(), recovered, clock.now());
-    let outgoing = Outgoing::default();
+    let (outgoing, desk) = (Outgoing::default(), Desk::new(&config.models_dir()));
     let (outranked, above) = watch::channel(0);
     let leader = FileLeader::new(&config.leader_file(), config.leader.name.as_str());
     let (want, wanted) = watch::channel(true);
@@ -109,6 +110,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         core,
         link,
         credentials,
+        desk,
         outgoing,
         commits,
         archive_bytes,
@@ -162,7 +164,7 @@ async fn trust(config: &Config) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::
         }));
     }
     if let Some(listen) = config.enrolment.listen {
-        let door = door::Door::new(open().map_err(Failure::from)?, config.brokers_told())?;
+        let door = door::Door::new(open().map_err(Failure::from)?, config.brokers_told(), config.models_dir())?;
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|error| broker::port_failure(listen, "enrolment.listen", &error))?;
@@ -308,6 +310,7 @@ struct Shell {
     core: Coordinator,
     link: Link,
     credentials: Credentials,
+    desk: Desk,
     outgoing: Outgoing,
     commits: SyncSender<Arc<Commit>>,
     archive_bytes: u64,
@@ -392,6 +395,7 @@ impl Shell {
                 self.core.on_fallback(fallback_problem(&self.config.broker(), &broker));
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 self.say_roster();
+                self.desk.say_again();
                 Input::LinkUp
             }
             LinkEvent::Down(reason) => {
@@ -411,7 +415,7 @@ impl Shell {
         };
         let (taken, changed) = self.credentials.open(&of, &payload, self.clock.now());
         if changed {
-            self.say_roster();
+            self.authority_changed();
         }
         let taken = taken.and_then(|payload| {
             if let (Topic::ModelWant(node), true) = (&of, self.core.leads_under().is_some()) {
@@ -422,6 +426,21 @@ impl Shell {
         match taken {
             Ok(payload) => Input::Message { topic, payload },
             Err((reason, detail)) => Input::Refused(reason, detail),
+        }
+    }
+
+    /// There may be another key, under which everything that stands is to be said again.
+    fn authority_changed(&mut self) {
+        self.say_roster();
+        self.desk.say_again();
+    }
+
+    /// Tells nodes which model they run, where this coordinator leads.
+    fn say_models(&mut self) {
+        if let Some(leader) = self.core.leads_under().filter(|_| self.core.link_is_up()) {
+            let said = self.desk.look(self.clock.now(), leader, || self.credentials.orders_key());
+            said.into_iter().for_each(|(topic, payload)| self.outgoing.push(topic, payload));
+            self.core.on_models(self.desk.problems());
         }
     }
 
@@ -455,7 +474,13 @@ impl Shell {
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Commit(commit) => self.commits.send(commit).context("the archive's thread ended")?,
-                Effect::Publish { topic, payload } => self.outgoing.push(topic, payload),
+                Effect::Publish { topic, payload } => {
+                    // For the journal too: the view keeps the newest, and a live one may have no reader.
+                    if topic == Topic::ViewChange {
+                        tracing::info!("{}", String::from_utf8_lossy(&payload));
+                    }
+                    self.outgoing.push(topic, payload);
+                }
                 Effect::Outranked(epoch) => drop(self.outranked.send_replace(epoch)),
                 Effect::Reject { reason, detail, count } => {
                     // A flood of garbage must not become a flood of log lines.
@@ -467,8 +492,9 @@ impl Shell {
             }
         }
         if self.credentials.look(self.clock.now()) {
-            self.say_roster();
+            self.authority_changed();
         }
+        self.say_models();
         if let (Some(signer), Some(epoch)) = (&self.credentials.signer, self.core.leads_under()) {
             signer.run(u64::from(epoch));
         }

@@ -30,6 +30,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the authority of the site lies; by default `authority` below `data_dir`. Coordinators of one site share it.
     pub authority_dir: Option<PathBuf>,
+    /// Where the registry of models lies; by default `models` below `data_dir`. Coordinators of one site share it.
+    pub models_dir: Option<PathBuf>,
     /// The broker.
     pub mqtt: Mqtt,
     /// The web page.
@@ -137,6 +139,7 @@ impl Default for Config {
             site: SiteId::new("site").expect("a constant name"),
             data_dir: "/var/lib/picket-coordinator".into(),
             authority_dir: None,
+            models_dir: None,
             mqtt: Mqtt::default(),
             http: Http::default(),
             enrolment: Enrolment::default(),
@@ -285,6 +288,11 @@ impl Config {
     /// Where the authority lies.
     pub fn authority_dir(&self) -> PathBuf {
         self.authority_dir.clone().unwrap_or_else(|| self.data_dir.join("authority"))
+    }
+
+    /// Where the registry of models lies.
+    pub fn models_dir(&self) -> PathBuf {
+        self.models_dir.clone().unwrap_or_else(|| self.data_dir.join("models"))
     }
 
     /// Where coordinators settle who leads.

@@ -4,18 +4,17 @@
 // Helpers of a test may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "protocol/models.rs"]
+mod models;
+
 use std::collections::BTreeSet;
 
 use picket_shared::codec::{decode, encode};
-use picket_shared::crypto::{Digest, KeyId, PublicKey, SecretKey};
+use picket_shared::crypto::SecretKey;
 use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, How, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::event::{Crossing, Direction, Event, EventKind, Precision};
-use picket_shared::ids::{Boot, CameraId, EventId, LineId, ModelName, NodeId, SiteId, StationId, ZoneId};
+use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
 use picket_shared::limits;
-use picket_shared::model::{
-    Artifact, Assignment, Chunk, Delegation, Encoding, Envelope, Floors, HeadManifest, HeadSeen, Manifest, ModelPhase,
-    ModelState, Needs, OrdersSeen, Root, RunningModel, Signature, SlotState, TrialFigures, TrialTerms, Trusted, Want,
-};
 use picket_shared::platform::{Action, PlatformOrder};
 use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
@@ -124,96 +123,6 @@ fn duty() -> Duty {
     Duty { station, settings: "[[camera]]".into(), model: "0123456789ab".into(), need_fps: 10 }
 }
 
-fn model() -> ModelName {
-    ModelName::new("person").unwrap()
-}
-
-fn envelope() -> Envelope {
-    let signature = Signature { key: KeyId([1; 8]), signature: ByteBuf::from(vec![7; 64]) };
-    Envelope { payload: ByteBuf::from(vec![1, 2, 3]), signatures: vec![signature] }
-}
-
-fn assignment() -> Assignment {
-    Assignment {
-        node: NodeId::new("gate-3").unwrap(),
-        station: StationId::new("gate").unwrap(),
-        number: 12,
-        issued_s: 1_800_000_000,
-        expires_s: 1_800_259_200,
-        not_before_s: 0,
-        root_from: 2,
-        roots: vec![envelope()],
-        release: Some(envelope()),
-        head: None,
-        trial: TrialTerms { shadow_frames: 300, shadow_s_max: 900, agreement_min: Some(0.75), attempts: 3 },
-    }
-}
-
-fn want() -> Want {
-    Want { sha256: Digest([0xab; 32]), ranges: vec![(0, 3), (70, 70)], chunk_bytes: 65_536 }
-}
-
-fn chunk() -> Chunk {
-    Chunk { index: 70, bytes: ByteBuf::from(vec![9, 8, 7]) }
-}
-
-/// What a device keeps on its disk, and a later program must still read.
-fn trusted() -> Trusted {
-    let root = Root { version: 2, expires_s: 1_900_000_000, threshold: 1, keys: vec![PublicKey([5; 32])] };
-    let key = KeyId([1; 8]);
-    let orders = OrdersSeen { key, number: 12, issued_s: 1_800_000_000, fresh_until_s: 1_800_259_200 };
-    let (counters, heads) = ([(model(), 7)].into(), [(model(), HeadSeen { key, counter: 3 })].into());
-    Trusted { root, orders: Some(orders), counters, heads }
-}
-
-fn manifest() -> Manifest {
-    let (file, head) = (Artifact::plain(&[1]), Artifact::plain(&[2; 8]));
-    Manifest {
-        name: model(),
-        counter: 7,
-        expires_s: 1_900_000_000,
-        chunk_bytes: 32_768,
-        file,
-        head: Some(head.clone()),
-        calibration: Some(head.clone()),
-        labels: Some(head),
-        family: Some("centernet".into()),
-        input: Some([384, 288]),
-        precision: Precision::Fp32,
-        floors: Floors { agreement_min: 0.85, ap50_min: Some(0.8), count_off_mean_max: Some(0.5) },
-        needs: Needs { arch: vec![], providers: vec![], memory_bytes: 0, runtime_api: 20 },
-        delegation: Some(Delegation { numbers: 2, norm_max: 10.0 }),
-    }
-}
-
-fn model_state() -> ModelState {
-    let running = RunningModel { name: Some(model()), counter: 7, sha256: Digest([0xab; 32]), head: None };
-    let slot = SlotState { slot: "a".into(), state: "active".into(), model: Some(running.clone()), attempts: 1 };
-    let trial = TrialFigures {
-        frames: 1,
-        frames_wanted: 1,
-        agreement: 1.0,
-        count_off_mean: 0.0,
-        inference_ms: 1.0,
-        inference_ms_before: 1.0,
-    };
-    ModelState {
-        time: 0,
-        phase: ModelPhase::Idle,
-        active: Some(running),
-        candidate: None,
-        bytes: 0,
-        bytes_wanted: 0,
-        slots: vec![slot],
-        trial: Some(trial),
-        reason: None,
-        detail: None,
-        root: 1,
-        assignment: 12,
-        counters: [(model(), 7)].into(),
-    }
-}
-
 fn platform_order() -> PlatformOrder {
     PlatformOrder {
         time: 1_700_000_000,
@@ -249,10 +158,7 @@ fn the_golden_bytes_of_version_1_are_read_and_written() {
     golden("leases", include_str!("golden/v1/leases.hex"), &leases());
     golden("standby", include_str!("golden/v1/standby.hex"), &standby());
     golden("duty", include_str!("golden/v1/duty.hex"), &duty());
-    golden("assignment", include_str!("golden/v1/assignment.hex"), &assignment());
-    golden("want", include_str!("golden/v1/want.hex"), &want());
-    golden("chunk", include_str!("golden/v1/chunk.hex"), &chunk());
-    golden("trusted", include_str!("golden/v1/trusted.hex"), &trusted());
+    models::golden();
 }
 
 #[test]
@@ -293,13 +199,10 @@ fn the_page_numbers_every_field_of_every_cbor_message() {
         ("### Standby\n", serde_json::to_string(&standby()).unwrap()),
         ("### StandbyDuty", serde_json::to_string(&standby().duties[0]).unwrap()),
         ("### Duty", serde_json::to_string(&duty()).unwrap()),
-        ("### Assignment", serde_json::to_string(&assignment()).unwrap()),
-        ("### Envelope", serde_json::to_string(&envelope()).unwrap()),
-        ("### Signature", serde_json::to_string(&envelope().signatures[0]).unwrap()),
-        ("### TrialTerms", serde_json::to_string(&assignment().trial).unwrap()),
-        ("### Want", serde_json::to_string(&want()).unwrap()),
-        ("### Chunk", serde_json::to_string(&chunk()).unwrap()),
-    ] {
+    ]
+    .into_iter()
+    .chain(models::cbor())
+    {
         let fields = keys_in_order(&json);
         let expect: Vec<_> = fields.iter().enumerate().map(|(i, key)| (i.to_string(), key.clone())).collect();
         let rows: Vec<_> = table(heading).into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
@@ -420,15 +323,6 @@ fn the_page_lists_every_field_of_every_json_message() {
     let roster = Roster { number: 1, orders, devices: [(node.clone(), member)].into() };
     let twin = Twin { version: String::new(), arch: String::new(), station, cameras: vec![], detector };
     let seen = SeenEvent::of(observed(), node.clone(), Boot(1), 1, 0);
-    let (manifest, state) = (manifest(), model_state());
-    let head = HeadManifest {
-        name: model(),
-        counter: 1,
-        expires_s: 0,
-        chunk_bytes: 1024,
-        base: Digest([0; 32]),
-        file: Artifact::plain(&[0]),
-    };
     let expect: Vec<(&str, String)> = vec![
         ("Health", serde_json::to_string(&health).unwrap()),
         ("Twin", serde_json::to_string(&twin).unwrap()),
@@ -447,23 +341,8 @@ fn the_page_lists_every_field_of_every_json_message() {
         ("Recent", serde_json::to_string(&Recent { events: vec![seen.clone()] }).unwrap()),
         ("SeenEvent", serde_json::to_string(&seen).unwrap()),
         ("SeenCrossing", serde_json::to_string(&seen.crossings[0]).unwrap()),
-        ("Root", serde_json::to_string(&trusted().root).unwrap()),
-        ("Manifest", serde_json::to_string(&manifest).unwrap()),
-        ("Artifact", serde_json::to_string(&manifest.file).unwrap()),
-        (
-            "Encoding",
-            serde_json::to_string(&Encoding { from: Some(Digest([0; 32])), ..manifest.file.encodings[0].clone() })
-                .unwrap(),
-        ),
-        ("Floors", serde_json::to_string(&manifest.floors).unwrap()),
-        ("Needs", serde_json::to_string(&manifest.needs).unwrap()),
-        ("Delegation", serde_json::to_string(&manifest.delegation).unwrap()),
-        ("HeadManifest", serde_json::to_string(&head).unwrap()),
-        ("ModelState", serde_json::to_string(&state).unwrap()),
-        ("RunningModel", serde_json::to_string(&state.active).unwrap()),
-        ("SlotState", serde_json::to_string(&state.slots[0]).unwrap()),
-        ("TrialFigures", serde_json::to_string(&state.trial).unwrap()),
     ];
+    let expect: Vec<_> = expect.into_iter().chain(models::json()).collect();
     let rows = table("## JSON messages");
     assert_eq!(rows.len(), expect.len());
     for (row, (name, json)) in rows.iter().zip(&expect) {
@@ -510,26 +389,11 @@ fn the_page_states_every_limit() {
         ("RECENT_CHANGES_MAX", limits::RECENT_CHANGES_MAX),
         ("PACKET_BYTES_MAX", limits::PACKET_BYTES_MAX),
         ("ROSTER_BYTES_MAX", limits::ROSTER_BYTES_MAX),
-        ("MODEL_BYTES_MAX", limits::MODEL_BYTES_MAX),
-        ("MODEL_PART_BYTES_MAX", limits::MODEL_PART_BYTES_MAX),
-        ("MODEL_KEYS_MAX", limits::MODEL_KEYS_MAX),
-        ("MODEL_SIGNATURES_MAX", limits::MODEL_SIGNATURES_MAX),
-        ("MODEL_ROOT_BYTES_MAX", limits::MODEL_ROOT_BYTES_MAX),
-        ("MODEL_ROOTS_MAX", limits::MODEL_ROOTS_MAX),
-        ("MODEL_MANIFEST_BYTES_MAX", limits::MODEL_MANIFEST_BYTES_MAX),
-        ("MODEL_ENCODINGS_MAX", limits::MODEL_ENCODINGS_MAX),
-        ("MODEL_NAMES_MAX", limits::MODEL_NAMES_MAX),
-        ("MODEL_ASSIGNMENT_BYTES_MAX", limits::MODEL_ASSIGNMENT_BYTES_MAX),
-        ("MODEL_ASSIGNMENT_LIFE_S", limits::MODEL_ASSIGNMENT_LIFE_S as usize),
-        ("MODEL_CHUNK_BYTES_MIN", limits::MODEL_CHUNK_BYTES_MIN),
-        ("MODEL_CHUNK_BYTES_MAX", limits::MODEL_CHUNK_BYTES_MAX),
-        ("MODEL_CHUNK_MESSAGE_BYTES_MAX", limits::MODEL_CHUNK_MESSAGE_BYTES_MAX),
-        ("MODEL_WANT_RANGES_MAX", limits::MODEL_WANT_RANGES_MAX),
-        ("MODEL_WANT_BYTES_MAX", limits::MODEL_WANT_BYTES_MAX),
         ("SEAL_BYTES_MAX", SEAL_BYTES_MAX),
         ("SEAL_JSON_BYTES_MAX", SEAL_JSON_BYTES_MAX),
     ];
-    let expect: Vec<_> = expect.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
+    let expect = expect.into_iter().chain(models::limits());
+    let expect: Vec<_> = expect.map(|(name, value)| (name.to_owned(), value.to_string())).collect();
     assert_eq!(rows, expect);
 }
 

@@ -142,6 +142,20 @@ impl Cameras {
     }
 }
 
+/// Longest reason that is repeated of what the detector was to be and is not.
+const REASON_CHARS_MAX: usize = 280;
+
+/// What the detector was to run on, or to run, and what it does in its place; see [`DetectorTwin::passed_over`].
+fn passed_over(twin: &DetectorTwin) -> impl Iterator<Item = String> {
+    twin.passed_over.iter().map(|(what, why)| {
+        let why: String = why.chars().take(REASON_CHARS_MAX).collect();
+        match what.strip_prefix("model ") {
+            Some(model) => format!("the model {model} is not used, and its reference is: {why}"),
+            None => format!("the provider {what} cannot be had, and {} is used: {why}", twin.provider),
+        }
+    })
+}
+
 impl Watcher for Cameras {
     fn switched(&mut self, detector: &DetectorTwin) {
         self.stages.detector = detector.clone();
@@ -156,6 +170,7 @@ impl Watcher for Cameras {
         facts.ready = self.covers.ready();
         facts.capacity_fps = self.capacity_fps();
         self.covers.sights(&mut facts.sights);
+        facts.problems.extend(passed_over(&self.stages.detector));
         facts.problems.extend(self.untold.clone());
         facts.problems.extend(self.covers.problems());
         if !self.covers.is_empty() && self.watch.is_short_of_time(&self.config.station()) {

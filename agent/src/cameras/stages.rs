@@ -116,6 +116,7 @@ impl Stages {
             thresholds: ground.thresholds,
             // Cameras share the boot's track numbers, because an event's id is its track's.
             tracker: Tracker::numbered(ground.track.clone(), slot as u64 + 1, CAMERAS_PER_BOOT_MAX as u64),
+            size_px: None,
             observer: Observer::new(who, camera.scene()?, ground.observe.clone()),
             clock: SteadyClock::default(),
             tap: self.sinks.camera(camera),

@@ -177,13 +177,12 @@ impl Models {
 
     /// A chunk of the blob of this digest has come.
     pub fn chunk(&mut self, now: Now, digest: &Digest, chunk: Chunk, out: &mut Vec<Order>) -> Result<(), Refused> {
-        match &mut self.course {
-            Course::Fetching(encoding, fetch) if encoding.sha256 == *digest => {
-                let new = fetch.came(now.mono_ms, chunk.index, chunk.bytes.len())?;
-                out.extend(new.then(|| Order::Write(chunk.index, chunk.bytes.into_vec())));
-            }
-            // One that was on its way when it was not wanted any more.
-            _ => {}
+        // One that is not of this digest was on its way when it was not wanted any more.
+        if let Course::Fetching(encoding, fetch) = &mut self.course
+            && encoding.sha256 == *digest
+            && fetch.came(now.mono_ms, chunk.index, chunk.bytes.len())?
+        {
+            out.push(Order::Write(chunk.index, chunk.bytes.into_vec()));
         }
         Ok(())
     }

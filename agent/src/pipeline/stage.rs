@@ -31,6 +31,8 @@ pub struct Stage {
     pub thresholds: Thresholds,
     /// The tracker.
     pub tracker: Tracker,
+    /// The size of the last frame that was detected; absent before the first.
+    pub size_px: Option<(u32, u32)>,
     /// What is worth telling.
     pub observer: Observer,
     /// What durations are counted by.
@@ -97,9 +99,14 @@ impl Stage {
                 return Duration::ZERO;
             }
         };
+        let size_px = (frame.width, frame.height);
+        if self.size_px.replace(size_px).is_some_and(|before| before != size_px) {
+            // Tracks are places in pixels: in a picture of another size they would be found in somebody else.
+            self.tracker.clear();
+        }
         let tracks = self.tracker.step(now_ms, detections);
         let persons_now = tracks.iter().filter(|track| track.state != State::Tentative).count() as u32;
-        self.observer.step(now_ms, (frame.width, frame.height), tracks, events);
+        self.observer.step(now_ms, size_px, tracks, events);
         events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
         self.meter.note(self.observer.tally());
         // A candidate is tried against the workers' own model, and on no other's ground.

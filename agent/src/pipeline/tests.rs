@@ -59,6 +59,7 @@ fn stage(masks: &[Polygon], scene: Scene, config: observe::Config) -> Stage {
         detector: None,
         thresholds: detect::Config::default().thresholds(),
         tracker: Tracker::new(track::Config::default()),
+        size_px: None,
         observer: Observer::new(identity, scene, config),
         tap: Tap::closed(),
         peeks: Peeks::default(),
@@ -249,6 +250,50 @@ fn one_cameras_bad_frames_are_counted_and_the_other_sees_what_it_would_have_seen
     let (events, still_detected, counted) = seen_by(&bad);
     assert_eq!((events, still_detected), (expect, detected));
     assert!(counted["frame"] >= bad.len() as u64, "{counted:?}");
+}
+
+/// The picture in the upper left of a larger black one.
+fn framed(frame: &Frame, width: u32, height: u32) -> Frame {
+    let mut rgb = vec![0; width as usize * height as usize * 3];
+    let rows = frame.rgb.chunks_exact(frame.width as usize * 3);
+    for (to, from) in rgb.chunks_exact_mut(width as usize * 3).zip(rows) {
+        to[..from.len()].copy_from_slice(from);
+    }
+    Frame { taken_ms: 0, width, height, rgb }
+}
+
+#[test]
+fn a_picture_of_another_size_is_another_scene_and_nobody_crosses_a_line_by_it() {
+    let mut detector = detector();
+    let small = picture("wide.png");
+    // Whoever stands in the picture comes to stand at two thirds of where he stood, and in the same pixels.
+    let large = framed(&small, small.width * 3 / 2, small.height * 3 / 2);
+    let lines = [0.3, 0.4, 0.5, 0.6].map(|x| Line {
+        name: LineId::new(format!("at-{}", x * 10.0)).unwrap(),
+        from: [x, 1.0],
+        to: [x, 0.0],
+    });
+    let scene = Scene { lines: Lines::new(lines.to_vec()).unwrap(), ..Scene::default() };
+    let mut stage = stage(&[], scene, observe::Config::default());
+    let (mut found, mut told) = (Vec::new(), Vec::new());
+    let mut show = |frame: &Frame, times: std::ops::Range<u64>| {
+        for n in times {
+            let mut frame = Frame { taken_ms: 1_000_000 + n * FRAME_MS, ..frame.clone() };
+            stage.pass(n * FRAME_MS, &mut detector, &mut frame, &mut found, &mut told);
+        }
+        std::mem::take(&mut told)
+    };
+    let ids = |events: &[Event], kind| -> Vec<String> {
+        events.iter().filter(|event| event.kind == kind).map(|event| event.id.to_string()).collect()
+    };
+    let before = show(&small, 0..8);
+    let after = show(&large, 8..16);
+    let (begun, ended, begun_anew) =
+        (ids(&before, EventKind::New), ids(&after, EventKind::End), ids(&after, EventKind::New));
+    assert!(!begun.is_empty() && !begun_anew.is_empty(), "it would prove nothing: {before:?} {after:?}");
+    assert_eq!(begun, ended, "each of them ends with the picture that it was in");
+    assert!(begun_anew.iter().all(|id| !begun.contains(id)), "{begun:?} {begun_anew:?}");
+    assert!(after.iter().all(|event| event.crossings.is_empty()), "nobody has moved: {after:?}");
 }
 
 #[test]

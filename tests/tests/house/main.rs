@@ -60,7 +60,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 69] = [
+const CORES: [&str; 70] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -118,6 +118,7 @@ const CORES: [&str; 69] = [
     "coordinator/src/liveness",
     "coordinator/src/lossy",
     "coordinator/src/model/blobs",
+    "coordinator/src/model/record",
     "coordinator/src/namesake",
     "coordinator/src/plan",
     "coordinator/src/swarm",
