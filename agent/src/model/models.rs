@@ -191,13 +191,7 @@ impl Models {
     pub fn news(&mut self, now: Now, news: News, out: &mut Vec<Order>) {
         self.changed |= !matches!(news, News::Written(..) | News::Kept(_));
         match news {
-            News::Kept(number) if number == self.kept => {
-                if let Course::Keeping(next) = self.course {
-                    self.course = Course::Idle;
-                    self.follow(now, next, out);
-                }
-            }
-            News::Kept(_) => {}
+            News::Kept(number) => self.is_kept(now, number, out),
             News::Opened(encoding, chunks) if matches!(self.course, Course::Opening) => {
                 let chunk_bytes = self.wanted().map_or(1, |wanted| wanted.chunk_bytes);
                 let size = Size { length: encoding.length, chunk_bytes };
@@ -252,6 +246,15 @@ impl Models {
             News::Switched(_) | News::NotSwitched(_) => {}
         }
         self.move_on(now, out);
+    }
+
+    /// Everything up to this number is durable: what waited for it follows.
+    fn is_kept(&mut self, now: Now, number: u64, out: &mut Vec<Order>) {
+        if let (Course::Keeping(next), true) = (&self.course, number == self.kept) {
+            let next = *next;
+            self.course = Course::Idle;
+            self.follow(now, next, out);
+        }
     }
 
     /// There is a connection, or there is none any more.

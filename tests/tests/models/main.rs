@@ -105,8 +105,11 @@ fn a_model_that_finds_nobody_dies_or_hangs_is_given_up_and_the_one_before_watche
     // One that says nothing any more.
     let good = release(3, "good too");
     site.publish(&good);
-    site.assign("a", 3, &good, terms(1));
-    site.until("a", "it to be tried", |state| state.phase == ModelPhase::Trial);
+    site.assign("a", 3, &good, TrialTerms { shadow_frames: 10_000, ..terms(1) });
+    let looks_at_frames = |state: &picket_shared::model::ModelState| {
+        state.phase == ModelPhase::Trial && state.trial.as_ref().is_some_and(|trial| trial.frames > 0)
+    };
+    site.until("a", "it to be tried", looks_at_frames);
     site.freeze_trial(site.trial_of("a"));
     let hangs = |state: &picket_shared::model::ModelState| {
         state.phase == ModelPhase::RolledBack && state.reason.as_deref() == Some("model_trial_hang")
