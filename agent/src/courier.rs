@@ -5,15 +5,20 @@
 //! cameras runs on exactly this shell. It decides nothing about delivery; that is `node.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::brokers;
 use picket_shared::clock::Now;
+use picket_shared::codec;
+use picket_shared::crypto::sha256_hex;
 use picket_shared::event::Event;
-use picket_shared::ids::{Boot, NodeId, SiteId};
+use picket_shared::ids::{Boot, NodeId, RequestId, SiteId};
 use picket_shared::limits::{ROSTER_BYTES_MAX, STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError, Will};
+use picket_shared::picture::PictureOrder;
 use picket_shared::topics::Topic;
 use picket_shared::trust::seal::SEAL_JSON_BYTES_MAX;
 use picket_shared::trust::tls::TlsFiles;
@@ -24,6 +29,7 @@ use crate::duty::Order;
 use crate::gossip::Gossip;
 use crate::node::{self, Effect, Facts, Identity, Input, Node};
 use crate::platform::Platform;
+use crate::privacy::{Clerk, Job};
 use crate::recorder::{Outlet, Recorder, Request};
 use crate::store::{AgentStore, Found};
 
@@ -83,6 +89,14 @@ pub struct Courier<W> {
     gossip: Option<Gossip>,
     /// What it signs with, and checks others by.
     credentials: Credentials,
+    /// Where it is written down which orders are followed.
+    audit: Option<Arc<AuditLog>>,
+    /// Who answers orders for pictures.
+    clerk: Option<Clerk>,
+    /// What the clerk says next, while the client has no room for it.
+    answer: Option<(Topic, Vec<u8>)>,
+    /// The digest of what it was last told to stand by for.
+    stands_by: String,
 }
 
 /// What is left of a courier that has stopped.
@@ -137,6 +151,10 @@ impl<W: Watcher> Courier<W> {
             platform: Platform::default(),
             gossip: None,
             credentials,
+            audit: None,
+            clerk: None,
+            answer: None,
+            stands_by: String::new(),
         };
         if let Some(memory) = found.standby {
             courier.step(Input::Recalled(Box::new(memory)));
@@ -153,6 +171,16 @@ impl<W: Watcher> Courier<W> {
     /// Has this platform told to go and to leave.
     pub fn carried_by(&mut self, platform: Platform) {
         self.platform = platform;
+    }
+
+    /// Writes down which orders are followed, and tells others how far that log reaches.
+    pub fn audited_by(&mut self, audit: Arc<AuditLog>) {
+        self.audit = Some(audit);
+    }
+
+    /// Has orders for pictures answered.
+    pub fn answered_by(&mut self, clerk: Clerk) {
+        self.clerk = Some(clerk);
     }
 
     /// The core.
@@ -181,6 +209,15 @@ impl<W: Watcher> Courier<W> {
             },
             Some(input) = self.answers.recv() => Some(input),
             Some((node, beat)) = heard(&mut self.gossip) => Some(Input::Neighbour(node, beat)),
+            Some(answer) = answered(&mut self.clerk), if self.answer.is_none() => {
+                self.answer = Some(answer);
+                self.say_answer();
+                return Ok(());
+            }
+            () = tokio::time::sleep(BUSY_RETRY), if self.answer.is_some() => {
+                self.say_answer();
+                return Ok(());
+            }
             () = tokio::time::sleep_until(wakeup.into()) => None,
         };
         self.step(input.unwrap_or(Input::Tick));
@@ -231,9 +268,58 @@ impl<W: Watcher> Courier<W> {
             _ if payload.is_empty() => Ok(Some(payload)),
             _ => self.credentials.open(&topic, &payload).map(Some),
         };
-        match taken {
-            Ok(message) => message.map(|message| Input::Message(topic, message)),
-            Err((reason, detail)) => Some(Input::Refused(reason, detail)),
+        match (taken, topic) {
+            (Ok(message), Topic::PictureOrder(_, id)) => message.and_then(|message| self.picture(id, &message)),
+            (Ok(message), topic) => {
+                self.note_order(&topic, message.as_deref());
+                message.map(|message| Input::Message(topic, message))
+            }
+            (Err((reason, detail)), topic) => {
+                if let Some(clerk) = self.clerk.as_ref().filter(|_| topic.is_order()) {
+                    clerk.give(Job::Refused(reason, detail.clone()));
+                }
+                Some(Input::Refused(reason, detail))
+            }
+        }
+    }
+
+    /// An order for a picture that the coordinator signed.
+    fn picture(&mut self, id: RequestId, message: &[u8]) -> Option<Input> {
+        // Without an authority nobody can tell whose order it is, and it is not listened to; this is for whoever changes that.
+        if !self.credentials.takes_orders() {
+            return Some(Input::Refused("unsigned", "an order for a picture, and this device is not enrolled".into()));
+        }
+        match codec::decode::<PictureOrder>(message) {
+            Ok(order) => {
+                let job = Job::Order(id, Box::new(order), self.credentials.time_s());
+                self.clerk.iter().for_each(|clerk| clerk.give(job.clone()));
+                None
+            }
+            Err(error) => Some(Input::Refused(error.word(), format!("an order for a picture: {error}"))),
+        }
+    }
+
+    /// Writes down what it is told to stand by for, where that is something else than before. It is followed in any case:
+    /// that a station is watched matters more, and that the log cannot be written stands in the health.
+    fn note_order(&mut self, topic: &Topic, message: Option<&[u8]>) {
+        let (Topic::Standby(_), Some(message), Some(audit)) = (topic, message, &self.audit) else { return };
+        let digest = sha256_hex(message);
+        if digest != self.stands_by {
+            let note = Note::about("standby").with(format!("SHA-256 {digest}"));
+            let _ = audit.record(unix_ms() / 1000, Act::OrderTaken, &note);
+            self.stands_by = digest;
+        }
+    }
+
+    /// Hands over what the clerk says; what the client has no room for waits. Without a connection it is lost, and asked for
+    /// again.
+    fn say_answer(&mut self) {
+        let Some((topic, payload)) = self.answer.take() else { return };
+        let signed = self.credentials.sign(&topic, payload.clone());
+        match self.link.publish(&topic.render(&self.route.site), signed, false, false) {
+            Err(PublishError::Busy) => self.answer = Some((topic, payload)),
+            Ok(()) | Err(PublishError::Offline) => {}
+            Err(error @ PublishError::TooLarge) => tracing::error!("{topic:?}: {error}"),
         }
     }
 
@@ -279,6 +365,8 @@ impl<W: Watcher> Courier<W> {
                 );
                 facts.problems.extend(self.platform.problems());
                 facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
+                facts.audit = self.audit.as_ref().and_then(|audit| audit.head());
+                facts.problems.extend(self.audit.iter().flat_map(|audit| audit.problems()));
                 let gossip = self.gossip.iter().flat_map(Gossip::refused);
                 facts.refused.extend(gossip.map(|(word, count)| (word.to_owned(), count)));
                 return Some(Input::Facts(facts));
@@ -365,11 +453,20 @@ async fn heard(gossip: &mut Option<Gossip>) -> Option<(NodeId, Vec<u8>)> {
     }
 }
 
+/// What the clerk says next; never, where there is none.
+async fn answered(clerk: &mut Option<Clerk>) -> Option<(Topic, Vec<u8>)> {
+    match clerk {
+        Some(clerk) => clerk.words.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What is said to this node.
 fn filters(site: &SiteId, me: &NodeId, credentials: &Credentials) -> Vec<String> {
     let mine = [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby].map(|of| of(me.clone()));
     let roster = credentials.signer.as_ref().map(|_| &Topic::Roster);
-    mine.iter().chain([&Topic::CoordinatorHealth]).chain(roster).map(|topic| topic.render(site)).collect()
+    let mine = mine.iter().chain([&Topic::CoordinatorHealth]).chain(roster).map(|topic| topic.render(site));
+    mine.chain(credentials.takes_orders().then(|| Topic::picture_filter(site, me))).collect()
 }
 
 /// What the broker says of a node that is lost.

@@ -14,7 +14,7 @@ use picket_shared::trust::tls::TlsFiles;
 use picket_shared::trust::token::Door;
 use serde::Deserialize;
 
-use crate::plan;
+use crate::{pictures, plan};
 use crate::swarm::Rules;
 
 /// Everything that can be configured.
@@ -33,6 +33,8 @@ pub struct Config {
     pub http: Http,
     /// Where new devices are admitted.
     pub enrolment: Enrolment,
+    /// Pictures that were asked for and have come.
+    pub pictures: pictures::Config,
     /// This coordinator among those of its site.
     pub leader: Leader,
     /// Who watches what where the plan says nothing.
@@ -120,6 +122,7 @@ impl Default for Config {
             mqtt: Mqtt::default(),
             http: Http::default(),
             enrolment: Enrolment::default(),
+            pictures: pictures::Config::default(),
             leader: Leader::default(),
             line: Line::default(),
             stations: Vec::new(),
@@ -220,6 +223,7 @@ impl Config {
                     .into(),
             );
         }
+        self.pictures.check()?;
         check_fallback(&self.broker(), &mqtt.fallback)?;
         mqtt.tls.as_ref().map_or(Ok(()), TlsFiles::check)?;
         if let Some((first, others)) = self.enrolment.brokers.split_first() {
@@ -330,6 +334,7 @@ mod tests {
         for (text, expect) in [
             ("sites = \"yard\"", "did you mean \"site\"?"),
             ("[mqtt]\nports = 1", "did you mean \"port\"?"),
+            ("[pictures]\nbytes_max = 7", "pictures.bytes_max is 7"),
             ("[http]\nlisten = \"8080\"", "socket address"),
             ("site = \"Yard\"", "a character other than"),
             ("[enrolment]\ndoor = \"hill\"", "host:port"),

@@ -41,7 +41,7 @@ impl Identity {
     /// The health that this coordinator publishes, or leaves with the broker as its will.
     pub fn health(&self, now: Now, status: UpDown, leader: u32, problems: Vec<String>) -> Health {
         let (time, epoch) = (now.unix_ms / 1000, u64::from(leader));
-        Health { status, pid: self.pid, time, boot: self.boot, epoch, problems, goodbye: false }
+        Health { status, pid: self.pid, time, boot: self.boot, epoch, problems, goodbye: false, audit: None }
     }
 }
 
@@ -160,6 +160,8 @@ pub struct Coordinator {
     archive_problems: Vec<String>,
     /// Why another broker than the first is used.
     fallback_problem: Option<String>,
+    /// What is wrong with audit logs.
+    audit_problems: Vec<String>,
     rejected: BTreeMap<&'static str, u64>,
     unreadable: u64,
     lost: u64,
@@ -216,6 +218,7 @@ impl Coordinator {
             disk_problem: None,
             archive_problems: recovered.problems,
             fallback_problem: None,
+            audit_problems: Vec::new(),
             rejected: BTreeMap::new(),
             unreadable: recovered.unreadable,
             lost: recovered.lost,
@@ -324,8 +327,16 @@ impl Coordinator {
         self.fallback_problem = why;
     }
 
+    /// What is wrong with audit logs, this coordinator's and nodes'. Said with its health.
+    pub fn on_audit(&mut self, problems: Vec<String>) {
+        if self.audit_problems != problems {
+            self.audit_problems = problems;
+            self.say_again_ms = 0;
+        }
+    }
+
     fn problems(&self) -> Vec<String> {
-        let own = self.disk_problem.iter().chain(&self.archive_problems).chain(&self.fallback_problem).cloned();
+        let own = self.disk_problem.iter().chain(&self.archive_problems).chain(&self.fallback_problem).chain(&self.audit_problems).cloned();
         let own = own.chain(self.lead.problem());
         own.chain(self.swarm.problems()).collect()
     }

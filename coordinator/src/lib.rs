@@ -23,6 +23,8 @@ pub mod leader;
 
 pub mod authority;
 pub mod door;
+pub mod heads;
+pub mod pictures;
 
 pub mod broker;
 pub mod http;

@@ -11,6 +11,7 @@ pub mod ids;
 
 pub mod duty;
 pub mod event;
+pub mod picture;
 pub mod platform;
 pub mod status;
 pub mod view;

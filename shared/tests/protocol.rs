@@ -281,7 +281,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         events_missed: 0,
     };
     let health =
-        Health { status: UpDown::Up, pid: 1, time: 0, boot: Boot(1), epoch: 0, problems: vec![], goodbye: false };
+        Health { status: UpDown::Up, pid: 1, time: 0, boot: Boot(1), epoch: 0, problems: vec![], goodbye: false, audit: None };
     let site = Site {
         site: SiteId::new("yard").unwrap(),
         time: 0.0,

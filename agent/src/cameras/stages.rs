@@ -112,7 +112,7 @@ impl Stages {
             tracker: Tracker::numbered(ground.track.clone(), slot as u64 + 1, CAMERAS_PER_BOOT_MAX as u64),
             observer: Observer::new(who, camera.scene()?, ground.observe.clone()),
             clock: SteadyClock::default(),
-            tap: self.sinks.camera(camera),
+            tap: self.sinks.camera(camera, *told == camera.name),
             meter: Arc::default(),
         })
     }

@@ -77,7 +77,7 @@ impl Stage {
             return Duration::ZERO;
         }
         let detector = self.detector.as_mut().unwrap_or(detector);
-        detector.look_with(self.thresholds);
+        detector.look_with(self.tap.lowered(self.thresholds));
         let timing = match detector.detect(frame, detections) {
             Ok(timing) => timing,
             Err(error) => {
@@ -90,6 +90,7 @@ impl Stage {
                 return Duration::ZERO;
             }
         };
+        self.tap.sift(detections, self.thresholds.score_min);
         let tracks = self.tracker.step(now_ms, detections);
         let persons_now = tracks.iter().filter(|track| track.state != State::Tentative).count() as u32;
         self.observer.step(now_ms, (frame.width, frame.height), tracks, events);

@@ -21,6 +21,7 @@ use super::pace::Pace;
 use super::slot::{Empty, Slot};
 use super::tap::{Picture, Wish};
 use crate::frame::Frame;
+use crate::privacy::{Given, blur};
 use crate::observe::{Line, Zone};
 
 const JPEG_QUALITY: u8 = 75;
@@ -45,6 +46,8 @@ pub(super) struct Events {
     pub(super) clips: Arc<Gauge>,
     pub(super) moments: Moments,
     pub(super) interval_ms: u64,
+    /// People are made unrecognisable before anything is kept.
+    pub(super) blurred: bool,
     pub(super) node: NodeId,
     pub(super) boot: Boot,
 }
@@ -65,6 +68,8 @@ pub(super) struct Studio {
     pub(super) live: Option<Live>,
     pub(super) events: Option<Events>,
     pub(super) feeds: Vec<Feed>,
+    /// A copy in which people are hidden, while others see the frame as it is.
+    pub(super) hidden: Frame,
 }
 
 impl Studio {
@@ -107,7 +112,21 @@ impl Studio {
         });
         let fed: Vec<bool> =
             self.feeds.iter().zip(&mut paces.feeds).map(|(feed, pace)| pace.lets(now_ms, feed.interval_ms)).collect();
-        if live || kept || fed.contains(&true) {
+        // Only a frame that the detector has looked at shows where people are.
+        let asks = if picture.still { Vec::new() } else { self.wish.asks.take() };
+        let (clear, blurred): (Vec<_>, Vec<_>) = asks.into_iter().partition(|ask| ask.clear);
+        let kept_blurred = kept && self.events.as_ref().is_some_and(|events| events.blurred);
+        if kept_blurred || !blurred.is_empty() {
+            self.hidden.clone_from(frame);
+            blur::hide(&mut self.hidden, &picture.people);
+            draw(&mut self.hidden, &self.zones, &self.lines, &picture.marks);
+            if let Some(shot) = self.encoded(now_ms, &self.hidden) {
+                self.hand_out(now_ms, &shot, false, kept_blurred.then_some(&seen), &mut keeps);
+                blurred.into_iter().for_each(|ask| ask.answer(given(&shot, frame.taken_ms, true)));
+            }
+        }
+        let kept = kept && !kept_blurred;
+        if live || kept || !clear.is_empty() || fed.contains(&true) {
             draw(frame, &self.zones, &self.lines, &picture.marks);
         }
         for (feed, _) in self.feeds.iter().zip(fed).filter(|(_, fed)| *fed) {
@@ -116,15 +135,20 @@ impl Studio {
                 (copy.taken_ms, copy.width, copy.height) = (frame.taken_ms, frame.width, frame.height);
             });
         }
-        if live || kept {
-            match encode(now_ms, frame) {
-                Ok(shot) => self.hand_out(now_ms, &shot, live, kept.then_some(&seen), &mut keeps),
-                Err(error) => tracing::debug!(camera = %self.camera, "a picture was not encoded: {error}"),
-            }
+        if (live || kept || !clear.is_empty())
+            && let Some(shot) = self.encoded(now_ms, frame)
+        {
+            self.hand_out(now_ms, &shot, live, kept.then_some(&seen), &mut keeps);
+            clear.into_iter().for_each(|ask| ask.answer(given(&shot, frame.taken_ms, false)));
         }
         if let Some(events) = &self.events {
             keeps.into_iter().for_each(|keep| events.keep(&self.camera, keep));
         }
+    }
+
+    fn encoded(&self, now_ms: u64, frame: &Frame) -> Option<Arc<Shot>> {
+        let encoded = encode(now_ms, frame);
+        encoded.inspect_err(|error| tracing::debug!(camera = %self.camera, "a picture was not encoded: {error}")).ok()
     }
 
     fn hand_out(
@@ -146,6 +170,10 @@ impl Studio {
             events.clips.dropped.fetch_add(events.moments.cut() - cut, Ordering::Relaxed);
         }
     }
+}
+
+fn given(shot: &Shot, taken_ms: u64, blurred: bool) -> Given {
+    Given { bytes: shot.jpeg.to_vec(), media: "image/jpeg", taken_ms, blurred }
 }
 
 #[derive(Default)]

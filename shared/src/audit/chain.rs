@@ -80,6 +80,10 @@ impl Chain {
     pub fn take(&mut self, bytes: &[u8]) -> Result<Line, Fault> {
         let after = self.number();
         let line = read(bytes).ok_or(Fault::Unreadable(after))?;
+        if line.act == Act::LogDamaged.word() {
+            self.last = Some((line.number, sha256(bytes)));
+            return Err(Fault::BeginsAnew(line.number, line.detail.unwrap_or_default()));
+        }
         match self.last {
             // The first that is kept says nothing of those before it; whether they may be gone is found at the end.
             None if line.number > 1 => {}
@@ -87,14 +91,8 @@ impl Chain {
             None => {}
             Some(_) if line.number <= after => return Err(Fault::Moved { number: line.number, after }),
             Some(_) if line.number > after + 1 => return Err(Fault::Removed(after + 1, line.number - 1)),
-            Some(_) if line.act == Act::LogDamaged.word() => {
-                return Err(Fault::BeginsAnew(line.number, line.detail.unwrap_or_default()));
-            }
             Some((_, digest)) if line.before != hex(&digest) => return Err(Fault::Changed(after)),
             Some(_) => {}
-        }
-        if line.act == Act::LogDamaged.word() {
-            return Err(Fault::BeginsAnew(line.number, line.detail.unwrap_or_default()));
         }
         if line.act == Act::LogContinued.word() {
             self.kept_from = line.about.as_deref().and_then(|kept| kept.parse().ok());

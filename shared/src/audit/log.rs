@@ -56,6 +56,8 @@ pub struct AuditLog {
     /// The newest file's length and head, as this program last saw them.
     seen: Mutex<Option<(u64, Head)>>,
     damper: Mutex<Damper>,
+    /// What is wrong with it: until a line is written, or for good.
+    problems: Mutex<(Option<String>, Option<String>)>,
 }
 
 impl AuditLog {
@@ -64,22 +66,40 @@ impl AuditLog {
         let log = AuditLog::lazily(data_dir);
         fs::create_dir_all(data_dir).map_err(|error| log.disk(&error))?;
         let _lock = log.lock()?;
-        if let Err(fault) = log.newest_file_is_sound()? {
-            log.set_aside(&fault, now_s)?;
+        match log.newest_file_is_sound()? {
+            Ok(()) => {}
+            Err(anew @ Fault::BeginsAnew(..)) => log.is_damaged(&anew),
+            Err(fault) => {
+                log.is_damaged(&fault);
+                log.set_aside(&fault, now_s)?;
+            }
         }
         Ok(log)
     }
 
     /// The same without a look at what is there.
     fn lazily(data_dir: &Path) -> AuditLog {
-        let (seen, damper) = Default::default();
-        AuditLog { dir: data_dir.to_owned(), file_bytes_max: FILE_BYTES_MAX, seen, damper }
+        let (seen, damper, problems) = Default::default();
+        AuditLog { dir: data_dir.to_owned(), file_bytes_max: FILE_BYTES_MAX, seen, damper, problems }
+    }
+
+    fn is_damaged(&self, fault: &Fault) {
+        let sentence = format!("the audit log is not as it was written: {fault}; see `audit verify`");
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(sentence);
+    }
+
+    /// What is wrong with it, in a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.0.iter().chain(&problems.1).cloned().collect()
     }
 
     /// Writes a line, and returns once it is durable. What it says is done after that and not before.
     pub fn record(&self, now_s: u64, act: Act, note: &Note) -> Result<Head, AuditError> {
-        let _lock = self.lock()?;
-        self.append(now_s, act, note)
+        let written = self.lock().and_then(|_lock| self.append(now_s, act, note));
+        let problem = written.as_ref().err().map(|error| format!("{error}; no picture leaves meanwhile"));
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).0 = problem;
+        written
     }
 
     /// The same for what strangers may cause as often as they like: a flood of them is counted, and costs few lines.
@@ -211,8 +231,7 @@ impl AuditLog {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Ok(())),
             Err(error) => return Err(self.disk(&error)),
         };
-        let told = |fault: &Fault| matches!(fault, Fault::BeginsAnew(..));
-        Ok(taken.into_iter().find(|taken| taken.as_ref().is_err_and(|fault| !told(fault))).unwrap_or(Ok(())))
+        Ok(taken.into_iter().find(Result::is_err).unwrap_or(Ok(())))
     }
 
     /// The damaged file is kept as it is, and a new one begins with its digest.

@@ -108,8 +108,10 @@ fn a_damaged_log_is_set_aside_and_told_for_good() {
     assert!(dir.path().join("audit.log.damaged").exists());
     let Fault::BeginsAnew(5, why) = fault(&dir, None) else { panic!() };
     assert!(why.contains("line 2 was changed") && why.contains("SHA-256"), "{why}");
-    // Once is enough: the next start goes on.
+    assert!(log.problems()[0].contains("line 2 was changed"));
+    // Once is enough: the next start goes on, and says it still.
     let log = AuditLog::open(dir.path(), NOW_S).unwrap();
+    assert!(log.problems()[0].contains("says that the log before it was damaged"));
     assert_eq!(log.record(NOW_S, Act::Started, &Note::default()).unwrap().number, 7);
 }
 

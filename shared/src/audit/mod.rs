@@ -8,6 +8,7 @@
 //! Nobody is named here but those who gave their name when they asked. No address, no picture, no message is kept.
 
 mod chain;
+pub mod command;
 mod damper;
 mod log;
 

@@ -2,8 +2,10 @@
 //! ring. It reads and writes no file: that is `keyfile.rs`.
 
 mod keys;
+mod parcel;
 
 pub use keys::{KeyError, KeyId, PublicKey, SIGNATURE_BYTES, SecretKey};
+pub use parcel::{PARCEL_KEY_BYTES, PARCEL_OVERHEAD_BYTES, Parcel, ParcelKey};
 
 use ring::rand::SecureRandom;
 use ring::{hmac, rand};

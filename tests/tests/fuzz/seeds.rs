@@ -143,6 +143,7 @@ fn health(status: UpDown) -> Vec<u8> {
         epoch: 0,
         problems,
         goodbye: false,
+        audit: None,
     })
     .unwrap()
 }
