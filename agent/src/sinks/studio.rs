@@ -235,6 +235,81 @@ mod tests {
         }
     }
 
+    /// A camera with one event open, and what its thread keeps, asks answered on the way.
+    fn shown(blurred: bool, clear: bool) -> (Vec<u8>, Vec<u8>) {
+        use crate::frame::Area;
+        use crate::sinks::media::{Config, Media};
+        use crate::sinks::tap::News;
+        use std::sync::atomic::{AtomicU64, AtomicUsize};
+        let dir = tempfile::tempdir().unwrap();
+        let (keeper, threads) = Media::open(Config::default(), dir.path().to_owned(), blurred).unwrap();
+        let media = Arc::clone(&keeper.media);
+        let (viewers, taken) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let wish =
+            Arc::new(Wish { always_ms: 1, live_ms: 1, viewers, taken, events: true, asks: Default::default() });
+        let (node, id) = (NodeId::new("n").unwrap(), EventId::new("n-1-1").unwrap());
+        let events = Events {
+            keeper,
+            snapshots: Arc::default(),
+            clips: Arc::default(),
+            moments: Moments::new(Config::default().bounds()),
+            interval_ms: 1,
+            blurred,
+            node,
+            boot: Boot(1),
+        };
+        let mut studio = Studio {
+            camera: CameraId::new("door").unwrap(),
+            zones: vec![],
+            lines: vec![],
+            slot: Slot::default(),
+            wish: Arc::clone(&wish),
+            live: None,
+            events: Some(events),
+            feeds: vec![],
+            hidden: Frame::default(),
+        };
+        // A canary: stripes of two pixels where the person is, and all around.
+        let rgb: Vec<u8> = (0..160 * 120).flat_map(|n| [if n % 4 < 2 { 255 } else { 0 }; 3]).collect();
+        let area = Area { x1: 40.0, y1: 20.0, x2: 80.0, y2: 100.0 };
+        let mut picture = Picture {
+            frame: Some(Frame { taken_ms: 7, width: 160, height: 120, rgb }),
+            people: vec![area],
+            news: vec![News { id: id.clone(), ended: false, score: 0.9 }],
+            ..Picture::default()
+        };
+        let asked = wish.asks.add(clear).unwrap();
+        studio.show(1, &mut picture, &mut Paces::default());
+        let given = asked.try_recv().unwrap();
+        assert_eq!((given.blurred, given.taken_ms), (!clear, 7));
+        drop(studio);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        (std::fs::read(media.find(&id, "jpg").unwrap()).unwrap(), given.bytes)
+    }
+
+    /// By how much neighbours differ, within the person's box and far from it.
+    fn contrast(jpeg: &[u8]) -> (u32, u32) {
+        let image = image::load_from_memory(jpeg).unwrap().into_luma8();
+        let most = |x: std::ops::Range<u32>, y: std::ops::Range<u32>| {
+            let of = |x, y| image.get_pixel(x + 2, y).0[0].abs_diff(image.get_pixel(x, y).0[0]);
+            let all = y.flat_map(|y| x.clone().map(move |x| (x, y)));
+            all.map(|(x, y)| u32::from(of(x, y))).max().unwrap()
+        };
+        (most(48..70, 30..90), most(110..150, 30..90))
+    }
+
+    #[test]
+    fn nothing_of_a_person_reaches_the_disk_or_who_asks_unless_both_were_told_so() {
+        for (blurred, clear) in [(true, false), (true, true), (false, false), (false, true)] {
+            let (kept, given) = shown(blurred, clear);
+            for (jpeg, hidden) in [(kept, blurred), (given, !clear)] {
+                let (person, around) = contrast(&jpeg);
+                assert!(around > 150, "{around}");
+                assert_eq!(person < 60, hidden, "kept blurred: {blurred}, asked clear: {clear}: {person}");
+            }
+        }
+    }
+
     #[test]
     #[ignore = "a measurement: what one picture costs"]
     fn what_encoding_costs() {

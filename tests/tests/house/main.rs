@@ -59,7 +59,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 59] = [
+const CORES: [&str; 63] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -93,6 +93,8 @@ const CORES: [&str; 59] = [
     "agent/src/platform/pilot/vehicle",
     "agent/src/platform/orders",
     "agent/src/polygon",
+    "agent/src/privacy/blur",
+    "agent/src/privacy/desk",
     "agent/src/reload",
     "agent/src/sinks/live/range",
     "agent/src/sinks/media/moments",
@@ -113,6 +115,8 @@ const CORES: [&str; 59] = [
     "coordinator/src/plan",
     "coordinator/src/swarm",
     "coordinator/src/view",
+    "shared/src/audit/chain",
+    "shared/src/audit/damper",
     "shared/src/backoff",
     "shared/src/brokers",
     "shared/src/gossip",

@@ -24,6 +24,8 @@ impl Who {
         match topic {
             Topic::Health(of) | Topic::Twin(of) | Topic::Stats(of) | Topic::Heartbeat(of) => mine(of),
             Topic::Duty(of) | Topic::Platform(of) | Topic::Events(of) => mine(of),
+            Topic::PictureState(of, _) | Topic::PicturePart(of, _) => mine(of),
+            Topic::PictureOrder(..) => self == Who::Coordinator,
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => self == Who::Coordinator,
             Topic::CoordinatorHealth | Topic::Roster => self == Who::Coordinator,
             Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => self == Who::Coordinator,
@@ -40,7 +42,9 @@ impl Who {
             // What neighbours stand in for each other by.
             Topic::Health(_) | Topic::Heartbeat(_) | Topic::Duty(_) => self != Who::Page,
             Topic::Twin(_) | Topic::Stats(_) => matches!(self, Who::Coordinator | Who::Dashboard),
-            Topic::Events(_) => self == Who::Coordinator,
+            // Who asked for a picture, and no page: it can neither ask nor see.
+            Topic::Events(_) | Topic::PictureState(..) | Topic::PicturePart(..) => self == Who::Coordinator,
+            Topic::PictureOrder(of, _) => mine(of),
             Topic::Leases(of) | Topic::Standby(of) | Topic::Ack(of) => mine(of),
             // For what moves the node, which has its own way in.
             Topic::Platform(_) => false,
