@@ -117,7 +117,8 @@ impl Studio {
         let (clear, blurred): (Vec<_>, Vec<_>) = asks.into_iter().partition(|ask| ask.clear);
         let kept_blurred = kept && self.events.as_ref().is_some_and(|events| events.blurred);
         if kept_blurred || !blurred.is_empty() {
-            self.hidden.clone_from(frame);
+            self.hidden.rgb.clone_from(&frame.rgb);
+            (self.hidden.width, self.hidden.height) = (frame.width, frame.height);
             blur::hide(&mut self.hidden, &picture.people);
             draw(&mut self.hidden, &self.zones, &self.lines, &picture.marks);
             if let Some(shot) = self.encoded(now_ms, &self.hidden) {

@@ -247,7 +247,7 @@ impl AuditLog {
         let mut line = Chain::default().next(now_s, Act::LogDamaged, &Note::detail(detail));
         // Numbers go on, so that whoever remembers an older head sees that lines are missing and not that time went back.
         let number = format!("{{\"number\":{},", last + 1);
-        line = [number.as_bytes(), &line["{\"number\":1,".len()..], b"\n"].concat();
+        line = [number.as_bytes(), &line["{\"number\":1,".len()..], &b"\n"[..]].concat();
         self.write(&line, 0)
     }
 
