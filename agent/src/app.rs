@@ -102,8 +102,8 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let (node, detector, frames_max) = (config.node.clone(), detector_twin, options.frames_max);
     let stages = Stages { mailbox, changes, node, boot, detector, sinks: Arc::clone(&sinks), frames_max };
     let watch = Watch::new(Arc::clone(&pulse), Arc::clone(&sinks));
-    let mut cameras =
-        Cameras::new(stages, config.clone(), options.config.clone(), watch, Arc::clone(&audit)).context("the standby's thread")?;
+    let mut cameras = Cameras::new(stages, config.clone(), options.config.clone(), watch, Arc::clone(&audit))
+        .context("the standby's thread")?;
     cameras.begin()?;
     let _ = begin.send(());
     let (broker, fallback, tls) = (config.broker(), config.mqtt.fallback.clone(), config.mqtt.tls.clone());

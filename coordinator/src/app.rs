@@ -32,8 +32,8 @@ use crate::authority::Authority;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Effect, Identity, Input};
 use crate::credentials::Credentials;
-use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::heads::Heads;
+use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::lead::DEAF_MS_MAX;
 use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
 use crate::outgoing::Outgoing;
@@ -147,7 +147,10 @@ fn credentials(config: &Config) -> anyhow::Result<Credentials> {
 }
 
 /// What connections by TLS are made with, and the tasks that keep it fresh and the door open, where there are any.
-async fn trust(config: &Config, audit: &Arc<AuditLog>) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::task::JoinHandle<()>>)> {
+async fn trust(
+    config: &Config,
+    audit: &Arc<AuditLog>,
+) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::task::JoinHandle<()>>)> {
     let (brokers, mut tasks) = (config.brokers(), Vec::new());
     let open = || Authority::open(&config.authority_dir(), &config.site, now_s());
     if let Some(plain) = brokers.iter().find(|broker| !broker.tls && !broker.is_loopback())

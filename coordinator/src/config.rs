@@ -14,8 +14,8 @@ use picket_shared::trust::tls::TlsFiles;
 use picket_shared::trust::token::Door;
 use serde::Deserialize;
 
-use crate::{pictures, plan};
 use crate::swarm::Rules;
+use crate::{pictures, plan};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

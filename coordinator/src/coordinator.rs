@@ -336,7 +336,13 @@ impl Coordinator {
     }
 
     fn problems(&self) -> Vec<String> {
-        let own = self.disk_problem.iter().chain(&self.archive_problems).chain(&self.fallback_problem).chain(&self.audit_problems).cloned();
+        let own = self
+            .disk_problem
+            .iter()
+            .chain(&self.archive_problems)
+            .chain(&self.fallback_problem)
+            .chain(&self.audit_problems)
+            .cloned();
         let own = own.chain(self.lead.problem());
         own.chain(self.swarm.problems()).collect()
     }

@@ -171,7 +171,8 @@ impl Knock {
     async fn written(&self, admission: &Admission) -> bool {
         let certificate = Certificate::from_pem(&admission.certificate);
         let serial = certificate.map(|certificate| certificate.serial).unwrap_or_default();
-        let (audit, note) = (Arc::clone(&self.audit), Note::about(&admission.node).with(format!("certificate {serial}")));
+        let (audit, note) =
+            (Arc::clone(&self.audit), Note::about(&admission.node).with(format!("certificate {serial}")));
         let record = move || audit.record(now_s(), Act::DeviceAdmitted, &note);
         match tokio::task::spawn_blocking(record).await {
             Ok(Ok(_)) => true,

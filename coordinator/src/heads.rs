@@ -76,7 +76,8 @@ impl Heads {
 
     /// What is wrong, in a sentence each.
     pub fn problems(&self) -> Vec<String> {
-        let lost = self.known.iter().filter_map(|(node, remembered)| Some((node, remembered, remembered.lost.as_ref()?)));
+        let lost =
+            self.known.iter().filter_map(|(node, remembered)| Some((node, remembered, remembered.lost.as_ref()?)));
         lost.map(|(node, remembered, lost)| {
             format!(
                 "the audit log of {node} reached line {} and now says line {}: lines were cut off, or the device was set up \
@@ -137,8 +138,10 @@ mod tests {
     fn said(number: u64, digit: char) -> Vec<u8> {
         let digest = digit.to_string().repeat(64);
         let audit = serde_json::json!({ "number": number, "digest": digest });
-        serde_json::to_vec(&serde_json::json!({ "status": "up", "pid": 1, "time": 1, "boot": 1, "epoch": 0, "audit": audit }))
-            .unwrap()
+        serde_json::to_vec(
+            &serde_json::json!({ "status": "up", "pid": 1, "time": 1, "boot": 1, "epoch": 0, "audit": audit }),
+        )
+        .unwrap()
     }
 
     #[test]

@@ -168,7 +168,9 @@ impl Wire for PicturePart {
 
     fn check(&self) -> Result<(), String> {
         let sealed_max = PICTURE_PART_BYTES_MAX + PARCEL_OVERHEAD_BYTES;
-        if self.number as usize >= PICTURE_PARTS_MAX || !(1 + PARCEL_OVERHEAD_BYTES..=sealed_max).contains(&self.sealed.len()) {
+        if self.number as usize >= PICTURE_PARTS_MAX
+            || !(1 + PARCEL_OVERHEAD_BYTES..=sealed_max).contains(&self.sealed.len())
+        {
             return Err(format!("part {} of {} bytes", self.number, self.sealed.len()));
         }
         Ok(())

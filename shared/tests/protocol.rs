@@ -6,13 +6,13 @@
 
 use std::collections::BTreeSet;
 
+use picket_shared::audit::Head;
 use picket_shared::codec::{decode, encode};
 use picket_shared::crypto::SecretKey;
 use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, How, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::event::{Crossing, Direction, Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
 use picket_shared::limits;
-use picket_shared::audit::Head;
 use picket_shared::picture::{PictureOrder, PicturePart, PictureState, Stage, What};
 use picket_shared::platform::{Action, PlatformOrder};
 use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
@@ -322,8 +322,16 @@ fn the_page_lists_every_field_of_every_json_message() {
         events_archived: 0,
         events_missed: 0,
     };
-    let health =
-        Health { status: UpDown::Up, pid: 1, time: 0, boot: Boot(1), epoch: 0, problems: vec![], goodbye: false, audit: None };
+    let health = Health {
+        status: UpDown::Up,
+        pid: 1,
+        time: 0,
+        boot: Boot(1),
+        epoch: 0,
+        problems: vec![],
+        goodbye: false,
+        audit: None,
+    };
     let site = Site {
         site: SiteId::new("yard").unwrap(),
         time: 0.0,

@@ -60,8 +60,16 @@ impl Clerk {
         let ((jobs, given), (say, words)) = (sync_channel(JOBS_MAX), mpsc::channel(WORDS_MAX));
         let mut desk = Desk::new(config);
         recall(&mut desk, data_dir, &audit);
-        let mut work =
-            Work { node, desk, audit, sinks, say, answers: BTreeMap::new(), asked: BTreeMap::new(), jobs: jobs.clone() };
+        let mut work = Work {
+            node,
+            desk,
+            audit,
+            sinks,
+            say,
+            answers: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            jobs: jobs.clone(),
+        };
         std::thread::Builder::new().name("clerk".into()).spawn(move || work.run(&given))?;
         Ok(Clerk { jobs, words })
     }
@@ -179,7 +187,10 @@ impl Work {
             }
             // The last look before it goes: nothing clear leaves where blurred was asked.
             if !given.blurred && !order.clear {
-                return Err(("kept_clear", "it is kept clear here, and people cannot be hidden in it afterwards".into()));
+                return Err((
+                    "kept_clear",
+                    "it is kept clear here, and people cannot be hidden in it afterwards".into(),
+                ));
             }
             self.seal(id, &order, &given).ok_or_else(|| ("key", "its key is none".to_owned()))
         });
@@ -187,7 +198,8 @@ impl Work {
             Ok((state, _)) => {
                 let digest = state.digest.as_ref().map(|digest| hex(digest)).unwrap_or_default();
                 let how = if state.blurred { "blurred" } else { "clear" };
-                let note = Note::about(id).by(&order.who).with(format!("{how}, {} bytes, SHA-256 {digest}", state.bytes));
+                let note =
+                    Note::about(id).by(&order.who).with(format!("{how}, {} bytes, SHA-256 {digest}", state.bytes));
                 self.audit.record(now_s, Act::PictureSent, &note)
             }
             Err((word, sentence)) => {

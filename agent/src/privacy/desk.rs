@@ -67,7 +67,8 @@ impl Desk {
         match judged {
             Ok(()) => {
                 self.begun_s.push_back(now_s);
-                self.known.insert(id.clone(), (until_s, PictureState { stage: Stage::Executing, ..Default::default() }));
+                self.known
+                    .insert(id.clone(), (until_s, PictureState { stage: Stage::Executing, ..Default::default() }));
                 Step::Begin
             }
             Err(refusal) => {
@@ -94,7 +95,8 @@ impl Desk {
                 return Err(("never", sentence.into()));
             }
             Requests::Blurred if order.clear => {
-                let sentence = "this device gives none in which people can be recognised (privacy.requests = \"blurred\")";
+                let sentence =
+                    "this device gives none in which people can be recognised (privacy.requests = \"blurred\")";
                 return Err(("clear_not_allowed", sentence.into()));
             }
             _ => {}

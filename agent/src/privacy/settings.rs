@@ -44,9 +44,12 @@ mod tests {
             let camera = format!("[[camera]]\nname = \"front\"\nsource = \"/v.mp4\"\n{mask}");
             picket_shared::config::parse(&camera).unwrap()
         };
-        let [none, one, other] =
-            ["", "[[camera.mask]]\npolygon = [[0, 0], [1, 0], [1, 1]]", "[[camera.mask]]\npolygon = [[0, 0], [1, 0], [0, 1]]"]
-                .map(|mask| describe(&config(mask)));
+        let [none, one, other] = [
+            "",
+            "[[camera.mask]]\npolygon = [[0, 0], [1, 0], [1, 1]]",
+            "[[camera.mask]]\npolygon = [[0, 0], [1, 0], [0, 1]]",
+        ]
+        .map(|mask| describe(&config(mask)));
         assert!(none.1 != one.1 && one.1 != other.1 && one.1.contains(": front 1 ("), "{one:?}");
         assert!(none.0.starts_with("requests blurred, kept blurred, live view on this machine, 0 cameras"), "{none:?}");
     }

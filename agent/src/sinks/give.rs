@@ -38,7 +38,9 @@ impl Sinks {
         let Some((folder, taken_ms, path)) = media.find_to_give(event, end, clear) else {
             let other = media.find_to_give(event, end, !clear).is_some();
             return Err(match (other, clear) {
-                (true, false) => ("kept_clear", "it is kept clear here, and people cannot be hidden in it now".to_owned()),
+                (true, false) => {
+                    ("kept_clear", "it is kept clear here, and people cannot be hidden in it now".to_owned())
+                }
                 (true, true) => ("kept_blurred", "it is kept blurred here, and how it was before is gone".to_owned()),
                 (false, _) => ("no_picture", "nothing is kept of this event, or no more".to_owned()),
             });

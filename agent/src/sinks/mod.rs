@@ -127,7 +127,8 @@ impl Sinks {
     fn keeper(&self) -> Option<Keeper> {
         let mut keeper = lock(&self.keeper);
         if keeper.is_none() {
-            match Media::open(self.media_config.clone(), self.media_folder.clone(), self.privacy.keep == Keep::Blurred) {
+            match Media::open(self.media_config.clone(), self.media_folder.clone(), self.privacy.keep == Keep::Blurred)
+            {
                 Ok((opened, threads)) => {
                     threads.into_iter().for_each(|thread| self.keep_thread(thread));
                     self.live.iter().for_each(|hub| hub.show(&opened.media));
@@ -145,7 +146,8 @@ impl Sinks {
     /// Starts the sinks of a camera that begins, of this station's `own` or another's. They end when the tap is dropped.
     pub fn camera(&self, camera: &Camera, own: bool) -> Tap {
         let slot = Slot::<Picture>::default();
-        let mut watched = Watched { camera: camera.name.clone(), own, slot: slot.clone(), wish: None, sinks: Vec::new() };
+        let mut watched =
+            Watched { camera: camera.name.clone(), own, slot: slot.clone(), wish: None, sinks: Vec::new() };
         let feeds = self.feeds(camera, &mut watched);
         let events = Some(camera).filter(|camera| camera.snapshots).and_then(|_| self.keeper()).map(|keeper| Events {
             keeper,

@@ -21,8 +21,8 @@ use super::pace::Pace;
 use super::slot::{Empty, Slot};
 use super::tap::{Picture, Wish};
 use crate::frame::Frame;
-use crate::privacy::{Given, blur};
 use crate::observe::{Line, Zone};
+use crate::privacy::{Given, blur};
 
 const JPEG_QUALITY: u8 = 75;
 /// A frame of a size that no JPEG can have is not shown.
@@ -246,8 +246,7 @@ mod tests {
         let (keeper, threads) = Media::open(Config::default(), dir.path().to_owned(), blurred).unwrap();
         let media = Arc::clone(&keeper.media);
         let (viewers, taken) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let wish =
-            Arc::new(Wish { always_ms: 1, live_ms: 1, viewers, taken, events: true, asks: Default::default() });
+        let wish = Arc::new(Wish { always_ms: 1, live_ms: 1, viewers, taken, events: true, asks: Default::default() });
         let (node, id) = (NodeId::new("n").unwrap(), EventId::new("n-1-1").unwrap());
         let events = Events {
             keeper,

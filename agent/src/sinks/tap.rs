@@ -210,7 +210,8 @@ mod tests {
             [0.9, 0.3, 0.2, 0.1].into_iter().map(|score| Detection { area: area(score), score }).collect();
         tap.sift(&mut found, 0.3);
         assert_eq!(found.len(), 2);
-        let lost = Track { id: 1, area: area(9.0), score: 0.0, state: State::Lost, hits: 5, start_ms: 0, last_seen_ms: 0 };
+        let lost =
+            Track { id: 1, area: area(9.0), score: 0.0, state: State::Lost, hits: 5, start_ms: 0, last_seen_ms: 0 };
         tap.look(&mut frame(1), Some(&[lost]), &[]);
         let people = [9.0, 0.9, 0.3, 0.2, 0.1].map(area);
         let picture = slot.take(Duration::ZERO).unwrap();

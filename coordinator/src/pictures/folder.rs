@@ -76,7 +76,8 @@ impl Folder {
         keyfile::make_dir(&self.0)?;
         let denied = |error: std::io::Error| KeyfileError::Disk(self.0.clone(), error.to_string());
         let names = fs::read_dir(&self.0).map_err(denied)?.flatten();
-        let mut ids: Vec<_> = names.filter_map(|name| RequestId::new(name.file_name().to_string_lossy()).ok()).collect();
+        let mut ids: Vec<_> =
+            names.filter_map(|name| RequestId::new(name.file_name().to_string_lossy()).ok()).collect();
         ids.sort_unstable();
         Ok(ids)
     }

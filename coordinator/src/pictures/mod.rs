@@ -127,8 +127,12 @@ impl Pictures {
             }
             self.complained = complaint;
         }
-        let late: Vec<_> =
-            self.open.iter().filter(|(_, open)| now.unix_ms / 1000 >= open.request.until_s).map(|(id, _)| id.clone()).collect();
+        let late: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, open)| now.unix_ms / 1000 >= open.request.until_s)
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in late {
             let sentence = "no answer came in time; see whether the device is there, and its clock";
             self.fail(now, &id, "no_answer", sentence, out);
@@ -214,11 +218,13 @@ impl Pictures {
         match state.stage {
             Stage::Failed => {
                 let plain = |text: &Option<String>| text.clone().unwrap_or_default();
-                let word: String = plain(&state.reason).chars().filter(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let word: String =
+                    plain(&state.reason).chars().filter(|c| c.is_ascii_lowercase() || *c == '_').collect();
                 self.fail(now, id, &word, &plain(&state.detail), out);
             }
             Stage::Successful if open.state.stage < Stage::Successful => {
-                let theirs: Option<[u8; PARCEL_KEY_BYTES]> = state.key.as_ref().and_then(|key| key.as_slice().try_into().ok());
+                let theirs: Option<[u8; PARCEL_KEY_BYTES]> =
+                    state.key.as_ref().and_then(|key| key.as_slice().try_into().ok());
                 let key = theirs.zip(open.key.take());
                 let parcel = key.and_then(|(theirs, ours)| ours.agree(&theirs, &open.public, id.as_str()));
                 if parcel.is_none() {
@@ -264,8 +270,10 @@ impl Pictures {
         };
         let how = if outcome.blurred { "blurred" } else { "clear" };
         let note = Note::about(id).by(&open.request.who);
-        let note = note.with(format!("from {}, {how}, {} bytes, SHA-256 {}", open.request.node, bytes.len(), hex(&digest)));
-        let written = self.audit.record(now.unix_ms / 1000, Act::PictureReceived, &note).map_err(|error| error.to_string());
+        let note =
+            note.with(format!("from {}, {how}, {} bytes, SHA-256 {}", open.request.node, bytes.len(), hex(&digest)));
+        let written =
+            self.audit.record(now.unix_ms / 1000, Act::PictureReceived, &note).map_err(|error| error.to_string());
         let kept = || self.folder.put(id, name, &bytes).and_then(|()| self.folder.settle(id, &outcome));
         match written.and_then(|_| kept().map_err(|error| error.to_string())) {
             Ok(()) => self.close(id, out),

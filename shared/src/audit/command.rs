@@ -15,7 +15,8 @@ pub fn failure(error: AuditError) -> Failure {
 /// Checks the log below this data directory, and prints what it found.
 pub fn verify(data_dir: &Path, remembered: Option<&Head>) -> Result<(), Failure> {
     let Checked { first, head, torn_bytes } = AuditLog::check(data_dir, remembered, |_| {}).map_err(failure)?;
-    let line = serde_json::json!({ "first": first, "head": head.map(|head| head.to_string()), "torn_bytes": torn_bytes });
+    let line =
+        serde_json::json!({ "first": first, "head": head.map(|head| head.to_string()), "torn_bytes": torn_bytes });
     if torn_bytes > 0 {
         eprintln!("the last line is half a line of {torn_bytes} bytes: the next one to write cuts it off, and says so");
     }

@@ -9,7 +9,8 @@ fn log_of(count: usize) -> (TempDir, AuditLog) {
     let dir = tempfile::tempdir().unwrap();
     let log = AuditLog::open(dir.path(), NOW_S).unwrap();
     for n in 0..count {
-        log.record(NOW_S + n as u64, Act::PictureAsked, &Note::about(n).by("A. Person").with("a bag was left")).unwrap();
+        log.record(NOW_S + n as u64, Act::PictureAsked, &Note::about(n).by("A. Person").with("a bag was left"))
+            .unwrap();
     }
     (dir, log)
 }
@@ -50,10 +51,34 @@ fn a_log_is_for_its_owner_and_goes_on_over_restarts_and_beside_other_programs() 
 fn what_somebody_does_to_it_is_found_and_said_where() {
     type Edit = fn(Vec<String>) -> Vec<String>;
     let cases: [(Edit, Fault); 5] = [
-        (|mut lines| { lines[2] = lines[2].replace("A. Person", "nobody"); lines }, Fault::Changed(3)),
-        (|mut lines| { lines.remove(2); lines }, Fault::Removed(3, 3)),
-        (|mut lines| { lines.swap(3, 4); lines }, Fault::Removed(4, 4)),
-        (|mut lines| { lines[1].truncate(40); lines }, Fault::Unreadable(1)),
+        (
+            |mut lines| {
+                lines[2] = lines[2].replace("A. Person", "nobody");
+                lines
+            },
+            Fault::Changed(3),
+        ),
+        (
+            |mut lines| {
+                lines.remove(2);
+                lines
+            },
+            Fault::Removed(3, 3),
+        ),
+        (
+            |mut lines| {
+                lines.swap(3, 4);
+                lines
+            },
+            Fault::Removed(4, 4),
+        ),
+        (
+            |mut lines| {
+                lines[1].truncate(40);
+                lines
+            },
+            Fault::Unreadable(1),
+        ),
         (|lines| lines[1..].to_vec(), Fault::Removed(1, 1)),
     ];
     for (change, expect) in cases {
@@ -67,7 +92,10 @@ fn what_somebody_does_to_it_is_found_and_said_where() {
 fn what_is_cut_off_the_end_is_found_by_who_remembers_the_head() {
     let (dir, log) = log_of(6);
     let head = log.head().unwrap();
-    edit(&dir, |mut lines| { lines.truncate(4); lines });
+    edit(&dir, |mut lines| {
+        lines.truncate(4);
+        lines
+    });
     assert!(check(&dir).is_ok(), "the chain alone cannot tell");
     assert_eq!(fault(&dir, Some(&head)), Fault::CutOff(5, 6));
     // Written anew to the same length.
@@ -102,7 +130,10 @@ fn half_a_line_after_a_crash_is_named_and_healed() {
 #[test]
 fn a_damaged_log_is_set_aside_and_told_for_good() {
     let (dir, _) = log_of(4);
-    edit(&dir, |mut lines| { lines[1] = lines[1].replace("bag", "hat"); lines });
+    edit(&dir, |mut lines| {
+        lines[1] = lines[1].replace("bag", "hat");
+        lines
+    });
     let log = AuditLog::open(dir.path(), NOW_S).unwrap();
     assert_eq!(log.record(NOW_S, Act::Started, &Note::default()).unwrap().number, 6);
     assert!(dir.path().join("audit.log.damaged").exists());

@@ -41,7 +41,12 @@ impl ParcelKey {
 
     /// What the two agree on for this request. `receiver` says whose key is whose; both must name the same. Nothing where
     /// `other` is no key.
-    pub fn agree(self, other: &[u8; PARCEL_KEY_BYTES], receiver: &[u8; PARCEL_KEY_BYTES], about: &str) -> Option<Parcel> {
+    pub fn agree(
+        self,
+        other: &[u8; PARCEL_KEY_BYTES],
+        receiver: &[u8; PARCEL_KEY_BYTES],
+        about: &str,
+    ) -> Option<Parcel> {
         let sender = if *receiver == self.public { other } else { &self.public };
         let context = [INFO, receiver, sender, about.as_bytes()];
         let derive = |shared: &[u8]| {

@@ -352,7 +352,12 @@ fn a_core_that_is_not_pure_is_found() {
 fn a_message_with_room_for_looks_is_found() {
     let found = ["says of people what they did, and has room for how they look (Vec<f32>)"];
     check(looks, "shared/src/event.rs", "pub struct E {\n    pub face: Vec<f32>,\n}", &found);
-    check(looks, "shared/src/event.rs", "pub struct E {\n    pub area: [f32; 4],\n}\npub fn f() -> Vec<u8> { a() }", &[]);
+    check(
+        looks,
+        "shared/src/event.rs",
+        "pub struct E {\n    pub area: [f32; 4],\n}\npub fn f() -> Vec<u8> { a() }",
+        &[],
+    );
     check(looks, "shared/src/wire.rs", "    pub events: Vec<ByteBuf>,", &[]);
     check(looks, "shared/src/picture.rs", "    pub sealed: ByteBuf,", &[]);
 }

@@ -129,7 +129,9 @@ fn a_picture_leaves_only_for_a_name_and_a_reason_and_both_sides_have_it_in_writi
     let lines = rig.lines("edge");
     let about = |act: &str| lines.iter().filter(|line| line["act"] == act).cloned().collect::<Vec<_>>();
     let asked = about("picture_asked");
-    assert!(asked.iter().any(|line| line["about"] == *id && line["who"] == WHO && line["detail"].to_string().contains(WHY)));
+    assert!(
+        asked.iter().any(|line| line["about"] == *id && line["who"] == WHO && line["detail"].to_string().contains(WHY))
+    );
     let digest = picket_shared::crypto::sha256_hex(&now);
     assert!(about("picture_sent").iter().any(|line| line["detail"].to_string().contains(&digest)));
     assert!(about("order_refused").len() >= 2 && about("picture_refused").len() >= 3, "{lines:?}");
@@ -157,10 +159,18 @@ fn a_picture_leaves_only_for_a_name_and_a_reason_and_both_sides_have_it_in_writi
     fs::write(&path, cut.join("\n") + "\n").unwrap();
     assert!(rig.audit("edge", &["verify"]).status.success(), "alone it cannot be seen");
     let found = rig.audit("edge", &["verify", "--head", &head]);
-    assert!(found.status.code() == Some(Exit::Data as i32) && text(&found).contains("cut off the end"), "{}", text(&found));
+    assert!(
+        found.status.code() == Some(Exit::Data as i32) && text(&found).contains("cut off the end"),
+        "{}",
+        text(&found)
+    );
     fs::write(&path, whole.replacen(WHO, "nobody", 1)).unwrap();
     let found = rig.audit("edge", &["verify"]);
-    assert!(found.status.code() == Some(Exit::Data as i32) && text(&found).contains("was changed after"), "{}", text(&found));
+    assert!(
+        found.status.code() == Some(Exit::Data as i32) && text(&found).contains("was changed after"),
+        "{}",
+        text(&found)
+    );
     fs::write(&path, &whole).unwrap();
 
     // A device that gives none gives none, whoever signs.

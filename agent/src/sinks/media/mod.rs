@@ -172,7 +172,7 @@ impl Media {
             let least = FREE_BYTES_MIN / MIB;
             return Err(format!("none are kept, because the disk has less than {least} MiB left; make room"));
         }
-                let folder = self.folder.join(camera.as_str());
+        let folder = self.folder.join(camera.as_str());
         let name = named(id.as_str(), end, !self.blurred);
         let (part, path) = (folder.join(format!("{name}.{PART}")), folder.join(&name));
         self.make_room(&mut shelf, bytes.len() as u64)
