@@ -357,3 +357,6 @@ impl Open {
         self.state.stage == Stage::Successful && self.parts.iter().all(Option::is_some)
     }
 }
+
+#[cfg(test)]
+mod tests;
