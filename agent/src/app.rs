@@ -87,7 +87,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let owed: u64 = found.lanes.iter().map(|(_, lane)| lane.stored - lane.acked).sum();
     tracing::info!(boot = found.boot.0, owed, "store open");
 
-    let audit = Arc::new(audit(&config)?);
+    let audit = Arc::new(audit(&config));
 
     let (mailbox, pulse) = (Mailbox::new(0), Arc::new(Pulse::new(detectors.len())));
     let (changes, changed) = std::sync::mpsc::channel();
@@ -164,10 +164,9 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
 
 /// The audit log, which now says that this run begins and with what. One that cannot be written hinders no camera: it stands in
 /// the health, and no picture leaves.
-fn audit(config: &Config) -> anyhow::Result<AuditLog> {
+fn audit(config: &Config) -> AuditLog {
     let now_s = unix_ms() / 1000;
-    let opened = AuditLog::open(&config.data_dir, now_s);
-    let audit = opened.map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
+    let audit = AuditLog::open_or_later(&config.data_dir, now_s);
     let (settings, masks) = describe(config);
     let mut before = None;
     let told = [Act::Started, Act::Reloaded].map(Act::word);
@@ -184,7 +183,7 @@ fn audit(config: &Config) -> anyhow::Result<AuditLog> {
             tracing::error!("{error}; no picture leaves this device meanwhile");
         }
     }
-    Ok(audit)
+    audit
 }
 
 /// The report, and whether all was done.

@@ -319,7 +319,11 @@ fn the_live_view_shows_boxes_to_whoever_has_the_token_and_masked_pixels_to_nobod
     let written = std::fs::read_to_string(agent.at("data/audit.log")).unwrap();
     let lines = |what: &str| written.lines().filter(|line| line.contains(what)).count();
     assert!((20..70).contains(&lines("\"live_refused\"")), "{written}");
-    assert_eq!([lines("\"live_login\""), lines("camera yard"), lines(&format!("event {event}"))], [1, 1, 1], "{written}");
+    assert_eq!(
+        [lines("\"live_login\""), lines("camera yard"), lines(&format!("event {event}"))],
+        [1, 1, 1],
+        "{written}"
+    );
     assert!(!written.contains(&token) && !written.contains("127.0.0.1"));
 
     let report = agent.stop();

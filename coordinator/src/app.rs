@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use picket_shared::audit::{Act, AuditLog, Note, command};
+use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::brokers::fallback_problem;
 use picket_shared::clock::Now;
 use picket_shared::exit::{Exit, Failure};
@@ -86,7 +86,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         tracing::warn!("the site plan: {gap}");
     }
 
-    let audit = Arc::new(AuditLog::open(&config.data_dir, now_s).map_err(command::failure)?);
+    let audit = Arc::new(AuditLog::open_or_later(&config.data_dir, now_s));
     if let Err(error) = audit.record(now_s, Act::Started, &Note::about(env!("CARGO_PKG_VERSION"))) {
         tracing::error!("{error}; nobody is admitted and no picture is taken in meanwhile");
     }

@@ -77,6 +77,17 @@ impl AuditLog {
         Ok(log)
     }
 
+    /// The same for a program that has other work than this: where the log cannot be opened, that is a problem of its own, and each
+    /// line is tried anew.
+    pub fn open_or_later(data_dir: &Path, now_s: u64) -> AuditLog {
+        AuditLog::open(data_dir, now_s).unwrap_or_else(|error| {
+            tracing::error!("{error}; no picture leaves meanwhile");
+            let log = AuditLog::lazily(data_dir);
+            log.problems.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(error.to_string());
+            log
+        })
+    }
+
     /// The same without a look at what is there.
     fn lazily(data_dir: &Path) -> AuditLog {
         let (seen, damper, problems) = Default::default();
