@@ -22,6 +22,7 @@ pub mod store;
 pub mod outbox;
 pub mod duty;
 pub mod cover;
+pub mod model;
 pub mod node;
 pub mod platform;
 pub mod gossip;

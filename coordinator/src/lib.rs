@@ -21,6 +21,8 @@ pub mod store;
 
 pub mod leader;
 
+pub mod model;
+
 pub mod authority;
 pub mod door;
 pub mod heads;

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use picket_coordinator::authority::command::{self, AuthorityCommand};
 use picket_coordinator::config::{Config, Flags};
 use picket_coordinator::heads;
+use picket_coordinator::model::command::{self as model, ModelCommand};
 use picket_coordinator::pictures::command::{self as pictures, PictureCommand};
 use picket_coordinator::store::Archive;
 use picket_coordinator::{app, view};
@@ -19,7 +20,7 @@ use picket_shared::ids::NodeId;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 fine, 2 command line, 65 doubles in the archive, 70 a defect, 71 a port, \
+    after_help = "Exit codes: 0 fine, 2 command line, 65 doubles in the archive or a damaged file, 70 a defect, 71 a port, \
     74 the disk, 77 refused, 78 the configuration."
 )]
 struct Arguments {
@@ -66,6 +67,9 @@ enum Command {
     /// Look into the audit log: who asked for pictures, who was admitted and taken back
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Look after which models may run, and where
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Look into the archive of a coordinator that does not run
     #[command(subcommand)]
     Archive(ArchiveCommand),
@@ -126,6 +130,7 @@ fn main() -> ExitCode {
         Command::Authority(command) => command::run(&command).map_err(Into::into),
         Command::Picture(command) => pictures::run(&command).map_err(Into::into),
         Command::Audit(command) => audit(&command).map_err(Into::into),
+        Command::Model(command) => model::run(&command).map_err(Into::into),
         Command::Archive(ArchiveCommand::List(place)) => list(&place.data_dir),
         Command::Archive(ArchiveCommand::Export(place)) => export(&place.data_dir),
     };

@@ -1,7 +1,8 @@
 //! The language that Picket's agent and coordinator both speak.
 //!
 //! Modules stand in reading order: the bounds, the names, what is said (events and messages), how it is written
-//! (codec, topics), where it is kept (store) and who did what (audit), who says it (trust), how it travels (mqtt), and what both binaries need at start-up.
+//! (codec, topics), what may run (model), where it is kept (store) and who did what (audit), who says it (trust), how it travels (mqtt),
+//! and what both binaries need at start-up.
 //! Nothing here decides anything: deciding is the cores' work in `picket-agent` and `picket-coordinator`.
 
 pub mod limits;
@@ -17,6 +18,7 @@ pub mod status;
 pub mod view;
 pub mod wire;
 
+pub mod chunks;
 pub mod codec;
 pub mod topics;
 
@@ -24,6 +26,7 @@ pub mod audit;
 pub mod crypto;
 pub mod gossip;
 pub mod keyfile;
+pub mod model;
 pub mod store;
 
 pub mod backoff;

@@ -2,6 +2,7 @@
 //!
 //! No other file builds or takes apart a topic string.
 
+use crate::crypto::Digest;
 use crate::ids::{NodeId, RequestId, SiteId};
 
 /// The first two levels: the product and the protocol's major version.
@@ -36,6 +37,14 @@ pub enum Topic {
     PictureState(NodeId, RequestId),
     /// CBOR [`crate::picture::PicturePart`]: the picture, for who asked alone.
     PicturePart(NodeId, RequestId),
+    /// Retained CBOR [`crate::model::Assignment`], from the coordinator to one node: the model that it should run.
+    ModelAssignment(NodeId),
+    /// CBOR [`crate::model::Want`]: the pieces of a file that a node still lacks.
+    ModelWant(NodeId),
+    /// Retained JSON [`crate::model::ModelState`]: what a node runs, fetches and tries.
+    ModelState(NodeId),
+    /// CBOR [`crate::model::Chunk`]: a piece of the file of this digest, from the coordinator to whoever lacks it.
+    Blob(Digest),
     /// Retained JSON [`crate::status::Health`] of the coordinator; also its will.
     CoordinatorHealth,
     /// Retained JSON [`crate::trust::roster::Roster`]: who may speak at this site.
@@ -98,6 +107,10 @@ impl Topic {
             Topic::PictureOrder(node, id) => format!("{ROOT}/{site}/{node}/cmd/picture/{id}"),
             Topic::PictureState(node, id) => format!("{ROOT}/{site}/{node}/cmd/picture/{id}/state"),
             Topic::PicturePart(node, id) => format!("{ROOT}/{site}/{node}/cmd/picture/{id}/part"),
+            Topic::ModelAssignment(node) => format!("{ROOT}/{site}/{node}/model/assignment"),
+            Topic::ModelWant(node) => format!("{ROOT}/{site}/{node}/model/want"),
+            Topic::ModelState(node) => format!("{ROOT}/{site}/{node}/model/state"),
+            Topic::Blob(digest) => format!("{ROOT}/{site}/coordinator/blob/{digest}"),
             Topic::CoordinatorHealth => format!("{ROOT}/{site}/coordinator/status/health"),
             Topic::Roster => format!("{ROOT}/{site}/coordinator/roster"),
             Topic::ViewSite => format!("{ROOT}/{site}/view/site"),
@@ -132,6 +145,10 @@ impl Topic {
             ("view", "recent") => return Ok(Topic::ViewRecent),
             ("view", "event") => return Ok(Topic::ViewEvent),
             ("view", "change") => return Ok(Topic::ViewChange),
+            ("coordinator", blob) => {
+                let digest = blob.strip_prefix("blob/").and_then(|digest| digest.parse().ok());
+                return digest.map(Topic::Blob).ok_or_else(refused);
+            }
             _ => {}
         }
         let node = NodeId::new(who).map_err(|_| refused())?;
@@ -146,6 +163,9 @@ impl Topic {
             "platform" => Ok(Topic::Platform(node)),
             "events" => Ok(Topic::Events(node)),
             "ack" => Ok(Topic::Ack(node)),
+            "model/assignment" => Ok(Topic::ModelAssignment(node)),
+            "model/want" => Ok(Topic::ModelWant(node)),
+            "model/state" => Ok(Topic::ModelState(node)),
             _ => Topic::of_picture(node, what).ok_or_else(refused),
         }
     }
@@ -165,9 +185,10 @@ impl Topic {
     pub fn retained(&self) -> bool {
         match self {
             Topic::Health(_) | Topic::Twin(_) | Topic::Duty(_) | Topic::Standby(_) | Topic::Ack(_) => true,
+            Topic::ModelAssignment(_) | Topic::ModelState(_) => true,
             Topic::CoordinatorHealth | Topic::Roster | Topic::ViewSite | Topic::ViewRecent => true,
             Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
-            Topic::Platform(_) | Topic::ViewChange => false,
+            Topic::Platform(_) | Topic::ModelWant(_) | Topic::Blob(_) | Topic::ViewChange => false,
             // Who asks says it again until he is answered, so no broker need keep who asked for what, nor any picture.
             Topic::PictureOrder(..) | Topic::PictureState(..) | Topic::PicturePart(..) => false,
         }
@@ -182,7 +203,9 @@ impl Topic {
             Topic::Duty(node) | Topic::Platform(node) | Topic::Events(node) => Speaker::Node(node.clone()),
             Topic::PictureState(node, _) | Topic::PicturePart(node, _) => Speaker::Node(node.clone()),
             Topic::PictureOrder(..) => Speaker::Coordinator,
+            Topic::ModelWant(node) | Topic::ModelState(node) => Speaker::Node(node.clone()),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::CoordinatorHealth => Speaker::Coordinator,
+            Topic::ModelAssignment(_) | Topic::Blob(_) => Speaker::Coordinator,
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
                 Speaker::Coordinator
             }
@@ -196,8 +219,9 @@ impl Topic {
             Topic::Heartbeat(_) | Topic::Duty(_) | Topic::Events(_) => Some(Form::Cbor),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => Some(Form::Cbor),
             Topic::PictureOrder(..) | Topic::PictureState(..) | Topic::PicturePart(..) => Some(Form::Cbor),
+            Topic::ModelAssignment(_) | Topic::ModelWant(_) | Topic::Blob(_) => Some(Form::Cbor),
             Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Platform(_) => Some(Form::Json),
-            Topic::CoordinatorHealth => Some(Form::Json),
+            Topic::ModelState(_) | Topic::CoordinatorHealth => Some(Form::Json),
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => None,
         }
     }
@@ -205,7 +229,7 @@ impl Topic {
     /// Whether what is said here changes what a device does until something else is said, and so must not stand for ever.
     /// Leases end by themselves.
     pub fn is_order(&self) -> bool {
-        matches!(self, Topic::Standby(_) | Topic::PictureOrder(..))
+        matches!(self, Topic::Standby(_) | Topic::ModelAssignment(_) | Topic::PictureOrder(..))
     }
 
     /// The topic by which messages are numbered: what is said of one picture after another is one count, or whoever asks for
@@ -234,7 +258,7 @@ impl Topic {
     /// What a coordinator listens to: all that nodes say.
     pub fn coordinator_filters(site: &SiteId) -> Vec<String> {
         let pictures = ["cmd/picture/+/state", "cmd/picture/+/part"];
-        ["status/health", "twin", "m/stats", "heartbeat", "duty", "events"]
+        ["status/health", "twin", "m/stats", "heartbeat", "duty", "events", "model/want", "model/state"]
             .iter()
             .chain(&pictures)
             .map(|what| format!("{ROOT}/{site}/+/{what}"))
@@ -258,6 +282,10 @@ impl Topic {
             Topic::PictureOrder(node.clone(), request()),
             Topic::PictureState(node.clone(), request()),
             Topic::PicturePart(node.clone(), request()),
+            Topic::ModelAssignment(node.clone()),
+            Topic::ModelWant(node.clone()),
+            Topic::ModelState(node.clone()),
+            Topic::Blob(Digest([0xab; 32])),
             Topic::CoordinatorHealth,
             Topic::Roster,
             Topic::ViewSite,
@@ -294,6 +322,9 @@ mod tests {
             "picket/v1/yard/N/ack",
             "picket/v1/yard/n/ack/",
             "picket/v1/yard/view/ack",
+            "picket/v1/yard/coordinator/blob/ab",
+            "picket/v1/yard/coordinator/ack",
+            "picket/v1/yard/n/model",
         ] {
             assert!(Topic::parse(&site, text).is_err(), "{text:?}");
         }

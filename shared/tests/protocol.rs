@@ -4,6 +4,9 @@
 // Helpers of a test may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "protocol/models.rs"]
+mod models;
+
 use std::collections::BTreeSet;
 
 use picket_shared::audit::Head;
@@ -194,6 +197,7 @@ fn the_golden_bytes_of_version_1_are_read_and_written() {
     golden("picture_order", include_str!("golden/v1/picture_order.hex"), &picture_order());
     golden("picture_state", include_str!("golden/v1/picture_state.hex"), &picture_state());
     golden("picture_part", include_str!("golden/v1/picture_part.hex"), &picture_part());
+    models::golden();
 }
 
 #[test]
@@ -211,6 +215,7 @@ fn the_page_names_every_topic_and_whether_it_is_retained() {
     let rows: BTreeSet<(String, bool)> = table("## Topics")
         .into_iter()
         .map(|row| (row[0].replace("<site>", "yard").replace("<node>", "gate-3"), row[1] == "yes"))
+        .map(|(topic, retained)| (topic.replace("<digest>", &"ab".repeat(32)), retained))
         .collect();
     let site = SiteId::new("yard").unwrap();
     let topics = Topic::one_of_each(&NodeId::new("gate-3").unwrap());
@@ -236,7 +241,10 @@ fn the_page_numbers_every_field_of_every_cbor_message() {
         ("### PictureOrder", serde_json::to_string(&picture_order()).unwrap()),
         ("### PictureState", serde_json::to_string(&picture_state()).unwrap()),
         ("### PicturePart", serde_json::to_string(&picture_part()).unwrap()),
-    ] {
+    ]
+    .into_iter()
+    .chain(models::cbor())
+    {
         let fields = keys_in_order(&json);
         let expect: Vec<_> = fields.iter().enumerate().map(|(i, key)| (i.to_string(), key.clone())).collect();
         let rows: Vec<_> = table(heading).into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
@@ -386,6 +394,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         ("SeenEvent", serde_json::to_string(&seen).unwrap()),
         ("SeenCrossing", serde_json::to_string(&seen.crossings[0]).unwrap()),
     ];
+    let expect: Vec<_> = expect.into_iter().chain(models::json()).collect();
     let rows = table("## JSON messages");
     assert_eq!(rows.len(), expect.len());
     for (row, (name, json)) in rows.iter().zip(&expect) {
@@ -443,7 +452,8 @@ fn the_page_states_every_limit() {
         ("SEAL_BYTES_MAX", SEAL_BYTES_MAX),
         ("SEAL_JSON_BYTES_MAX", SEAL_JSON_BYTES_MAX),
     ];
-    let expect: Vec<_> = expect.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
+    let expect = expect.into_iter().chain(models::limits());
+    let expect: Vec<_> = expect.map(|(name, value)| (name.to_owned(), value.to_string())).collect();
     assert_eq!(rows, expect);
 }
 

@@ -26,7 +26,9 @@ impl Who {
             Topic::Duty(of) | Topic::Platform(of) | Topic::Events(of) => mine(of),
             Topic::PictureState(of, _) | Topic::PicturePart(of, _) => mine(of),
             Topic::PictureOrder(..) => self == Who::Coordinator,
+            Topic::ModelWant(of) | Topic::ModelState(of) => mine(of),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => self == Who::Coordinator,
+            Topic::ModelAssignment(_) | Topic::Blob(_) => self == Who::Coordinator,
             Topic::CoordinatorHealth | Topic::Roster => self == Who::Coordinator,
             Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => self == Who::Coordinator,
         }
@@ -41,11 +43,16 @@ impl Who {
         match topic {
             // What neighbours stand in for each other by.
             Topic::Health(_) | Topic::Heartbeat(_) | Topic::Duty(_) => self != Who::Page,
-            Topic::Twin(_) | Topic::Stats(_) => matches!(self, Who::Coordinator | Who::Dashboard),
-            // Who asked for a picture, and no page: it can neither ask nor see.
-            Topic::Events(_) | Topic::PictureState(..) | Topic::PicturePart(..) => self == Who::Coordinator,
+            Topic::Twin(_) | Topic::Stats(_) | Topic::ModelState(_) => {
+                matches!(self, Who::Coordinator | Who::Dashboard)
+            }
+            // Who asked for a picture sees it, and no page does: it can neither ask nor see.
+            Topic::Events(_) | Topic::ModelWant(_) => self == Who::Coordinator,
+            Topic::PictureState(..) | Topic::PicturePart(..) => self == Who::Coordinator,
             Topic::PictureOrder(of, _) => mine(of),
-            Topic::Leases(of) | Topic::Standby(of) | Topic::Ack(of) => mine(of),
+            Topic::Leases(of) | Topic::Standby(of) | Topic::Ack(of) | Topic::ModelAssignment(of) => mine(of),
+            // One transmission serves every device that wants the file.
+            Topic::Blob(_) => self == Who::A,
             // For what moves the node, which has its own way in.
             Topic::Platform(_) => false,
             Topic::CoordinatorHealth => true,
