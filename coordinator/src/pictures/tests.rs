@@ -103,7 +103,8 @@ fn acts(dir: &TempDir) -> Vec<String> {
 #[test]
 fn a_picture_comes_whole_though_parts_are_lost_on_the_way() {
     let mut bench = bench(&request());
-    let [order] = &bench.orders()[..] else { panic!() };
+    let orders = bench.orders();
+    let [order] = &orders[..] else { panic!() };
     assert_eq!((order.who.as_str(), order.done, order.missing.len()), ("M. Jansen", false, 0));
     let executing = PictureState { stage: Stage::Executing, ..PictureState::default() };
     bench.hear(at(100), "gate-1", &executing).unwrap();
