@@ -103,7 +103,7 @@ pub struct Courier<W> {
     /// Who answers orders for pictures.
     clerk: Option<Clerk>,
     /// What the clerk says next, while the client has no room for it.
-    answer: Option<(Topic, Vec<u8>)>,
+    picture: Option<(Topic, Vec<u8>)>,
     /// The digest of what it was last told to stand by for.
     stands_by: String,
     /// Carries out what models ask for, where there are any.
@@ -168,7 +168,7 @@ impl<W: Watcher> Courier<W> {
             credentials,
             audit: None,
             clerk: None,
-            answer: None,
+            picture: None,
             stands_by: String::new(),
             steward: None,
             heard: (Vec::new(), None),
@@ -241,13 +241,13 @@ impl<W: Watcher> Courier<W> {
             },
             Some(input) = self.answers.recv() => Some(input),
             Some((node, beat)) = heard(&mut self.gossip) => Some(Input::Neighbour(node, beat)),
-            Some(answer) = answered(&mut self.clerk), if self.answer.is_none() => {
-                self.answer = Some(answer);
-                self.say_answer();
+            Some(word) = answered(&mut self.clerk), if self.picture.is_none() => {
+                self.picture = Some(word);
+                self.say_picture();
                 return Ok(());
             }
-            () = tokio::time::sleep(BUSY_RETRY), if self.answer.is_some() => {
-                self.say_answer();
+            () = tokio::time::sleep(BUSY_RETRY), if self.picture.is_some() => {
+                self.say_picture();
                 return Ok(());
             }
             () = tokio::time::sleep_until(wakeup.into()) => None,
@@ -305,7 +305,7 @@ impl<W: Watcher> Courier<W> {
             _ => self.credentials.open(&topic, &payload),
         };
         match (taken, topic) {
-            (Ok(message), Topic::PictureOrder(_, id)) => self.picture(id, &message),
+            (Ok(message), Topic::PictureOrder(_, id)) => self.picture_order(id, &message),
             (Ok(message), topic) => {
                 self.note_order(&topic, &message);
                 Some(Input::Message(topic, message))
@@ -320,7 +320,7 @@ impl<W: Watcher> Courier<W> {
     }
 
     /// An order for a picture that the coordinator signed.
-    fn picture(&mut self, id: RequestId, message: &[u8]) -> Option<Input> {
+    fn picture_order(&mut self, id: RequestId, message: &[u8]) -> Option<Input> {
         // Without an authority nobody can tell whose order it is, and it is not listened to; this is for whoever changes that.
         if !self.credentials.takes_orders() {
             return Some(Input::Refused("unsigned", "an order for a picture, and this device is not enrolled".into()));
@@ -349,11 +349,11 @@ impl<W: Watcher> Courier<W> {
 
     /// Hands over what the clerk says; what the client has no room for waits. Without a connection it is lost, and asked for
     /// again.
-    fn say_answer(&mut self) {
-        let Some((topic, payload)) = self.answer.take() else { return };
+    fn say_picture(&mut self) {
+        let Some((topic, payload)) = self.picture.take() else { return };
         let signed = self.credentials.sign(&topic, payload.clone());
         match self.link.publish(&topic.render(&self.route.site), signed, false, false) {
-            Err(PublishError::Busy) => self.answer = Some((topic, payload)),
+            Err(PublishError::Busy) => self.picture = Some((topic, payload)),
             Ok(()) | Err(PublishError::Offline) => {}
             Err(error @ PublishError::TooLarge) => tracing::error!("{topic:?}: {error}"),
         }
