@@ -104,8 +104,8 @@ pub struct Courier<W> {
     clerk: Option<Clerk>,
     /// What the clerk says next, while the client has no room for it.
     picture: Option<(Topic, Vec<u8>)>,
-    /// The digest of what it was last told to stand by for.
-    stands_by: String,
+    /// The digest of each order that it was given last.
+    followed: BTreeMap<&'static str, String>,
     /// Carries out what models ask for, where there are any.
     steward: Option<Steward>,
     /// Neighbours that are heard, and the blob that is fetched.
@@ -169,7 +169,7 @@ impl<W: Watcher> Courier<W> {
             audit: None,
             clerk: None,
             picture: None,
-            stands_by: String::new(),
+            followed: BTreeMap::new(),
             steward: None,
             heard: (Vec::new(), None),
         };
@@ -335,15 +335,19 @@ impl<W: Watcher> Courier<W> {
         }
     }
 
-    /// Writes down what it is told to stand by for, where that is something else than before. It is followed in any case:
-    /// that a station is watched matters more, and that the log cannot be written stands in the health.
+    /// Writes down which order it follows, where that says something else than before. It is followed in any case: that a station is
+    /// watched matters more, and that the log cannot be written stands in the health.
     fn note_order(&mut self, topic: &Topic, message: &[u8]) {
-        let (Topic::Standby(_), Some(audit)) = (topic, &self.audit) else { return };
-        let digest = sha256_hex(message);
-        if digest != self.stands_by {
-            let note = Note::about("standby").with(format!("SHA-256 {digest}"));
+        let what = match topic {
+            Topic::Standby(_) => "standby",
+            Topic::ModelAssignment(_) => "model assignment",
+            _ => return,
+        };
+        let (Some(audit), digest) = (&self.audit, sha256_hex(message)) else { return };
+        if self.followed.get(what) != Some(&digest) {
+            let note = Note::about(what).with(format!("SHA-256 {digest}"));
             let _ = audit.record(unix_ms() / 1000, Act::OrderTaken, &note);
-            self.stands_by = digest;
+            self.followed.insert(what, digest);
         }
     }
 
