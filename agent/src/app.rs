@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::event::Event;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::status::Twin;
@@ -32,12 +33,16 @@ use crate::model::{Models, start};
 use crate::node::Identity;
 use crate::pipeline::{Pipeline, Pulse, Raw, Speed};
 use crate::platform::Platform;
+use crate::privacy::{Clerk, describe};
 use crate::report::Report;
 use crate::sinks::Sinks;
 use crate::store::AgentStore;
 
 /// Events between the frame path and the core. The core only hands them on, so this is hardly ever more than one frame's.
 const OBSERVED_MAX: usize = 256;
+
+/// "masks " and their digest.
+const MASKS_CHARS: usize = 18;
 
 /// What `run` was asked for beside the configuration.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +94,8 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let owed: u64 = found.lanes.iter().map(|(_, lane)| lane.stored - lane.acked).sum();
     tracing::info!(boot = found.boot.0, owed, "store open");
 
+    let audit = Arc::new(audit(&config));
+
     let (mailbox, pulse) = (Mailbox::new(0), Arc::new(Pulse::new(detectors.len())));
     let (changes, changed) = std::sync::mpsc::channel();
     let (raw_runs, raw) = (options.raw_runs, Raw::default());
@@ -98,15 +105,15 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         run_pipeline(pipeline, Arc::clone(&pulse))?;
     measured.await.context("the frame path ended by a fault of its own")?;
 
-    let sinks = Arc::new(Sinks::open(&config, boot).await);
+    let sinks = Arc::new(Sinks::open(&config, boot, Some(Arc::clone(&audit))).await);
     let (node, detector, frames_max) = (config.node.clone(), detector_twin, options.frames_max);
     let (peeks, swaps) = (Peeks::default(), changes.clone());
     let frames = Frames::start(shelf.frames(), &config.model, peeks.hard.clone()).context("the thread for frames")?;
     let sinks_of = Arc::clone(&sinks);
     let stages = Stages { mailbox, changes, node, boot, detector, sinks: sinks_of, frames_max, peeks: peeks.clone() };
     let watch = Watch::new(Arc::clone(&pulse), Arc::clone(&sinks));
-    let mut cameras =
-        Cameras::new(stages, config.clone(), options.config.clone(), watch).context("the standby's thread")?;
+    let mut cameras = Cameras::new(stages, config.clone(), options.config.clone(), watch, Arc::clone(&audit))
+        .context("the standby's thread")?;
     cameras.begin()?;
     let _ = begin.send(());
     let (broker, fallback, tls) = (config.broker(), config.mqtt.fallback.clone(), config.mqtt.tls.clone());
@@ -117,6 +124,10 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         courier.speaks_with_neighbours(gossip);
     }
     courier.carried_by(Platform::start(&config.platform).context("the platform's thread")?);
+    let (policy, node) = (config.privacy.clone(), config.node.clone());
+    let clerk = Clerk::start(policy, node, &config.data_dir, Arc::clone(&audit), Arc::clone(&sinks));
+    courier.answered_by(clerk.context("the clerk's thread")?);
+    courier.audited_by(audit);
     let models = Models::new(found_models, device, salt);
     let factory = config.detector.clone();
     courier
@@ -165,6 +176,30 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let Finished { node, watcher } = courier.finish().await;
     tokio::task::spawn_blocking(move || sinks.finish()).await.context("the end of recordings")?;
     conclude(&options, &Report::of(&node, watcher.watch(), speed))
+}
+
+/// The audit log, which now says that this run begins and with what. One that cannot be written hinders no camera: it stands in
+/// the health, and no picture leaves.
+fn audit(config: &Config) -> AuditLog {
+    let now_s = unix_ms() / 1000;
+    let audit = AuditLog::open_or_later(&config.data_dir, now_s);
+    let (settings, masks) = describe(config);
+    let mut before = None;
+    let told = [Act::Started, Act::Reloaded].map(Act::word);
+    let _ = AuditLog::check(&config.data_dir, None, |line| {
+        if told.contains(&line.act) {
+            before = line.detail.clone().filter(|detail| detail.contains("masks ")).or(before.take());
+        }
+    });
+    let changed = before.is_some_and(|before| !before.contains(&masks[..MASKS_CHARS]));
+    let changed = changed.then(|| (Act::MasksChanged, Note::detail(&masks)));
+    let started = (Act::Started, Note::about(env!("CARGO_PKG_VERSION")).with(settings));
+    for (act, note) in [started].into_iter().chain(changed) {
+        if let Err(error) = audit.record(now_s, act, &note) {
+            tracing::error!("{error}; no picture leaves this device meanwhile");
+        }
+    }
+    audit
 }
 
 /// The report, and whether all was done.

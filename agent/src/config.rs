@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::{self, Pace, SourceUrl};
 use crate::observe::{Line, Lines, Scene, Zone, Zones};
 use crate::sinks::{live, media, record, restream};
-use crate::{cover, detect, gate, gossip, mask, model, observe, platform, polygon, store, track};
+use crate::{cover, detect, gate, gossip, mask, model, observe, platform, polygon, privacy, store, track};
 
 /// The store's directory below the data directory.
 const STORE: &str = "store";
@@ -55,6 +55,8 @@ pub struct Config {
     pub live: live::Config,
     /// Pictures and clips of events.
     pub media: media::Config,
+    /// What leaves the device, and how people look in it.
+    pub privacy: privacy::Config,
     /// How neighbours hear each other without a broker.
     pub gossip: gossip::Config,
     /// What moves this node.
@@ -191,6 +193,7 @@ impl Default for Config {
             cover: cover::Config::default(),
             live: live::Config::default(),
             media: media::Config::default(),
+            privacy: privacy::Config::default(),
             gossip: gossip::Config::default(),
             platform: platform::Config::default(),
             cameras: Vec::new(),
@@ -313,6 +316,7 @@ impl Config {
         self.cover.check()?;
         self.live.check()?;
         self.media.check()?;
+        self.privacy.check()?;
         self.gossip.check()?;
         self.platform.check()?;
         for camera in &self.cameras {
@@ -447,6 +451,8 @@ mod tests {
             ("[store]\nowed_mib = 0\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "store.owed_mib is 0; give it 1 to"),
             (&format!("[live]\nlisten = \"0.0.0.0:8091\"\n{CAMERA}"), "add live.allow_other_machines = true"),
             (&format!("[media]\nbytes_max = 7\n{CAMERA}"), "media.bytes_max is 7"),
+            (&format!("[privacy]\nrequests = \"always\"\n{CAMERA}"), "unknown variant"),
+            (&format!("[privacy]\nrequests_per_hour = 0\n{CAMERA}"), "privacy.requests_per_hour is 0"),
             (&format!("{CAMERA}record = \"v.mp4\""), "camera \"front\": record.path is v.mp4"),
             (&format!("{CAMERA}[camera.restream]\nurl = \"http://h/\""), "camera \"front\": restream.url is"),
             (&format!("[platform]\nexec = [\"hook.sh\"]\n{CAMERA}"), "name the program by its whole path"),

@@ -6,15 +6,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::brokers;
 use picket_shared::clock::Now;
+use picket_shared::codec;
+use picket_shared::crypto::sha256_hex;
 use picket_shared::event::Event;
-use picket_shared::ids::{Boot, NodeId, SiteId};
+use picket_shared::ids::{Boot, NodeId, RequestId, SiteId};
 use picket_shared::limits::{ROSTER_BYTES_MAX, STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError, Will};
+use picket_shared::picture::PictureOrder;
 use picket_shared::status::DetectorTwin;
 use picket_shared::topics::Topic;
 use picket_shared::trust::seal::SEAL_JSON_BYTES_MAX;
@@ -28,6 +33,7 @@ use crate::model::steward::Steward;
 use crate::model::{self, Models, News};
 use crate::node::{self, Effect, Facts, Identity, Input, ModelInput, Node};
 use crate::platform::Platform;
+use crate::privacy::{Clerk, Job};
 use crate::recorder::{Outlet, Recorder, Request};
 use crate::store::{AgentStore, Found};
 
@@ -92,6 +98,14 @@ pub struct Courier<W> {
     gossip: Option<Gossip>,
     /// What it signs with, and checks others by.
     credentials: Credentials,
+    /// Where it is written down which orders are followed.
+    audit: Option<Arc<AuditLog>>,
+    /// Who answers orders for pictures.
+    clerk: Option<Clerk>,
+    /// What the clerk says next, while the client has no room for it.
+    picture: Option<(Topic, Vec<u8>)>,
+    /// The digest of each order that it was given last.
+    followed: BTreeMap<&'static str, String>,
     /// Carries out what models ask for, where there are any.
     steward: Option<Steward>,
     /// Neighbours that are heard, and the blob that is fetched.
@@ -152,6 +166,10 @@ impl<W: Watcher> Courier<W> {
             platform: Platform::default(),
             gossip: None,
             credentials,
+            audit: None,
+            clerk: None,
+            picture: None,
+            followed: BTreeMap::new(),
             steward: None,
             heard: (Vec::new(), None),
         };
@@ -187,6 +205,16 @@ impl<W: Watcher> Courier<W> {
         self.platform = platform;
     }
 
+    /// Writes down which orders are followed, and tells others how far that log reaches.
+    pub fn audited_by(&mut self, audit: Arc<AuditLog>) {
+        self.audit = Some(audit);
+    }
+
+    /// Has orders for pictures answered.
+    pub fn answered_by(&mut self, clerk: Clerk) {
+        self.clerk = Some(clerk);
+    }
+
     /// The core.
     pub fn node(&self) -> &Node {
         &self.node
@@ -213,6 +241,15 @@ impl<W: Watcher> Courier<W> {
             },
             Some(input) = self.answers.recv() => Some(input),
             Some((node, beat)) = heard(&mut self.gossip) => Some(Input::Neighbour(node, beat)),
+            Some(word) = answered(&mut self.clerk), if self.picture.is_none() => {
+                self.picture = Some(word);
+                self.say_picture();
+                return Ok(());
+            }
+            () = tokio::time::sleep(BUSY_RETRY), if self.picture.is_some() => {
+                self.say_picture();
+                return Ok(());
+            }
             () = tokio::time::sleep_until(wakeup.into()) => None,
         };
         self.step(input.unwrap_or(Input::Tick));
@@ -267,9 +304,62 @@ impl<W: Watcher> Courier<W> {
             _ if payload.is_empty() => Ok(payload),
             _ => self.credentials.open(&topic, &payload),
         };
-        match taken {
-            Ok(message) => Some(Input::Message(topic, message)),
-            Err((reason, detail)) => Some(Input::Refused(reason, detail)),
+        match (taken, topic) {
+            (Ok(message), Topic::PictureOrder(_, id)) => self.picture_order(id, &message),
+            (Ok(message), topic) => {
+                self.note_order(&topic, &message);
+                Some(Input::Message(topic, message))
+            }
+            (Err((reason, detail)), topic) => {
+                if let Some(clerk) = self.clerk.as_ref().filter(|_| topic.is_order()) {
+                    clerk.give(Job::Refused(reason, detail.clone()));
+                }
+                Some(Input::Refused(reason, detail))
+            }
+        }
+    }
+
+    /// An order for a picture that the coordinator signed.
+    fn picture_order(&mut self, id: RequestId, message: &[u8]) -> Option<Input> {
+        // Without an authority nobody can tell whose order it is, and it is not listened to; this is for whoever changes that.
+        if !self.credentials.takes_orders() {
+            return Some(Input::Refused("unsigned", "an order for a picture, and this device is not enrolled".into()));
+        }
+        match codec::decode::<PictureOrder>(message) {
+            Ok(order) => {
+                let job = Job::Order(id, Box::new(order), self.credentials.time_s());
+                self.clerk.iter().for_each(|clerk| clerk.give(job.clone()));
+                None
+            }
+            Err(error) => Some(Input::Refused(error.word(), format!("an order for a picture: {error}"))),
+        }
+    }
+
+    /// Writes down which order it follows, where that says something else than before. It is followed in any case: that a station is
+    /// watched matters more, and that the log cannot be written stands in the health.
+    fn note_order(&mut self, topic: &Topic, message: &[u8]) {
+        let what = match topic {
+            Topic::Standby(_) => "standby",
+            Topic::ModelAssignment(_) => "model assignment",
+            _ => return,
+        };
+        let (Some(audit), digest) = (&self.audit, sha256_hex(message)) else { return };
+        if self.followed.get(what) != Some(&digest) {
+            let note = Note::about(what).with(format!("SHA-256 {digest}"));
+            let _ = audit.record(unix_ms() / 1000, Act::OrderTaken, &note);
+            self.followed.insert(what, digest);
+        }
+    }
+
+    /// Hands over what the clerk says; what the client has no room for waits. Without a connection it is lost, and asked for
+    /// again.
+    fn say_picture(&mut self) {
+        let Some((topic, payload)) = self.picture.take() else { return };
+        let signed = self.credentials.sign(&topic, payload.clone());
+        match self.link.publish(&topic.render(&self.route.site), signed, false, false) {
+            Err(PublishError::Busy) => self.picture = Some((topic, payload)),
+            Ok(()) | Err(PublishError::Offline) => {}
+            Err(error @ PublishError::TooLarge) => tracing::error!("{topic:?}: {error}"),
         }
     }
 
@@ -318,6 +408,8 @@ impl<W: Watcher> Courier<W> {
                 facts.problems.extend(self.platform.problems());
                 facts.problems.extend(self.steward.as_ref().and_then(Steward::problem));
                 facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
+                facts.audit = self.audit.as_ref().and_then(|audit| audit.head());
+                facts.problems.extend(self.audit.iter().flat_map(|audit| audit.problems()));
                 let gossip = self.gossip.iter().flat_map(Gossip::refused);
                 facts.refused.extend(gossip.map(|(word, count)| (word.to_owned(), count)));
                 return Some(Input::Facts(facts));
@@ -420,12 +512,21 @@ async fn heard(gossip: &mut Option<Gossip>) -> Option<(NodeId, Vec<u8>)> {
     }
 }
 
+/// What the clerk says next; never, where there is none.
+async fn answered(clerk: &mut Option<Clerk>) -> Option<(Topic, Vec<u8>)> {
+    match clerk {
+        Some(clerk) => clerk.words.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What is said to this node.
 fn filters(site: &SiteId, me: &NodeId, credentials: &Credentials) -> Vec<String> {
     let mine =
         [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby, Topic::ModelAssignment].map(|of| of(me.clone()));
     let roster = credentials.signer.as_ref().map(|_| &Topic::Roster);
-    mine.iter().chain([&Topic::CoordinatorHealth]).chain(roster).map(|topic| topic.render(site)).collect()
+    let mine = mine.iter().chain([&Topic::CoordinatorHealth]).chain(roster).map(|topic| topic.render(site));
+    mine.chain(credentials.takes_orders().then(|| Topic::picture_filter(site, me))).collect()
 }
 
 /// What the broker says of a node that is lost.
@@ -451,76 +552,4 @@ pub fn unix_ms() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Config;
-    use picket_shared::duty::Duty;
-    use picket_shared::event::Precision;
-    use picket_shared::ids::StationId;
-    use picket_shared::status::Twin;
-
-    struct Blind;
-
-    impl Watcher for Blind {
-        fn facts(&mut self, _: &Recorder, _: &Node) -> Facts {
-            Facts::default()
-        }
-    }
-
-    fn identity(boot: Boot) -> Identity {
-        let detector = DetectorTwin {
-            model: "none".into(),
-            layout: "none".into(),
-            provider: "none".into(),
-            precision: Precision::Fp32,
-            workers: 1,
-            threads: 0,
-            runtime: "none".into(),
-            passed_over: BTreeMap::new(),
-        };
-        let station = StationId::new("gate").unwrap();
-        let twin = Twin { version: "0".into(), arch: "none".into(), station, cameras: vec![], detector };
-        let duty = Duty { station: twin.station.clone(), settings: String::new(), model: String::new(), need_fps: 1 };
-        Identity { node: NodeId::new("edge").unwrap(), boot, salt: 1, pid: 1, twin, duty }
-    }
-
-    fn none() -> Credentials {
-        Credentials::none(SiteId::new("yard").unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_message_on_a_foreign_topic_is_counted_and_goes_no_further() {
-        let dir = tempfile::tempdir().unwrap();
-        let opened = AgentStore::open(dir.path(), &Config::default(), 1, 0).unwrap();
-        let identity = identity(opened.1.boot);
-        let (site, fallback) = (SiteId::new("yard").unwrap(), vec![]);
-        let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback, tls: None };
-        let mut courier = Courier::start(Instant::now(), route, identity, none(), opened, Blind).unwrap();
-        for (topic, input) in [("picket/v1/yard/edge/ack", true), ("picket/v1/mill/edge/ack", false), ("else", false)] {
-            let event = LinkEvent::Message { topic: topic.into(), payload: vec![] };
-            let taken = courier.of_link(event).unwrap();
-            assert_eq!(matches!(taken, Input::Message(..)), input, "{topic}");
-            courier.step(taken);
-        }
-        assert_eq!(courier.node.rejected("topic"), 2);
-    }
-
-    #[tokio::test]
-    async fn an_order_to_move_reaches_the_platform_and_its_failure_the_health() {
-        let dir = tempfile::tempdir().unwrap();
-        let opened = AgentStore::open(dir.path(), &Config::default(), 1, 0).unwrap();
-        let (site, fallback) = (SiteId::new("yard").unwrap(), vec![]);
-        let route = Route { site, broker: "mqtt://127.0.0.1:1".to_owned().try_into().unwrap(), fallback, tls: None };
-        let mut courier =
-            Courier::start(Instant::now(), route, identity(opened.1.boot), none(), opened, Blind).unwrap();
-        let exec = vec!["/bin/false".to_owned()];
-        courier.carried_by(Platform::start(&crate::platform::Config { exec, ..Default::default() }).unwrap());
-        let leave = |count| Order::Leave(StationId::new("mill").unwrap(), picket_shared::duty::Epoch::new(1, count));
-        courier.perform(Effect::Duty(leave(2)));
-        courier.perform(Effect::Duty(leave(1)));
-        courier.platform.drain().await;
-        let Some(Input::Facts(facts)) = courier.perform(Effect::Heartbeat) else { panic!() };
-        assert!(facts.problems[0].contains("not told to leave (station mill): /bin/false ended with"), "{facts:?}");
-        assert_eq!(facts.refused, [("platform_old_epoch".to_owned(), 1)].into());
-    }
-}
+mod tests;

@@ -1,12 +1,13 @@
 //! What this agent signs with and checks others by, and the files that keep both over a restart. It decides nothing about who
 //! may say what; that is the verifier's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use picket_shared::crypto::PublicKey;
 use picket_shared::exit::{Exit, Failure};
-use picket_shared::ids::{Boot, SiteId};
+use picket_shared::ids::{Boot, RequestId, SiteId};
 use picket_shared::keyfile::{self, KeyfileError};
 use picket_shared::topics::Topic;
 use picket_shared::trust::identity::{Identity, Membership};
@@ -30,7 +31,17 @@ struct Files {
     membership: Membership,
     /// The number of the roster that is known; 0 before there is one.
     roster: u64,
-    standby_place: Option<(u64, u64)>,
+    /// The last place heard of each kind of order, by the name of its file.
+    places: BTreeMap<&'static str, (u64, u64)>,
+}
+
+/// Where the last place of an order is kept.
+fn place_file(topic: &Topic) -> Option<&'static str> {
+    match topic {
+        Topic::Standby(_) => Some("standby-place.json"),
+        Topic::PictureOrder(..) => Some("picture-place.json"),
+        _ => None,
+    }
 }
 
 impl Credentials {
@@ -47,7 +58,7 @@ impl Credentials {
         let failed = |error: KeyfileError| Failure::new(Exit::Config, error.to_string());
         let (key, membership) = (identity.key().map_err(failed)?, identity.membership().map_err(failed)?);
         let mut verifier = Verifier::closed(site.clone(), &membership.orders);
-        let mut files = Files { identity, membership, roster: 0, standby_place: None };
+        let mut files = Files { identity, membership, roster: 0, places: BTreeMap::new() };
         if let Some(published) = files.read("roster.json").map_err(failed)? {
             match Roster::read(&site, &files.membership.orders, 0, published.as_bytes()) {
                 Ok((roster, _)) => {
@@ -59,12 +70,15 @@ impl Credentials {
                 }
             }
         }
-        if let Some(text) = files.read("standby-place.json").map_err(failed)? {
+        let (me, any) = (files.membership.node.clone(), RequestId::new("any").expect("a constant name"));
+        for topic in [Topic::Standby(me.clone()), Topic::PictureOrder(me, any)] {
+            let name = place_file(&topic).expect("both are kept");
+            let text = files.read(name).map_err(failed)?;
             // Damaged, it is as if nothing had been heard: orders of before run out by themselves.
-            files.standby_place = serde_json::from_str(&text).ok();
-        }
-        if let Some(place) = files.standby_place {
-            verifier.recall(Topic::Standby(files.membership.node.clone()), place);
+            if let Some(place) = text.and_then(|text| serde_json::from_str(&text).ok()) {
+                files.places.insert(name, place);
+                verifier.recall(topic, place);
+            }
         }
         let signer = Some(Arc::new(Signer::new(key, site, boot.0)));
         Ok(Credentials { signer, verifier, files: Some(files) })
@@ -86,14 +100,23 @@ impl Credentials {
     /// The message itself, if its speaker may say it here and now.
     pub fn open(&mut self, topic: &Topic, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
         let message = self.verifier.open(topic, payload, unix_ms() / 1000)?.into_owned();
-        if let (Topic::Standby(_), Some(files)) = (topic, &mut self.files) {
-            let place = self.verifier.place(topic);
-            if place.is_some() && place != files.standby_place {
-                files.standby_place = place;
-                files.write("standby-place.json", &serde_json::to_vec(&place).expect("two numbers"));
-            }
+        if let (Some(name), Some(files)) = (place_file(topic), &mut self.files)
+            && let Some(place) = self.verifier.place(topic)
+            && files.places.insert(name, place) != Some(place)
+        {
+            files.write(name, &serde_json::to_vec(&place).expect("two numbers"));
         }
         Ok(message)
+    }
+
+    /// The time by which orders end: this device's calendar, or the latest that the coordinator vouched for.
+    pub fn time_s(&self) -> u64 {
+        self.verifier.time_s(unix_ms() / 1000)
+    }
+
+    /// Whether it takes orders at all: one that knows no keys cannot tell whose they are.
+    pub fn takes_orders(&self) -> bool {
+        self.verifier.is_closed()
     }
 
     /// Takes a roster. True where it changed who may speak, so that what was refused before may be taken now.

@@ -16,6 +16,7 @@ pub mod track;
 pub mod observe;
 pub mod pipeline;
 pub mod sinks;
+pub mod privacy;
 
 pub mod store;
 pub mod outbox;

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use picket_agent::config::{Config, Overrides};
 use picket_agent::enrol::{self, Renewed};
 use picket_agent::{annotate, app, doctor, eval, model_command, store};
+use picket_shared::audit::{Act, AuditLog, Note, command};
 use picket_shared::exit::{Exit, Failure, report};
 use picket_shared::store::StoreError;
 use picket_shared::telemetry;
@@ -56,9 +57,26 @@ enum Command {
     /// Look into a model, compare two, or make a smaller one
     #[command(subcommand)]
     Model(model_command::Command),
+    /// Look into the audit log: who asked for pictures, what left, who looked, and what was changed
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Look into the store of an agent that does not run
     #[command(subcommand)]
     Store(StoreCommand),
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Check that no line was changed, removed or put elsewhere, and say where
+    Verify {
+        /// Check also against this head: `picket-coordinator audit heads` has the one that it remembers of this device
+        #[arg(long, value_name = "NUMBER:DIGEST")]
+        head: Option<picket_shared::audit::Head>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write every line, oldest first
+    Show(Place),
 }
 
 #[derive(Subcommand)]
@@ -173,20 +191,38 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             return Ok(runtime.block_on(doctor::run(&config)));
         }
         Command::Store(command) => look_into(command)?,
+        Command::Audit(command) => {
+            let dir = |place: Place| Config::data_dir_of(place.config.as_deref(), place.data_dir);
+            match command {
+                AuditCommand::Verify { head, place } => command::verify(&dir(place)?, head.as_ref())?,
+                AuditCommand::Show(place) => command::show(&dir(place)?)?,
+            }
+        }
         Command::Enrol { token, place } => {
             let data_dir = Config::data_dir_of(place.config.as_deref(), place.data_dir)?;
+            note(&data_dir, "asks to be enrolled")?;
             let member = runtime.block_on(enrol::enrol(&token.map_or_else(read_token, Ok)?, &data_dir))?;
             println!("this device is {} of the site {}; check it with picket-agent doctor", member.node, member.site);
         }
         Command::Renew { now, place } => {
             let data_dir = Config::data_dir_of(place.config.as_deref(), place.data_dir)?;
             match runtime.block_on(enrol::renew(&data_dir, now))? {
-                Renewed::New(member) => println!("{} has a new certificate", member.node),
+                Renewed::New(member) => {
+                    note(&data_dir, "has a new certificate")?;
+                    println!("{} has a new certificate", member.node);
+                }
                 Renewed::NotYet(certificate) => println!("not yet: the certificate {}", certificate.left(now_s())),
             }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes down that this device becomes, or stays, one of its site.
+fn note(data_dir: &std::path::Path, what: &str) -> Result<(), Failure> {
+    let note = Note::about("this device").with(what);
+    let written = AuditLog::open(data_dir, now_s()).and_then(|log| log.record(now_s(), Act::DeviceAdmitted, &note));
+    written.map(drop).map_err(|error| Failure::new(Exit::Disk, error.to_string()))
 }
 
 /// The token from the standard input: one line.

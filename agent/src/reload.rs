@@ -39,6 +39,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         ("cover", old.cover == new.cover),
         ("live", old.live == new.live),
         ("media", old.media == new.media),
+        ("privacy", old.privacy == new.privacy),
         ("gossip", old.gossip == new.gossip),
         ("platform", old.platform == new.platform),
     ];

@@ -222,7 +222,7 @@ fn encoder_of(file: &Path) -> Option<Pid> {
 fn the_live_view_shows_boxes_to_whoever_has_the_token_and_masked_pixels_to_nobody() {
     let mask = "[[camera.mask]]\npolygon = [[0.0, 0.7], [0.3, 0.7], [0.3, 1.0], [0.0, 1.0]]\n\
         [[camera.zone]]\nname = \"all\"\npolygon = [[0.5, 0.5], [0.95, 0.5], [0.95, 0.95], [0.5, 0.95]]";
-    let mut agent = Agent::start("", &camera("yard", mask), &[]);
+    let mut agent = Agent::start("[privacy]\nkeep = \"clear\"", &camera("yard", mask), &[]);
     let token = agent.token();
     assert!(!agent.log().contains(&token), "the log never holds the token");
     let bearer = format!("Authorization: Bearer {token}\r\n");
@@ -314,6 +314,17 @@ fn the_live_view_shows_boxes_to_whoever_has_the_token_and_masked_pixels_to_nobod
     assert!(head.contains("content-type: image/jpeg") && !body.is_empty(), "{head}");
     let (_, body) = agent.get("/state.json", &bearer);
     assert!(String::from_utf8_lossy(&body).contains(event));
+
+    // Who looked and who might not is written down, a few times however often; and nobody's token or address.
+    let written = std::fs::read_to_string(agent.at("data/audit.log")).unwrap();
+    let lines = |what: &str| written.lines().filter(|line| line.contains(what)).count();
+    assert!((20..70).contains(&lines("\"live_refused\"")), "{written}");
+    assert_eq!(
+        [lines("\"live_login\""), lines("camera yard"), lines(&format!("event {event}"))],
+        [1, 1, 1],
+        "{written}"
+    );
+    assert!(!written.contains(&token) && !written.contains("127.0.0.1"));
 
     let report = agent.stop();
     assert!(sink(&report, "yard", "live").pictures >= pictures.len() as u64);

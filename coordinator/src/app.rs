@@ -9,9 +9,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::brokers::fallback_problem;
 use picket_shared::clock::Now;
 use picket_shared::exit::{Exit, Failure};
+use picket_shared::keyfile::KeyfileError;
 use picket_shared::limits::{BATCH_BYTES_MAX, DUTY_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions, Will};
 use picket_shared::status::UpDown;
@@ -30,12 +32,15 @@ use crate::authority::Authority;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Effect, Identity, Input};
 use crate::credentials::Credentials;
+use crate::heads::Heads;
 use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::lead::DEAF_MS_MAX;
 use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
 use crate::model::desk::Desk;
 use crate::model::server::Server;
 use crate::outgoing::Outgoing;
+use crate::pictures::folder::Folder;
+use crate::pictures::{self, Pictures};
 use crate::store::Archive;
 use crate::{broker, door, http, plan, view};
 
@@ -85,7 +90,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         );
     }
 
-    let (tls, door) = trust(&config).await?;
+    let audit = Arc::new(AuditLog::open_or_later(&config.data_dir, now_s));
+    if let Err(error) = audit.record(now_s, Act::Started, &Note::about(env!("CARGO_PKG_VERSION"))) {
+        tracing::error!("{error}; nobody is admitted and no picture is taken in meanwhile");
+    }
+    let disk = |error: KeyfileError| Failure::new(Exit::Disk, error.to_string());
+    let heads = Heads::open(&config.data_dir, Arc::clone(&audit)).map_err(disk)?;
+    let pictures = Pictures::new(config.pictures.clone(), Folder::below(&config.data_dir), Arc::clone(&audit));
+
+    let (tls, door) = trust(&config, &audit).await?;
     let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
     let credentials = credentials(&config)?;
     let options = link_options(&config, &me, tls, &credentials, clock);
@@ -112,6 +125,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         credentials,
         desk,
         outgoing,
+        audit,
+        heads,
+        pictures,
+        asked: Vec::new(),
         commits,
         archive_bytes,
         outranked,
@@ -137,7 +154,10 @@ fn credentials(config: &Config) -> anyhow::Result<Credentials> {
 }
 
 /// What connections by TLS are made with, and the tasks that keep it fresh and the door open, where there are any.
-async fn trust(config: &Config) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::task::JoinHandle<()>>)> {
+async fn trust(
+    config: &Config,
+    audit: &Arc<AuditLog>,
+) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::task::JoinHandle<()>>)> {
     let (brokers, mut tasks) = (config.brokers(), Vec::new());
     let open = || Authority::open(&config.authority_dir(), &config.site, now_s());
     if let Some(plain) = brokers.iter().find(|broker| !broker.tls && !broker.is_loopback())
@@ -164,7 +184,8 @@ async fn trust(config: &Config) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::
         }));
     }
     if let Some(listen) = config.enrolment.listen {
-        let door = door::Door::new(open().map_err(Failure::from)?, config.brokers_told(), config.models_dir())?;
+        let (models, audit) = (config.models_dir(), Arc::clone(audit));
+        let door = door::Door::new(open().map_err(Failure::from)?, config.brokers_told(), models, audit)?;
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|error| broker::port_failure(listen, "enrolment.listen", &error))?;
@@ -312,6 +333,11 @@ struct Shell {
     credentials: Credentials,
     desk: Desk,
     outgoing: Outgoing,
+    audit: Arc<AuditLog>,
+    heads: Heads,
+    pictures: Pictures,
+    /// What devices are to be asked.
+    asked: Vec<(Topic, Vec<u8>)>,
     commits: SyncSender<Arc<Commit>>,
     archive_bytes: u64,
     /// Tells the task that settles who leads of a higher epoch.
@@ -337,7 +363,8 @@ impl Shell {
             let busy = (!self.outgoing.is_empty() && self.core.link_is_up()).then(|| Instant::now() + BUSY_RETRY);
             let sends = self.sends_models().then(|| self.models.next_wakeup_ms(self.clock.now())).flatten();
             let sends = sends.map(|mono_ms| self.clock.at(mono_ms));
-            let wakeup = [wakeup, busy, sends, stop_by].into_iter().flatten().min();
+            let look = Some(Instant::now() + Duration::from_millis(pictures::LOOK_MS));
+            let wakeup = [wakeup, busy, sends, stop_by, look].into_iter().flatten().min();
             let input = tokio::select! {
                 biased;
                 () = &mut shutdown, if stop_by.is_none() => {
@@ -423,8 +450,20 @@ impl Shell {
             }
             Ok(payload)
         });
+        let now = self.clock.now();
         match taken {
-            Ok(payload) => Input::Message { topic, payload },
+            Ok(payload) if matches!(of, Topic::PictureState(..) | Topic::PicturePart(..)) => {
+                match self.pictures.heard(now, &of, &payload, &mut self.asked) {
+                    Ok(()) => Input::Tick,
+                    Err((reason, detail)) => Input::Refused(reason, detail),
+                }
+            }
+            Ok(payload) => {
+                if let Topic::Health(node) = &of {
+                    self.heads.hear(now.unix_ms / 1000, node, &payload);
+                }
+                Input::Message { topic, payload }
+            }
             Err((reason, detail)) => Input::Refused(reason, detail),
         }
     }
@@ -491,6 +530,10 @@ impl Shell {
                 Effect::Stopped { unarchived } => stopped = Some(unarchived),
             }
         }
+        let speaks = self.core.link_is_up() && self.core.leads_under().is_some();
+        self.pictures.tick(self.clock.now(), speaks, &mut self.asked);
+        self.asked.drain(..).for_each(|(topic, payload)| self.outgoing.push(topic, payload));
+        self.core.on_audit(self.audit.problems().into_iter().chain(self.heads.problems()).collect());
         if self.credentials.look(self.clock.now()) {
             self.authority_changed();
         }

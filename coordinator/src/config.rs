@@ -14,8 +14,8 @@ use picket_shared::trust::tls::TlsFiles;
 use picket_shared::trust::token::Door;
 use serde::Deserialize;
 
-use crate::plan;
 use crate::swarm::Rules;
+use crate::{pictures, plan};
 
 /// A slower pace than this is none.
 const MODEL_BYTES_PER_S_MIN: u64 = 1024;
@@ -38,6 +38,8 @@ pub struct Config {
     pub http: Http,
     /// Where new devices are admitted.
     pub enrolment: Enrolment,
+    /// Pictures that were asked for and have come.
+    pub pictures: pictures::Config,
     /// This coordinator among those of its site.
     pub leader: Leader,
     /// Models of the site's devices.
@@ -143,6 +145,7 @@ impl Default for Config {
             mqtt: Mqtt::default(),
             http: Http::default(),
             enrolment: Enrolment::default(),
+            pictures: pictures::Config::default(),
             leader: Leader::default(),
             model: Model::default(),
             line: Line::default(),
@@ -247,6 +250,7 @@ impl Config {
                     .into(),
             );
         }
+        self.pictures.check()?;
         check_fallback(&self.broker(), &mqtt.fallback)?;
         mqtt.tls.as_ref().map_or(Ok(()), TlsFiles::check)?;
         if let Some((first, others)) = self.enrolment.brokers.split_first() {
@@ -362,6 +366,7 @@ mod tests {
         for (text, expect) in [
             ("sites = \"yard\"", "did you mean \"site\"?"),
             ("[mqtt]\nports = 1", "did you mean \"port\"?"),
+            ("[pictures]\nbytes_max = 7", "pictures.bytes_max is 7"),
             ("[http]\nlisten = \"8080\"", "socket address"),
             ("site = \"Yard\"", "a character other than"),
             ("[enrolment]\ndoor = \"hill\"", "host:port"),

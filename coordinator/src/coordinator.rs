@@ -41,7 +41,7 @@ impl Identity {
     /// The health that this coordinator publishes, or leaves with the broker as its will.
     pub fn health(&self, now: Now, status: UpDown, leader: u32, problems: Vec<String>) -> Health {
         let (time, epoch) = (now.unix_ms / 1000, u64::from(leader));
-        Health { status, pid: self.pid, time, boot: self.boot, epoch, problems, goodbye: false }
+        Health { status, pid: self.pid, time, boot: self.boot, epoch, problems, goodbye: false, audit: None }
     }
 }
 
@@ -160,6 +160,8 @@ pub struct Coordinator {
     archive_problems: Vec<String>,
     /// Why another broker than the first is used.
     fallback_problem: Option<String>,
+    /// What is wrong with audit logs.
+    audit_problems: Vec<String>,
     /// Why nodes are not told which model they run.
     model_problems: Vec<String>,
     rejected: BTreeMap<&'static str, u64>,
@@ -218,6 +220,7 @@ impl Coordinator {
             disk_problem: None,
             archive_problems: recovered.problems,
             fallback_problem: None,
+            audit_problems: Vec::new(),
             model_problems: vec![],
             rejected: BTreeMap::new(),
             unreadable: recovered.unreadable,
@@ -327,6 +330,14 @@ impl Coordinator {
         self.fallback_problem = why;
     }
 
+    /// What is wrong with audit logs, this coordinator's and nodes'. Said with its health.
+    pub fn on_audit(&mut self, problems: Vec<String>) {
+        if self.audit_problems != problems {
+            self.audit_problems = problems;
+            self.say_again_ms = 0;
+        }
+    }
+
     /// What is wrong with what nodes are told of models, in a sentence each.
     pub fn on_models(&mut self, problems: &[String]) {
         if self.model_problems != problems {
@@ -336,8 +347,9 @@ impl Coordinator {
     }
 
     fn problems(&self) -> Vec<String> {
-        let own = self.disk_problem.iter().chain(&self.archive_problems).chain(&self.fallback_problem).cloned();
-        let own = own.chain(self.model_problems.iter().cloned()).chain(self.lead.problem());
+        let own = self.disk_problem.iter().chain(&self.archive_problems).chain(&self.fallback_problem);
+        let own = own.chain(&self.audit_problems).chain(&self.model_problems).cloned();
+        let own = own.chain(self.lead.problem());
         own.chain(self.swarm.problems()).collect()
     }
 

@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::brokers::BrokerUrl;
 use picket_shared::crypto::from_hex;
 use picket_shared::exit::Failure;
@@ -45,6 +46,7 @@ const BREATH: Duration = Duration::from_millis(100);
 /// A door that stands open.
 pub struct Door {
     authority: Authority,
+    audit: Arc<AuditLog>,
     brokers: Vec<BrokerUrl>,
     models: PathBuf,
     inside: Arc<Inside>,
@@ -85,10 +87,16 @@ impl Drop for Place {
 }
 
 impl Door {
-    /// A door of this authority, that tells devices of these brokers, and of the model root in this folder's registry.
-    pub fn new(authority: Authority, brokers: Vec<BrokerUrl>, models: PathBuf) -> Result<Door, Failure> {
+    /// A door of this authority, that tells devices of these brokers and of the model root in this folder's registry, and writes
+    /// down whom it admits.
+    pub fn new(
+        authority: Authority,
+        brokers: Vec<BrokerUrl>,
+        models: PathBuf,
+        audit: Arc<AuditLog>,
+    ) -> Result<Door, Failure> {
         let acceptor = acceptor(&authority)?;
-        Ok(Door { authority, brokers, models, inside: Arc::default(), acceptor, since_s: now_s() })
+        Ok(Door { authority, audit, brokers, models, inside: Arc::default(), acceptor, since_s: now_s() })
     }
 
     /// Serves until the task is dropped.
@@ -116,7 +124,7 @@ impl Door {
                 }
             }
             let (authority, brokers, models) = (self.authority.clone(), self.brokers.clone(), self.models.clone());
-            let knock = Knock { authority, brokers, models, from };
+            let knock = Knock { authority, audit: Arc::clone(&self.audit), brokers, models, from };
             let acceptor = self.acceptor.clone();
             tokio::spawn(async move {
                 let served = tokio::time::timeout(CONNECTION_MAX, knock.serve(acceptor, stream)).await;
@@ -141,6 +149,7 @@ fn acceptor(authority: &Authority) -> Result<TlsAcceptor, Failure> {
 #[derive(Clone)]
 struct Knock {
     authority: Authority,
+    audit: Arc<AuditLog>,
     brokers: Vec<BrokerUrl>,
     models: PathBuf,
     from: SocketAddr,
@@ -169,9 +178,30 @@ impl Knock {
         let _ = http.serve_connection(TokioIo::new(stream), answer).await;
     }
 
+    /// Writes down that somebody is admitted, before he is told; false where that is not possible.
+    async fn written(&self, admission: &Admission) -> bool {
+        let certificate = Certificate::from_pem(&admission.certificate);
+        let serial = certificate.map(|certificate| certificate.serial).unwrap_or_default();
+        let (audit, note) =
+            (Arc::clone(&self.audit), Note::about(&admission.node).with(format!("certificate {serial}")));
+        let record = move || audit.record(now_s(), Act::DeviceAdmitted, &note);
+        match tokio::task::spawn_blocking(record).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => {
+                tracing::error!("{error}; nobody is admitted");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
     async fn answer(self, request: Request<Incoming>, shown: Option<Certificate>) -> Response<Full<Bytes>> {
         let from = self.from.ip();
-        match self.admit(request, shown).await {
+        match self.clone().admit(request, shown).await {
+            Ok(admission) if !self.written(&admission).await => {
+                let sentence = "the audit log cannot be written, so nobody is admitted; the coordinator's log says why";
+                response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", sentence.as_bytes().to_vec())
+            }
             Ok(admission) => {
                 tracing::info!("{} of {from} was given a certificate", admission.node);
                 let body = serde_json::to_vec(&admission).expect("names, numbers and texts");

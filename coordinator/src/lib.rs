@@ -25,6 +25,8 @@ pub mod model;
 
 pub mod authority;
 pub mod door;
+pub mod heads;
+pub mod pictures;
 
 pub mod broker;
 pub mod http;

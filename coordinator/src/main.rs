@@ -7,9 +7,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use picket_coordinator::authority::command::{self, AuthorityCommand};
 use picket_coordinator::config::{Config, Flags};
+use picket_coordinator::heads;
 use picket_coordinator::model::command::{self as model, ModelCommand};
+use picket_coordinator::pictures::command::{self as pictures, PictureCommand};
 use picket_coordinator::store::Archive;
 use picket_coordinator::{app, view};
+use picket_shared::audit::{self, Act, AuditLog, Note};
 use picket_shared::exit::{self, Exit, Failure};
 use picket_shared::ids::NodeId;
 
@@ -58,12 +61,47 @@ enum Command {
     /// Look after who belongs to the site
     #[command(subcommand)]
     Authority(AuthorityCommand),
+    /// Ask devices for pictures, and take what came
+    #[command(subcommand)]
+    Picture(PictureCommand),
+    /// Look into the audit log: who asked for pictures, who was admitted and taken back
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Look after which models may run, and where
     #[command(subcommand)]
     Model(ModelCommand),
     /// Look into the archive of a coordinator that does not run
     #[command(subcommand)]
     Archive(ArchiveCommand),
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Check that no line was changed, removed or put elsewhere, and say where
+    Verify {
+        /// Check also against this head, that an earlier `verify` printed
+        #[arg(long, value_name = "NUMBER:DIGEST")]
+        head: Option<audit::Head>,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Write every line, oldest first
+    Show {
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// How far each node's audit log reached, as it said itself: one JSON object a line
+    Heads {
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Take a node's audit log as it is now, after somebody looked into why it lost lines
+    Accept {
+        /// The node
+        node: NodeId,
+        #[command(flatten)]
+        flags: Flags,
+    },
 }
 
 #[derive(Subcommand)]
@@ -90,6 +128,8 @@ fn main() -> ExitCode {
         }
         Command::Revoke { name, out, flags } => command::revoke(&flags, &name, out.as_deref()).map_err(Into::into),
         Command::Authority(command) => command::run(&command).map_err(Into::into),
+        Command::Picture(command) => pictures::run(&command).map_err(Into::into),
+        Command::Audit(command) => audit(&command).map_err(Into::into),
         Command::Model(command) => model::run(&command).map_err(Into::into),
         Command::Archive(ArchiveCommand::List(place)) => list(&place.data_dir),
         Command::Archive(ArchiveCommand::Export(place)) => export(&place.data_dir),
@@ -114,6 +154,35 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         };
         app::run(config, shutdown).await
     })
+}
+
+fn audit(command: &AuditCommand) -> Result<(), Failure> {
+    let disk = |error: picket_shared::keyfile::KeyfileError| Failure::new(Exit::Disk, error.to_string());
+    let dir = |flags: &Flags| Ok::<_, Failure>(Config::read(flags)?.data_dir);
+    match command {
+        AuditCommand::Verify { head, flags } => audit::command::verify(&dir(flags)?, head.as_ref()),
+        AuditCommand::Show { flags } => audit::command::show(&dir(flags)?),
+        AuditCommand::Heads { flags } => {
+            let mut out = io::stdout().lock();
+            for (node, remembered) in heads::of(&dir(flags)?).map_err(disk)? {
+                let lost = remembered.lost.map(|lost| lost.to_string());
+                let line = serde_json::json!({ "node": node, "head": remembered.head.to_string(), "lost": lost });
+                if writeln!(out, "{line}").is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        }
+        AuditCommand::Accept { node, flags } => {
+            let (dir, now_s) = (dir(flags)?, picket_shared::trust::tls::now_s());
+            let log = AuditLog::open(&dir, now_s).map_err(audit::command::failure)?;
+            log.record(now_s, Act::HeadAccepted, &Note::about(node)).map_err(audit::command::failure)?;
+            match heads::accept(&dir, node).map_err(disk)? {
+                true => Ok(()),
+                false => Err(Failure::new(Exit::Denied, format!("nothing is remembered of {node}"))),
+            }
+        }
+    }
 }
 
 fn list(data_dir: &Path) -> anyhow::Result<()> {

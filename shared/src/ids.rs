@@ -130,6 +130,11 @@ name!(
     EventId, EVENT_ID_CHARS_MAX, []
 );
 
+name!(
+    /// A request: drawn at random by who asks, so that nobody can know it beforehand.
+    RequestId, NAME_CHARS_MAX, []
+);
+
 const BOOT_SALT_BITS: u32 = 20;
 
 impl EventId {

@@ -1,7 +1,8 @@
 //! The language that Picket's agent and coordinator both speak.
 //!
 //! Modules stand in reading order: the bounds, the names, what is said (events and messages), how it is written
-//! (codec, topics), what may run (model), where it is kept (store), who says it (trust), how it travels (mqtt), and what both binaries need at start-up.
+//! (codec, topics), what may run (model), where it is kept (store) and who did what (audit), who says it (trust), how it travels (mqtt),
+//! and what both binaries need at start-up.
 //! Nothing here decides anything: deciding is the cores' work in `picket-agent` and `picket-coordinator`.
 
 pub mod limits;
@@ -11,6 +12,7 @@ pub mod ids;
 
 pub mod duty;
 pub mod event;
+pub mod picture;
 pub mod platform;
 pub mod status;
 pub mod view;
@@ -20,6 +22,7 @@ pub mod chunks;
 pub mod codec;
 pub mod topics;
 
+pub mod audit;
 pub mod crypto;
 pub mod gossip;
 pub mod keyfile;

@@ -73,6 +73,23 @@ pub const RECENT_EVENTS_MAX: usize = 50;
 /// Changes of who lives and who watches what, in the view of the site.
 pub const RECENT_CHANGES_MAX: usize = 20;
 
+/// Most characters of the name that who asks for a picture gives. Nobody reads more.
+pub const PICTURE_WHO_CHARS_MAX: usize = 80;
+/// Most characters of the reason.
+pub const PICTURE_WHY_CHARS_MAX: usize = 200;
+/// How long a request stands at most, from when it is asked: a day. After that it is asked anew, and written down anew.
+pub const PICTURE_LIFE_S_MAX: u64 = 24 * 60 * 60;
+/// One order on the wire: two texts of four-byte characters, names, a key, and all parts to be said again.
+pub const PICTURE_ORDER_BYTES_MAX: usize = 2 * 1024 + 4 * PICTURE_PARTS_MAX;
+/// One state on the wire.
+pub const PICTURE_STATE_BYTES_MAX: usize = 2 * 1024;
+/// A picture or a clip that leaves a device. A clip of half a minute has two to four MiB.
+pub const PICTURE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// One part of it, before it is sealed: small enough that a heartbeat behind it is not late on a slow link.
+pub const PICTURE_PART_BYTES_MAX: usize = 64 * 1024;
+/// Parts of one picture.
+pub const PICTURE_PARTS_MAX: usize = PICTURE_BYTES_MAX / PICTURE_PART_BYTES_MAX;
+
 /// How often a client asks the broker for a sign of life where nothing else is sent.
 pub const KEEP_ALIVE_MS: u64 = 5_000;
 /// A link that brings nothing is noticed by its client within this: one question, and one time without an answer.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Head;
 use crate::event::Precision;
 use crate::ids::{Boot, CameraId, LineId, StationId, ZoneId};
 
@@ -39,6 +40,9 @@ pub struct Health {
     /// With `status: down`: it says so itself. Absent from a will, which the broker sends for a client that is lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub goodbye: bool,
+    /// How far the audit log reaches: whoever remembers it can tell later that lines were cut off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Head>,
 }
 
 /// Retained on `…/twin`: what changes only when somebody changes the device.

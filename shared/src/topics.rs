@@ -3,7 +3,7 @@
 //! No other file builds or takes apart a topic string.
 
 use crate::crypto::Digest;
-use crate::ids::{NodeId, SiteId};
+use crate::ids::{NodeId, RequestId, SiteId};
 
 /// The first two levels: the product and the protocol's major version.
 pub const ROOT: &str = "picket/v1";
@@ -31,6 +31,12 @@ pub enum Topic {
     Events(NodeId),
     /// Retained CBOR [`crate::wire::Ack`], from the coordinator to one node.
     Ack(NodeId),
+    /// CBOR [`crate::picture::PictureOrder`], from the coordinator to one node: one request for one picture.
+    PictureOrder(NodeId, RequestId),
+    /// CBOR [`crate::picture::PictureState`]: what became of it.
+    PictureState(NodeId, RequestId),
+    /// CBOR [`crate::picture::PicturePart`]: the picture, for who asked alone.
+    PicturePart(NodeId, RequestId),
     /// Retained CBOR [`crate::model::Assignment`], from the coordinator to one node: the model that it should run.
     ModelAssignment(NodeId),
     /// CBOR [`crate::model::Want`]: the pieces of a file that a node still lacks.
@@ -98,6 +104,9 @@ impl Topic {
             Topic::Platform(node) => format!("{ROOT}/{site}/{node}/platform"),
             Topic::Events(node) => format!("{ROOT}/{site}/{node}/events"),
             Topic::Ack(node) => format!("{ROOT}/{site}/{node}/ack"),
+            Topic::PictureOrder(node, id) => format!("{ROOT}/{site}/{node}/cmd/picture/{id}"),
+            Topic::PictureState(node, id) => format!("{ROOT}/{site}/{node}/cmd/picture/{id}/state"),
+            Topic::PicturePart(node, id) => format!("{ROOT}/{site}/{node}/cmd/picture/{id}/part"),
             Topic::ModelAssignment(node) => format!("{ROOT}/{site}/{node}/model/assignment"),
             Topic::ModelWant(node) => format!("{ROOT}/{site}/{node}/model/want"),
             Topic::ModelState(node) => format!("{ROOT}/{site}/{node}/model/state"),
@@ -157,7 +166,18 @@ impl Topic {
             "model/assignment" => Ok(Topic::ModelAssignment(node)),
             "model/want" => Ok(Topic::ModelWant(node)),
             "model/state" => Ok(Topic::ModelState(node)),
-            _ => Err(refused()),
+            _ => Topic::of_picture(node, what).ok_or_else(refused),
+        }
+    }
+
+    fn of_picture(node: NodeId, what: &str) -> Option<Topic> {
+        let mut levels = what.strip_prefix("cmd/picture/")?.split('/');
+        let id = RequestId::new(levels.next()?).ok()?;
+        match (levels.next(), levels.next()) {
+            (None, _) => Some(Topic::PictureOrder(node, id)),
+            (Some("state"), None) => Some(Topic::PictureState(node, id)),
+            (Some("part"), None) => Some(Topic::PicturePart(node, id)),
+            _ => None,
         }
     }
 
@@ -169,6 +189,8 @@ impl Topic {
             Topic::CoordinatorHealth | Topic::Roster | Topic::ViewSite | Topic::ViewRecent => true,
             Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
             Topic::Platform(_) | Topic::ModelWant(_) | Topic::Blob(_) | Topic::ViewChange => false,
+            // Who asks says it again until he is answered, so no broker need keep who asked for what, nor any picture.
+            Topic::PictureOrder(..) | Topic::PictureState(..) | Topic::PicturePart(..) => false,
         }
     }
 
@@ -179,6 +201,8 @@ impl Topic {
                 Speaker::Node(node.clone())
             }
             Topic::Duty(node) | Topic::Platform(node) | Topic::Events(node) => Speaker::Node(node.clone()),
+            Topic::PictureState(node, _) | Topic::PicturePart(node, _) => Speaker::Node(node.clone()),
+            Topic::PictureOrder(..) => Speaker::Coordinator,
             Topic::ModelWant(node) | Topic::ModelState(node) => Speaker::Node(node.clone()),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::CoordinatorHealth => Speaker::Coordinator,
             Topic::ModelAssignment(_) | Topic::Blob(_) => Speaker::Coordinator,
@@ -194,6 +218,7 @@ impl Topic {
         match self {
             Topic::Heartbeat(_) | Topic::Duty(_) | Topic::Events(_) => Some(Form::Cbor),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => Some(Form::Cbor),
+            Topic::PictureOrder(..) | Topic::PictureState(..) | Topic::PicturePart(..) => Some(Form::Cbor),
             Topic::ModelAssignment(_) | Topic::ModelWant(_) | Topic::Blob(_) => Some(Form::Cbor),
             Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Platform(_) => Some(Form::Json),
             Topic::ModelState(_) | Topic::CoordinatorHealth => Some(Form::Json),
@@ -204,7 +229,24 @@ impl Topic {
     /// Whether what is said here changes what a device does until something else is said, and so must not stand for ever.
     /// Leases end by themselves.
     pub fn is_order(&self) -> bool {
-        matches!(self, Topic::Standby(_) | Topic::ModelAssignment(_))
+        matches!(self, Topic::Standby(_) | Topic::ModelAssignment(_) | Topic::PictureOrder(..))
+    }
+
+    /// The topic by which messages are numbered: what is said of one picture after another is one count, or whoever asks for
+    /// many would be remembered many times.
+    pub fn counted_as(&self) -> Topic {
+        let any = || RequestId::new("any").expect("a constant name");
+        match self {
+            Topic::PictureOrder(node, _) => Topic::PictureOrder(node.clone(), any()),
+            Topic::PictureState(node, _) => Topic::PictureState(node.clone(), any()),
+            Topic::PicturePart(node, _) => Topic::PicturePart(node.clone(), any()),
+            topic => topic.clone(),
+        }
+    }
+
+    /// What a node listens to of the orders for pictures.
+    pub fn picture_filter(site: &SiteId, node: &NodeId) -> String {
+        format!("{ROOT}/{site}/{node}/cmd/picture/+")
     }
 
     /// Whether each message here comes after the one before it. Of coordinators several may say how they do, each by its own
@@ -215,13 +257,17 @@ impl Topic {
 
     /// What a coordinator listens to: all that nodes say.
     pub fn coordinator_filters(site: &SiteId) -> Vec<String> {
+        let pictures = ["cmd/picture/+/state", "cmd/picture/+/part"];
         ["status/health", "twin", "m/stats", "heartbeat", "duty", "events", "model/want", "model/state"]
+            .iter()
+            .chain(&pictures)
             .map(|what| format!("{ROOT}/{site}/+/{what}"))
-            .to_vec()
+            .collect()
     }
 
     /// One topic of each kind, for pages and tests that must name them all.
     pub fn one_of_each(node: &NodeId) -> Vec<Topic> {
+        let request = || RequestId::new("0a1b2c").expect("a constant name");
         vec![
             Topic::Health(node.clone()),
             Topic::Twin(node.clone()),
@@ -233,6 +279,9 @@ impl Topic {
             Topic::Platform(node.clone()),
             Topic::Events(node.clone()),
             Topic::Ack(node.clone()),
+            Topic::PictureOrder(node.clone(), request()),
+            Topic::PictureState(node.clone(), request()),
+            Topic::PicturePart(node.clone(), request()),
             Topic::ModelAssignment(node.clone()),
             Topic::ModelWant(node.clone()),
             Topic::ModelState(node.clone()),

@@ -9,12 +9,14 @@ mod models;
 
 use std::collections::BTreeSet;
 
+use picket_shared::audit::Head;
 use picket_shared::codec::{decode, encode};
 use picket_shared::crypto::SecretKey;
 use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, How, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::event::{Crossing, Direction, Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
 use picket_shared::limits;
+use picket_shared::picture::{PictureOrder, PicturePart, PictureState, Stage, What};
 use picket_shared::platform::{Action, PlatformOrder};
 use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
@@ -123,6 +125,40 @@ fn duty() -> Duty {
     Duty { station, settings: "[[camera]]".into(), model: "0123456789ab".into(), need_fps: 10 }
 }
 
+fn picture_order() -> PictureOrder {
+    PictureOrder {
+        who: "M. Jansen".into(),
+        why: "a bag was left".into(),
+        what: What::Picture,
+        event: None,
+        camera: Some(CameraId::new("front").unwrap()),
+        moment_ms: Some(1_700_000_000_000),
+        clear: false,
+        until_s: 1_700_000_600,
+        key: ByteBuf::from([7; 32]),
+        missing: vec![1, 2],
+        done: false,
+    }
+}
+
+fn picture_state() -> PictureState {
+    PictureState {
+        stage: Stage::Successful,
+        reason: None,
+        detail: None,
+        media: Some("image/jpeg".into()),
+        bytes: 70_000,
+        digest: Some(ByteBuf::from([1; 32])),
+        taken_ms: 1_700_000_001_000,
+        blurred: true,
+        key: Some(ByteBuf::from([2; 32])),
+    }
+}
+
+fn picture_part() -> PicturePart {
+    PicturePart { number: 1, sealed: ByteBuf::from([3; 20]) }
+}
+
 fn platform_order() -> PlatformOrder {
     PlatformOrder {
         time: 1_700_000_000,
@@ -158,6 +194,9 @@ fn the_golden_bytes_of_version_1_are_read_and_written() {
     golden("leases", include_str!("golden/v1/leases.hex"), &leases());
     golden("standby", include_str!("golden/v1/standby.hex"), &standby());
     golden("duty", include_str!("golden/v1/duty.hex"), &duty());
+    golden("picture_order", include_str!("golden/v1/picture_order.hex"), &picture_order());
+    golden("picture_state", include_str!("golden/v1/picture_state.hex"), &picture_state());
+    golden("picture_part", include_str!("golden/v1/picture_part.hex"), &picture_part());
     models::golden();
 }
 
@@ -199,6 +238,9 @@ fn the_page_numbers_every_field_of_every_cbor_message() {
         ("### Standby\n", serde_json::to_string(&standby()).unwrap()),
         ("### StandbyDuty", serde_json::to_string(&standby().duties[0]).unwrap()),
         ("### Duty", serde_json::to_string(&duty()).unwrap()),
+        ("### PictureOrder", serde_json::to_string(&picture_order()).unwrap()),
+        ("### PictureState", serde_json::to_string(&picture_state()).unwrap()),
+        ("### PicturePart", serde_json::to_string(&picture_part()).unwrap()),
     ]
     .into_iter()
     .chain(models::cbor())
@@ -288,8 +330,16 @@ fn the_page_lists_every_field_of_every_json_message() {
         events_archived: 0,
         events_missed: 0,
     };
-    let health =
-        Health { status: UpDown::Up, pid: 1, time: 0, boot: Boot(1), epoch: 0, problems: vec![], goodbye: false };
+    let health = Health {
+        status: UpDown::Up,
+        pid: 1,
+        time: 0,
+        boot: Boot(1),
+        epoch: 0,
+        problems: vec![],
+        goodbye: false,
+        audit: None,
+    };
     let site = Site {
         site: SiteId::new("yard").unwrap(),
         time: 0.0,
@@ -316,7 +366,8 @@ fn the_page_lists_every_field_of_every_json_message() {
     };
     let why = String::new();
     let change = Change { time: 0.0, change: ChangeKind::Up, node: None, station: None, epoch: 0, why };
-    let health = Health { goodbye: true, ..health };
+    let head = Head { number: 7, digest: "ab".repeat(32) };
+    let health = Health { goodbye: true, audit: Some(head.clone()), ..health };
     let key = SecretKey::generate().unwrap();
     let member = Member { key: Some(key.public()), revoked: vec![key.public().id()] };
     let orders = OrdersChain::begin(&SiteId::new("yard").unwrap(), &key, 0);
@@ -325,6 +376,7 @@ fn the_page_lists_every_field_of_every_json_message() {
     let seen = SeenEvent::of(observed(), node.clone(), Boot(1), 1, 0);
     let expect: Vec<(&str, String)> = vec![
         ("Health", serde_json::to_string(&health).unwrap()),
+        ("AuditHead", serde_json::to_string(&head).unwrap()),
         ("Twin", serde_json::to_string(&twin).unwrap()),
         ("Stats", serde_json::to_string(&stats).unwrap()),
         ("CameraStats", serde_json::to_string(&camera).unwrap()),
@@ -388,6 +440,14 @@ fn the_page_states_every_limit() {
         ("RECENT_EVENTS_MAX", limits::RECENT_EVENTS_MAX),
         ("RECENT_CHANGES_MAX", limits::RECENT_CHANGES_MAX),
         ("PACKET_BYTES_MAX", limits::PACKET_BYTES_MAX),
+        ("PICTURE_WHO_CHARS_MAX", limits::PICTURE_WHO_CHARS_MAX),
+        ("PICTURE_WHY_CHARS_MAX", limits::PICTURE_WHY_CHARS_MAX),
+        ("PICTURE_LIFE_S_MAX", limits::PICTURE_LIFE_S_MAX as usize),
+        ("PICTURE_ORDER_BYTES_MAX", limits::PICTURE_ORDER_BYTES_MAX),
+        ("PICTURE_STATE_BYTES_MAX", limits::PICTURE_STATE_BYTES_MAX),
+        ("PICTURE_BYTES_MAX", limits::PICTURE_BYTES_MAX),
+        ("PICTURE_PART_BYTES_MAX", limits::PICTURE_PART_BYTES_MAX),
+        ("PICTURE_PARTS_MAX", limits::PICTURE_PARTS_MAX),
         ("ROSTER_BYTES_MAX", limits::ROSTER_BYTES_MAX),
         ("SEAL_BYTES_MAX", SEAL_BYTES_MAX),
         ("SEAL_JSON_BYTES_MAX", SEAL_JSON_BYTES_MAX),

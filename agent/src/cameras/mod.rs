@@ -6,17 +6,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::CameraId;
 use picket_shared::status::DetectorTwin;
 
 use crate::config::{Config, Overrides};
-use crate::courier::Watcher;
+use crate::courier::{Watcher, unix_ms};
 use crate::cover::settings;
 use crate::duty::Order;
 use crate::facts::Watch;
 use crate::node::{Facts, Input, Node};
 use crate::pipeline::{Change, Stage};
+use crate::privacy::describe;
 use crate::recorder::Recorder;
 use crate::reload::{self, Plan};
 
@@ -37,6 +39,7 @@ pub struct Cameras {
     covers: Covers,
     /// Why others cannot be told what this station consists of.
     untold: Option<String>,
+    audit: Arc<AuditLog>,
 }
 
 impl Cameras {
@@ -46,10 +49,11 @@ impl Cameras {
         config: Config,
         file: Option<(PathBuf, Overrides)>,
         watch: Watch,
+        audit: Arc<AuditLog>,
     ) -> std::io::Result<Cameras> {
         let covers = Covers::new(&config, &stages.detector.model)?;
         let untold = settings::tell(&config, &stages.detector.model).1;
-        Ok(Cameras { stages, config, file, watch, covers, untold })
+        Ok(Cameras { stages, config, file, watch, covers, untold, audit })
     }
 
     /// Begins the cameras of the first configuration.
@@ -79,6 +83,7 @@ impl Cameras {
         let followed = read.and_then(|new| {
             let plan = reload::plan(&self.config, &new);
             let running = Config { cameras: new.cameras, ..self.config.clone() };
+            self.note(&running)?;
             self.follow(&running, &plan).map(|()| (running, plan))
         });
         match followed {
@@ -98,11 +103,25 @@ impl Cameras {
             }
             Err(failure) => {
                 let sentence = format!("the configuration was read again and not taken, the old one stays: {failure}");
+                // Where even this cannot be written down, the health says so.
+                let note = Note::detail(format!("not taken: {failure}"));
+                let _ = self.audit.record(unix_ms() / 1000, Act::Reloaded, &note);
                 tracing::error!("{sentence}");
                 self.watch.reloaded(Some(sentence));
                 Vec::new()
             }
         }
+    }
+
+    /// Writes down what is about to be followed, and that other parts of pictures are masked, where they are.
+    fn note(&self, new: &Config) -> Result<(), Failure> {
+        let ((_, before), (whole, masks)) = (describe(&self.config), describe(new));
+        let changed = (before != masks).then(|| (Act::MasksChanged, Note::detail(&masks)));
+        for (act, note) in [(Act::Reloaded, Note::detail(whole))].into_iter().chain(changed) {
+            let written = self.audit.record(unix_ms() / 1000, act, &note);
+            written.map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
+        }
+        Ok(())
     }
 
     /// Goes from the running configuration to the planned one. An error changes nothing.

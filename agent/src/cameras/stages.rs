@@ -119,7 +119,7 @@ impl Stages {
             size_px: None,
             observer: Observer::new(who, camera.scene()?, ground.observe.clone()),
             clock: SteadyClock::default(),
-            tap: self.sinks.camera(camera),
+            tap: self.sinks.camera(camera, *told == camera.name),
             peeks: self.peeks_of(ground, camera),
             meter: Arc::default(),
         })

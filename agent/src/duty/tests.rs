@@ -313,8 +313,16 @@ fn the_second_in_line_gives_the_first_time_and_steps_back_for_it() {
 
 #[test]
 fn the_will_of_a_home_and_of_the_coordinator_are_believed_after_a_moment() {
-    let down =
-        |goodbye| Health { status: UpDown::Down, pid: 1, time: 1, boot: Boot(1), epoch: 0, problems: vec![], goodbye };
+    let down = |goodbye| Health {
+        status: UpDown::Down,
+        pid: 1,
+        time: 1,
+        boot: Boot(1),
+        epoch: 0,
+        problems: vec![],
+        goodbye,
+        audit: None,
+    };
     let mut bench = Bench::ready(&["b"], How::Camera);
     bench.duties.coordinator_health(bench.now, &down(false));
     bench.duties.peer_health(bench.now, &id("a"), &down(false));

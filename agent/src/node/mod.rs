@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use picket_shared::audit::Head;
 use picket_shared::backoff::scatter;
 use picket_shared::clock::Now;
 use picket_shared::codec;
@@ -142,6 +143,8 @@ pub struct Facts {
     pub broker: Option<String>,
     /// Messages that the shell refused before they came here, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// How far the audit log reaches.
+    pub audit: Option<Head>,
 }
 
 /// Who a node is, for this run.
@@ -182,6 +185,7 @@ pub struct Node {
     connects: u64,
     rejected: BTreeMap<String, u64>,
     problems: Vec<String>,
+    audit: Option<Head>,
     namesake: Namesake,
     duties: Duties,
     orders: Vec<Order>,
@@ -218,6 +222,7 @@ impl Node {
             connects: 0,
             rejected: BTreeMap::new(),
             problems: Vec::new(),
+            audit: None,
             namesake: Namesake::default(),
             duties: Duties::new(now, identity.node.clone(), identity.twin.station.clone(), identity.boot),
             orders: Vec::new(),
@@ -478,6 +483,7 @@ impl Node {
                 epoch: self.duties.own_epoch().0,
                 problems: self.problems.iter().cloned().chain(self.namesake.problem(&self.identity.node)).collect(),
                 goodbye: status == UpDown::Down,
+                audit: self.audit.clone(),
             };
             out.push(Effect::Publish(Topic::Health(self.identity.node.clone()), to_json(&health)));
         }
@@ -513,8 +519,8 @@ impl Node {
 
     fn say_stats(&mut self, now: Now, facts: Facts, out: &mut Vec<Effect>) {
         let namesake_gone = self.namesake.expired(now.mono_ms);
-        if facts.problems != self.problems || namesake_gone {
-            self.problems = facts.problems;
+        if facts.problems != self.problems || facts.audit != self.audit || namesake_gone {
+            (self.problems, self.audit) = (facts.problems, facts.audit);
             self.say_health(now, UpDown::Up, out);
         }
         if !self.online || now.mono_ms < self.stats_due_ms {
@@ -559,6 +565,7 @@ pub fn will(identity: &Identity, unix_ms: u64) -> Vec<u8> {
         epoch: 0,
         problems: vec!["the broker lost the connection to this node".into()],
         goodbye: false,
+        audit: None,
     })
 }
 

@@ -284,7 +284,16 @@ fn another_agent_of_the_same_name_is_named_and_an_earlier_run_of_ours_is_not() {
             problems.clone()
         };
         for &(pid, boot, status) in *said {
-            let health = Health { status, pid, time: 1, boot: Boot(boot), epoch: 0, problems: vec![], goodbye: false };
+            let health = Health {
+                status,
+                pid,
+                time: 1,
+                boot: Boot(boot),
+                epoch: 0,
+                problems: vec![],
+                goodbye: false,
+                audit: None,
+            };
             hear(&mut node, 1, Input::Message(Topic::Health(me()), to_json(&health)));
         }
         let sentence =

@@ -84,7 +84,7 @@ impl Stage {
         }
         let own = self.detector.is_none();
         let detector = self.detector.as_mut().unwrap_or(detector);
-        detector.look_with(self.thresholds);
+        detector.look_with(self.tap.lowered(self.thresholds));
         let (model, precision) = detector.named();
         self.observer.looks_with(model, precision);
         let timing = match detector.detect(frame, detections) {
@@ -99,6 +99,7 @@ impl Stage {
                 return Duration::ZERO;
             }
         };
+        self.tap.sift(detections, self.thresholds.score_min);
         let size_px = (frame.width, frame.height);
         if self.size_px.replace(size_px).is_some_and(|before| before != size_px) {
             // Tracks are places in pixels: in a picture of another size they would be found in somebody else.

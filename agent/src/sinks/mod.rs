@@ -12,13 +12,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
+use picket_shared::audit::AuditLog;
 use picket_shared::ids::{Boot, CameraId, NodeId};
 use picket_shared::status::SinkStats;
 use tokio::sync::watch;
 
+mod asked;
 pub(crate) mod child;
 mod draw;
 mod gauge;
+mod give;
 mod pace;
 mod slot;
 mod studio;
@@ -43,6 +46,8 @@ use studio::{Events, Feed, Live, Studio};
 use tap::{Picture, Wish};
 
 use crate::config::{Camera, Config};
+use crate::frame::Frame;
+use crate::privacy::{self, Keep, Requests};
 
 /// How long the end of the agent waits for recordings and clips to end.
 const FINISH_MAX: Duration = Duration::from_secs(5);
@@ -66,6 +71,7 @@ pub struct Sinks {
     boot: Boot,
     media_config: media::Config,
     media_folder: PathBuf,
+    privacy: privacy::Config,
     /// Opened for the first camera that needs it.
     keeper: Mutex<Option<Keeper>>,
     live: Option<Arc<live::Hub>>,
@@ -78,6 +84,8 @@ pub struct Sinks {
 
 struct Watched {
     camera: CameraId,
+    /// Of this station, and not of one that is covered.
+    own: bool,
     slot: Slot<Picture>,
     /// Who looks.
     wish: Option<Arc<Wish>>,
@@ -86,12 +94,14 @@ struct Watched {
 
 impl Sinks {
     /// Opens what all cameras share: the live view's port. What cannot be opened is told, and the agent goes on without it.
-    pub async fn open(config: &Config, boot: Boot) -> Sinks {
+    /// Who looks is written down in `audit`.
+    pub async fn open(config: &Config, boot: Boot, audit: Option<Arc<AuditLog>>) -> Sinks {
         let mut sinks = Sinks {
             node: config.node.clone(),
             boot,
             media_config: config.media.clone(),
             media_folder: config.data_dir.join(MEDIA_FOLDER),
+            privacy: config.privacy.clone(),
             keeper: Mutex::default(),
             live: None,
             live_interval_ms: interval_ms(config.live.fps),
@@ -100,7 +110,7 @@ impl Sinks {
             threads: Mutex::default(),
         };
         if config.live.enabled {
-            match live::open(&config.live, &config.data_dir).await {
+            match live::open(&config.live, &config.data_dir, audit).await {
                 Ok(hub) => sinks.live = Some(hub),
                 Err(sentence) => sinks.broke(format!("there is no live view: {sentence}")),
             }
@@ -117,7 +127,8 @@ impl Sinks {
     fn keeper(&self) -> Option<Keeper> {
         let mut keeper = lock(&self.keeper);
         if keeper.is_none() {
-            match Media::open(self.media_config.clone(), self.media_folder.clone()) {
+            match Media::open(self.media_config.clone(), self.media_folder.clone(), self.privacy.keep == Keep::Blurred)
+            {
                 Ok((opened, threads)) => {
                     threads.into_iter().for_each(|thread| self.keep_thread(thread));
                     self.live.iter().for_each(|hub| hub.show(&opened.media));
@@ -132,10 +143,11 @@ impl Sinks {
         keeper.clone()
     }
 
-    /// Starts the sinks of a camera that begins. They end when the tap is dropped.
-    pub fn camera(&self, camera: &Camera) -> Tap {
+    /// Starts the sinks of a camera that begins, of this station's `own` or another's. They end when the tap is dropped.
+    pub fn camera(&self, camera: &Camera, own: bool) -> Tap {
         let slot = Slot::<Picture>::default();
-        let mut watched = Watched { camera: camera.name.clone(), slot: slot.clone(), wish: None, sinks: Vec::new() };
+        let mut watched =
+            Watched { camera: camera.name.clone(), own, slot: slot.clone(), wish: None, sinks: Vec::new() };
         let feeds = self.feeds(camera, &mut watched);
         let events = Some(camera).filter(|camera| camera.snapshots).and_then(|_| self.keeper()).map(|keeper| Events {
             keeper,
@@ -143,10 +155,12 @@ impl Sinks {
             clips: watched.gauge("clips"),
             moments: media::moments::Moments::new(self.media_config.bounds()),
             interval_ms: interval_ms(self.media_config.fps),
+            blurred: self.privacy.keep == Keep::Blurred,
             node: self.node.clone(),
             boot: self.boot,
         });
-        if feeds.is_empty() && events.is_none() && self.live.is_none() {
+        let may_be_asked = own && self.privacy.requests != Requests::Never;
+        if feeds.is_empty() && events.is_none() && self.live.is_none() && !may_be_asked {
             return Tap::closed();
         }
         let intervals = feeds.iter().map(|feed| feed.interval_ms).chain(events.iter().map(|events| events.interval_ms));
@@ -156,6 +170,7 @@ impl Sinks {
             viewers: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
             events: events.is_some(),
+            asks: Default::default(),
         });
         watched.wish = Some(Arc::clone(&wish));
         let live = self.live.as_ref().map(|hub| {
@@ -172,6 +187,7 @@ impl Sinks {
             live,
             events,
             feeds,
+            hidden: Frame::default(),
         };
         match std::thread::Builder::new().name("pictures".into()).spawn(move || studio.run()) {
             Ok(thread) => self.keep_thread(thread),

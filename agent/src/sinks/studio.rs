@@ -22,6 +22,7 @@ use super::slot::{Empty, Slot};
 use super::tap::{Picture, Wish};
 use crate::frame::Frame;
 use crate::observe::{Line, Zone};
+use crate::privacy::{Given, blur};
 
 const JPEG_QUALITY: u8 = 75;
 /// A frame of a size that no JPEG can have is not shown.
@@ -45,6 +46,8 @@ pub(super) struct Events {
     pub(super) clips: Arc<Gauge>,
     pub(super) moments: Moments,
     pub(super) interval_ms: u64,
+    /// People are made unrecognisable before anything is kept.
+    pub(super) blurred: bool,
     pub(super) node: NodeId,
     pub(super) boot: Boot,
 }
@@ -65,6 +68,8 @@ pub(super) struct Studio {
     pub(super) live: Option<Live>,
     pub(super) events: Option<Events>,
     pub(super) feeds: Vec<Feed>,
+    /// A copy in which people are hidden, while others see the frame as it is.
+    pub(super) hidden: Frame,
 }
 
 impl Studio {
@@ -107,7 +112,22 @@ impl Studio {
         });
         let fed: Vec<bool> =
             self.feeds.iter().zip(&mut paces.feeds).map(|(feed, pace)| pace.lets(now_ms, feed.interval_ms)).collect();
-        if live || kept || fed.contains(&true) {
+        // Only a frame that the detector has looked at shows where people are.
+        let asks = if picture.still { Vec::new() } else { self.wish.asks.take() };
+        let (clear, blurred): (Vec<_>, Vec<_>) = asks.into_iter().partition(|ask| ask.clear);
+        let kept_blurred = kept && self.events.as_ref().is_some_and(|events| events.blurred);
+        if kept_blurred || !blurred.is_empty() {
+            self.hidden.rgb.clone_from(&frame.rgb);
+            (self.hidden.width, self.hidden.height) = (frame.width, frame.height);
+            blur::hide(&mut self.hidden, &picture.people);
+            draw(&mut self.hidden, &self.zones, &self.lines, &picture.marks);
+            if let Some(shot) = self.encoded(now_ms, &self.hidden) {
+                self.hand_out(now_ms, &shot, false, kept_blurred.then_some(&seen), &mut keeps);
+                blurred.into_iter().for_each(|ask| ask.answer(given(&shot, frame.taken_ms, true)));
+            }
+        }
+        let kept = kept && !kept_blurred;
+        if live || kept || !clear.is_empty() || fed.contains(&true) {
             draw(frame, &self.zones, &self.lines, &picture.marks);
         }
         for (feed, _) in self.feeds.iter().zip(fed).filter(|(_, fed)| *fed) {
@@ -116,15 +136,20 @@ impl Studio {
                 (copy.taken_ms, copy.width, copy.height) = (frame.taken_ms, frame.width, frame.height);
             });
         }
-        if live || kept {
-            match encode(now_ms, frame) {
-                Ok(shot) => self.hand_out(now_ms, &shot, live, kept.then_some(&seen), &mut keeps),
-                Err(error) => tracing::debug!(camera = %self.camera, "a picture was not encoded: {error}"),
-            }
+        if (live || kept || !clear.is_empty())
+            && let Some(shot) = self.encoded(now_ms, frame)
+        {
+            self.hand_out(now_ms, &shot, live, kept.then_some(&seen), &mut keeps);
+            clear.into_iter().for_each(|ask| ask.answer(given(&shot, frame.taken_ms, false)));
         }
         if let Some(events) = &self.events {
             keeps.into_iter().for_each(|keep| events.keep(&self.camera, keep));
         }
+    }
+
+    fn encoded(&self, now_ms: u64, frame: &Frame) -> Option<Arc<Shot>> {
+        let encoded = encode(now_ms, frame);
+        encoded.inspect_err(|error| tracing::debug!(camera = %self.camera, "a picture was not encoded: {error}")).ok()
     }
 
     fn hand_out(
@@ -146,6 +171,10 @@ impl Studio {
             events.clips.dropped.fetch_add(events.moments.cut() - cut, Ordering::Relaxed);
         }
     }
+}
+
+fn given(shot: &Shot, taken_ms: u64, blurred: bool) -> Given {
+    Given { bytes: shot.jpeg.to_vec(), media: "image/jpeg", taken_ms, blurred }
 }
 
 #[derive(Default)]
@@ -204,6 +233,80 @@ mod tests {
             let decoded = image::load_from_memory(&shot.jpeg).unwrap().into_rgb8();
             assert_eq!((decoded.width(), decoded.height(), shot.size), (width, height, (width, height)));
             assert!(decoded.into_raw().iter().zip(pixels).all(|(a, b)| a.abs_diff(b) < 8));
+        }
+    }
+
+    /// A camera with one event open, and what its thread keeps, asks answered on the way.
+    fn shown(blurred: bool, clear: bool) -> (Vec<u8>, Vec<u8>) {
+        use crate::frame::Area;
+        use crate::sinks::media::{Config, Media};
+        use crate::sinks::tap::News;
+        use std::sync::atomic::{AtomicU64, AtomicUsize};
+        let dir = tempfile::tempdir().unwrap();
+        let (keeper, threads) = Media::open(Config::default(), dir.path().to_owned(), blurred).unwrap();
+        let media = Arc::clone(&keeper.media);
+        let (viewers, taken) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let wish = Arc::new(Wish { always_ms: 1, live_ms: 1, viewers, taken, events: true, asks: Default::default() });
+        let (node, id) = (NodeId::new("n").unwrap(), EventId::new("n-1-1").unwrap());
+        let events = Events {
+            keeper,
+            snapshots: Arc::default(),
+            clips: Arc::default(),
+            moments: Moments::new(Config::default().bounds()),
+            interval_ms: 1,
+            blurred,
+            node,
+            boot: Boot(1),
+        };
+        let mut studio = Studio {
+            camera: CameraId::new("door").unwrap(),
+            zones: vec![],
+            lines: vec![],
+            slot: Slot::default(),
+            wish: Arc::clone(&wish),
+            live: None,
+            events: Some(events),
+            feeds: vec![],
+            hidden: Frame::default(),
+        };
+        // A canary: stripes of two pixels where the person is, and all around.
+        let rgb: Vec<u8> = (0..160 * 120).flat_map(|n| [if n % 4 < 2 { 255 } else { 0 }; 3]).collect();
+        let area = Area { x1: 40.0, y1: 20.0, x2: 80.0, y2: 100.0 };
+        let mut picture = Picture {
+            frame: Some(Frame { taken_ms: 7, width: 160, height: 120, rgb }),
+            people: vec![area],
+            news: vec![News { id: id.clone(), ended: false, score: 0.9 }],
+            ..Picture::default()
+        };
+        let asked = wish.asks.add(clear).unwrap();
+        studio.show(1, &mut picture, &mut Paces::default());
+        let given = asked.try_recv().unwrap();
+        assert_eq!((given.blurred, given.taken_ms), (!clear, 7));
+        drop(studio);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        (std::fs::read(media.find(&id, "jpg").unwrap()).unwrap(), given.bytes)
+    }
+
+    /// By how much neighbours differ, within the person's box and far from it.
+    fn contrast(jpeg: &[u8]) -> (u32, u32) {
+        let image = image::load_from_memory(jpeg).unwrap().into_luma8();
+        let most = |x: std::ops::Range<u32>, y: std::ops::Range<u32>| {
+            let of = |x, y| image.get_pixel(x + 2, y).0[0].abs_diff(image.get_pixel(x, y).0[0]);
+            let all = y.flat_map(|y| x.clone().map(move |x| (x, y)));
+            all.map(|(x, y)| u32::from(of(x, y))).max().unwrap()
+        };
+        (most(48..70, 30..90), most(110..150, 30..90))
+    }
+
+    #[test]
+    fn nothing_of_a_person_reaches_the_disk_or_who_asks_unless_both_were_told_so() {
+        for (blurred, clear) in [(true, false), (true, true), (false, false), (false, true)] {
+            let (kept, given) = shown(blurred, clear);
+            for (jpeg, hidden) in [(kept, blurred), (given, !clear)] {
+                let (person, around) = contrast(&jpeg);
+                assert!(around > 150, "{around}");
+                assert_eq!(person < 60, hidden, "kept blurred: {blurred}, asked clear: {clear}: {person}");
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::NodeId;
 use picket_shared::keyfile::{self, KeyfileError};
@@ -71,6 +72,13 @@ fn open(config: &Config) -> Result<Authority, Failure> {
     Ok(Authority::open(&config.authority_dir(), &config.site, now_s())?)
 }
 
+/// Writes down what is about to be done; without that it is not.
+fn note(config: &Config, act: Act, note: &Note) -> Result<(), Failure> {
+    let log = AuditLog::open(&config.data_dir, now_s());
+    let written = log.and_then(|log| log.record(now_s(), act, note));
+    written.map(drop).map_err(picket_shared::audit::command::failure)
+}
+
 /// Invites a device: prints its token, and as a picture too where somebody looks.
 pub fn enrol(flags: &Flags, node: &NodeId, minutes: u64, door: Option<&str>) -> Result<(), Failure> {
     let config = Config::read(flags)?;
@@ -87,6 +95,7 @@ pub fn enrol(flags: &Flags, node: &NodeId, minutes: u64, door: Option<&str>) -> 
     let door = Door::parse(&door).ok_or_else(|| wrong(format!("the door \"{door}\" is not of the form host:port")))?;
     let authority = open(&config)?;
     let fingerprint = authority.ca_certificate()?.fingerprint;
+    note(&config, Act::DeviceInvited, &Note::about(node).with(format!("within {minutes} minutes")))?;
     let secret = authority.invite(node, minutes, now_s())?;
     let text = Token { door, fingerprint, secret }.text();
     let mut out = std::io::stdout().lock();
@@ -109,6 +118,7 @@ fn picture(text: &str) -> String {
 pub fn revoke(flags: &Flags, node: &NodeId, out: Option<&Path>) -> Result<(), Failure> {
     let config = Config::read(flags)?;
     let authority = open(&config)?;
+    note(&config, Act::DeviceRevoked, &Note::about(node))?;
     let revoked = authority.revoke(node, now_s())?;
     let remedy = match out {
         Some(dir) => {
@@ -127,7 +137,9 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
     match command {
         AuthorityCommand::List { flags } => list(&open(&Config::read(flags)?)?),
         AuthorityCommand::Broker { hosts, out, flags } => {
-            let authority = open(&Config::read(flags)?)?;
+            let config = Config::read(flags)?;
+            let authority = open(&config)?;
+            note(&config, Act::ClientAdmitted, &Note::about("broker").with(hosts.join(", ")))?;
             let issued = authority.issue("broker", &Purpose::Server(hosts.clone()), now_s())?;
             write_issued(&authority, &issued, "broker", out)?;
             write_revocations(&authority, out)?;
@@ -146,7 +158,9 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
                 );
                 return Err(Failure::new(Exit::Config, sentence));
             }
-            let authority = open(&Config::read(flags)?)?;
+            let config = Config::read(flags)?;
+            let authority = open(&config)?;
+            note(&config, Act::ClientAdmitted, &Note::about(name))?;
             let issued = authority.issue(text, &Purpose::Client, now_s())?;
             write_issued(&authority, &issued, text, out)
         }
@@ -155,7 +169,11 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             Ok(())
         }
         AuthorityCommand::Rotate { flags } => {
-            let chain = open(&Config::read(flags)?)?.rotate(now_s())?;
+            let config = Config::read(flags)?;
+            let authority = open(&config)?;
+            let present = authority.orders()?.newest().number;
+            note(&config, Act::OrdersKeyRotated, &Note::about(format!("orders key {}", present + 1)))?;
+            let chain = authority.rotate(now_s())?;
             let newest = chain.newest();
             eprintln!("picket-coordinator: orders key {} ({}) signs from now on", newest.number, newest.key.id());
             Ok(())

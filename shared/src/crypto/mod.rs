@@ -3,9 +3,11 @@
 
 mod digest;
 mod keys;
+mod parcel;
 
 pub use digest::{Digest, DigestError, Sha256};
 pub use keys::{KeyError, KeyId, PublicKey, SIGNATURE_BYTES, SecretKey};
+pub use parcel::{PARCEL_KEY_BYTES, PARCEL_OVERHEAD_BYTES, Parcel, ParcelKey};
 
 use ring::rand::SecureRandom;
 use ring::{hmac, rand};

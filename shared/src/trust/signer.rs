@@ -12,6 +12,9 @@ use crate::topics::{Form, Topic};
 /// For how long an order stands that changes what a device does. A coordinator says it again long before.
 pub const ORDER_LIFE_S: u64 = 30 * DAY_S;
 
+/// For how long one saying of an order for a picture stands; who asks says it again. So much may two clocks differ.
+pub const PICTURE_ORDER_LIFE_S: u64 = 5 * 60;
+
 /// A speaker's key, and how far it has counted. Whoever speaks for this side shares it.
 #[derive(Debug)]
 pub struct Signer {
@@ -77,7 +80,8 @@ impl Signer {
 
     fn seal(&self, topic: &Topic, payload: Vec<u8>, (key, run, seq): Place, issued_s: u64) -> Vec<u8> {
         let Some(form) = topic.sealed() else { return payload };
-        let expires_s = topic.is_order().then_some(issued_s + ORDER_LIFE_S);
+        let life_s = if matches!(topic, Topic::PictureOrder(..)) { PICTURE_ORDER_LIFE_S } else { ORDER_LIFE_S };
+        let expires_s = topic.is_order().then_some(issued_s + life_s);
         let mark = Mark { run, seq, issued_s, expires_s };
         let text = topic.render(&self.site);
         match form {

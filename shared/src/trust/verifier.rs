@@ -70,14 +70,20 @@ impl Verifier {
 
     /// The highest place heard of this topic, to be kept over a restart.
     pub fn place(&self, topic: &Topic) -> Option<(u64, u64)> {
-        self.heard.iter().filter(|((_, of), _)| of == topic).map(|(_, place)| *place).max()
+        let counted = topic.counted_as();
+        self.heard.iter().filter(|((_, of), _)| *of == counted).map(|(_, place)| *place).max()
     }
 
     /// What an earlier run had heard from the orders key on this topic.
     pub fn recall(&mut self, topic: Topic, place: (u64, u64)) {
         if let Some(key) = self.keys.as_ref().and_then(|keys| keys.orders) {
-            self.heard.insert((key.id(), topic), place);
+            self.heard.insert((key.id(), topic.counted_as()), place);
         }
+    }
+
+    /// The time by which orders end: this side's calendar, or the latest that the orders key vouched for.
+    pub fn time_s(&self, now_s: u64) -> u64 {
+        now_s.max(self.trusted_s)
     }
 
     /// The message itself, if its speaker may say it here and now. `now_s` is this side's calendar.
@@ -94,18 +100,19 @@ impl Verifier {
         };
         let Opened { key, mark, payload } = opened;
         let place = (mark.run, mark.seq);
-        let last = self.heard.get(&(key, topic.clone())).copied();
+        let counted = topic.counted_as();
+        let last = self.heard.get(&(key, counted.clone())).copied();
         if let Some(last) = last.filter(|last| place < *last && topic.is_numbered()) {
             return Err(("replayed", format!("{text}: message {} of run {}, after {last:?}", mark.seq, mark.run)));
         }
         // A device may not make it late for others: the time is the coordinator's.
         let vouched_s = if topic.speaker() == Speaker::Coordinator { mark.issued_s } else { 0 };
         self.trusted_s = self.trusted_s.max(vouched_s);
-        let now_s = now_s.max(self.trusted_s);
+        let now_s = self.time_s(now_s);
         if let Some(expired_s) = mark.expires_s.filter(|expires_s| *expires_s <= now_s) {
             return Err(("expired", format!("{text}: it was an order until {expired_s}, and now is {now_s}")));
         }
-        self.heard.insert((key, topic.clone()), place);
+        self.heard.insert((key, counted), place);
         Ok(payload)
     }
 }

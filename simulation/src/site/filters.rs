@@ -10,6 +10,8 @@ pub(super) fn of_nodes(topic: &Topic) -> bool {
     match topic {
         Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Duty(_) => true,
         Topic::Events(_) | Topic::ModelWant(_) | Topic::ModelState(_) | Topic::CoordinatorHealth => true,
+        // Nobody asks for pictures here.
+        Topic::PictureOrder(..) | Topic::PictureState(..) | Topic::PicturePart(..) => false,
         Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::Platform(_) => false,
         Topic::ModelAssignment(_) | Topic::Blob(_) => false,
         Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => false,

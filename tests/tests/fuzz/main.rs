@@ -38,7 +38,7 @@ struct Target {
 }
 
 /// Every door, in the order of the paths through the product.
-const TARGETS: [Target; 29] = [
+const TARGETS: [Target; 30] = [
     Target { name: "ppm", run: texts::ppm, heap_bytes_max: |_| texts::PPM_HEAP_BYTES_MAX },
     Target { name: "onnx", run: texts::onnx, heap_bytes_max: |bytes| 64 * bytes + 64 * KIB },
     Target { name: "truth", run: texts::truth, heap_bytes_max: |bytes| 128 * bytes + 64 * KIB },
@@ -57,6 +57,7 @@ const TARGETS: [Target; 29] = [
     Target { name: "roster", run: wire::roster, heap_bytes_max: |bytes| 64 * bytes + 16 * KIB },
     Target { name: "leases", run: wire::leases, heap_bytes_max: |bytes| 96 * bytes + 4 * KIB },
     Target { name: "standby", run: wire::standby, heap_bytes_max: |bytes| 96 * bytes + 4 * KIB },
+    Target { name: "picture", run: wire::picture, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
     Target { name: "duty", run: wire::duty, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
     Target { name: "assignment", run: models::assignment, heap_bytes_max: |bytes| 256 * bytes + 64 * KIB },
     Target { name: "manifest", run: models::manifest, heap_bytes_max: |bytes| 256 * bytes + 64 * KIB },

@@ -108,6 +108,14 @@ fn leases() -> Vec<u8> {
     encode(&Leases { node, leader: 1, boot: Boot(7), number: 1, turn: 0, leases }).unwrap()
 }
 
+/// A message about a picture, in its golden bytes.
+fn golden(what: &str) -> Vec<u8> {
+    let hex = shared(&format!("shared/tests/golden/v1/picture_{what}.hex"));
+    let digits: Vec<u8> = hex.into_iter().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
 fn standby() -> Vec<u8> {
     let node = |name: &str| NodeId::new(name).unwrap();
     let duty = StandbyDuty {
@@ -144,6 +152,7 @@ fn health(status: UpDown) -> Vec<u8> {
         epoch: 0,
         problems,
         goodbye: false,
+        audit: None,
     })
     .unwrap()
 }
@@ -345,6 +354,9 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("roster", "whole", roster()),
         ("leases", "whole", leases()),
         ("standby", "whole", standby()),
+        ("picture", "order", golden("order")),
+        ("picture", "state", golden("state")),
+        ("picture", "part", golden("part")),
         ("duty", "whole", encode(&told()).unwrap()),
         ("neighbour", "told", told().settings.into_bytes()),
         ("neighbour", "planned", b"[[camera]]\nname = \"dome\"\nsource = \"rtsp://h/\"\n".to_vec()),

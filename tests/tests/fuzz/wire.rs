@@ -10,6 +10,7 @@ use picket_shared::duty::{Duty, Heartbeat, Leases, Standby};
 use picket_shared::event::Event;
 use picket_shared::gossip;
 use picket_shared::ids::SiteId;
+use picket_shared::picture::{PictureOrder, PicturePart, PictureState};
 use picket_shared::trust::orders::OrdersChain;
 use picket_shared::trust::roster::Roster;
 use picket_shared::trust::seal;
@@ -108,6 +109,16 @@ pub(super) fn leases(bytes: &[u8]) -> Verdict {
 
 pub(super) fn standby(bytes: &[u8]) -> Verdict {
     any::<Standby>(bytes)
+}
+
+/// The order, what becomes of it, and the parts: one form after the other.
+pub(super) fn picture(bytes: &[u8]) -> Verdict {
+    let order = message::<PictureOrder>(bytes)?;
+    if let Some(order) = &order {
+        // What a device makes of it.
+        let _ = order.check_meaning();
+    }
+    Ok(any::<PictureState>(bytes)? || any::<PicturePart>(bytes)? || order.is_some())
 }
 
 pub(super) fn duty(bytes: &[u8]) -> Verdict {

@@ -60,7 +60,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 70] = [
+const CORES: [&str; 74] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -101,6 +101,8 @@ const CORES: [&str; 70] = [
     "agent/src/platform/pilot/vehicle",
     "agent/src/platform/orders",
     "agent/src/polygon",
+    "agent/src/privacy/blur",
+    "agent/src/privacy/desk",
     "agent/src/reload",
     "agent/src/sinks/live/range",
     "agent/src/sinks/media/moments",
@@ -123,6 +125,8 @@ const CORES: [&str; 70] = [
     "coordinator/src/plan",
     "coordinator/src/swarm",
     "coordinator/src/view",
+    "shared/src/audit/chain",
+    "shared/src/audit/damper",
     "shared/src/backoff",
     "shared/src/brokers",
     "shared/src/chunks",
@@ -136,6 +140,20 @@ const CORES: [&str; 70] = [
 /// What a core is handed, or never needs: clocks, randomness, files, sockets, threads, processes, async.
 const IMPURE_WORDS: [&str; 6] = ["Instant", "SystemTime", "async", "await", "fastrand", "tokio"];
 const IMPURE_PATHS: [&str; 5] = ["std::env", "std::fs", "std::net", "std::process", "std::thread"];
+
+/// Where what is said of people is written down: what they did, and never what they look like. A picture travels in
+/// `shared/src/picture.rs` alone, and in a batch each event has the bytes of an event.
+const SAYS_OF_PEOPLE: [&str; 7] = [
+    "shared/src/duty.rs",
+    "shared/src/event.rs",
+    "shared/src/gossip.rs",
+    "shared/src/platform.rs",
+    "shared/src/status.rs",
+    "shared/src/view.rs",
+    "shared/src/wire.rs",
+];
+/// What pixels or a description of somebody's looks would stand in. A box has four numbers.
+const ROOM_FOR_LOOKS: [&str; 6] = ["Vec<u8>", "Vec<f32>", "Vec<f64>", "[u8;", "Bytes", "ByteBuf"];
 
 /// What may stand at the top of the tree, beside names that begin with a dot.
 const TOP: [&str; 13] = [
@@ -186,6 +204,19 @@ fn cores(path: &str, text: &str) -> Vec<String> {
     said.chain(reached).map(|impure| format!("is a pure core and holds {impure}")).collect()
 }
 
+fn looks(path: &str, text: &str) -> Vec<String> {
+    if !SAYS_OF_PEOPLE.contains(&path) {
+        return Vec::new();
+    }
+    let text = without_tests(&code(text));
+    // Declarations of fields only: what a function makes of a message has all its bytes.
+    let fields = text.lines().filter(|line| line.trim_start().starts_with("pub ") && line.trim_end().ends_with(','));
+    let fields = fields.filter(|field| !(path == "shared/src/wire.rs" && field.contains("pub events: Vec<ByteBuf>")));
+    let fields: Vec<&str> = fields.collect();
+    let there = ROOM_FOR_LOOKS.iter().filter(|room| fields.iter().any(|field| field.contains(*room)));
+    there.map(|room| format!("says of people what they did, and has room for how they look ({room})")).collect()
+}
+
 fn form(_: &str, text: &str) -> Vec<String> {
     let mut broken = Vec::new();
     if !text.starts_with("//! ") {
@@ -233,7 +264,7 @@ fn every_source_file_keeps_the_rules() {
     for file in &found {
         let text = fs::read_to_string(file).unwrap();
         let path = file.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
-        for rule in [owners, strangers, cores, form] {
+        for rule in [owners, strangers, cores, looks, form] {
             broken.extend(rule(&path, &text).into_iter().map(|what| format!("{path} {what}")));
         }
         if text.lines().count() > LINES_ASK {
@@ -327,6 +358,20 @@ fn a_core_that_is_not_pure_is_found() {
         check(cores, "agent/src/track/tests.rs", text, &[]);
         check(cores, "agent/src/capture/process.rs", text, &[]);
     }
+}
+
+#[test]
+fn a_message_with_room_for_looks_is_found() {
+    let found = ["says of people what they did, and has room for how they look (Vec<f32>)"];
+    check(looks, "shared/src/event.rs", "pub struct E {\n    pub face: Vec<f32>,\n}", &found);
+    check(
+        looks,
+        "shared/src/event.rs",
+        "pub struct E {\n    pub area: [f32; 4],\n}\npub fn f() -> Vec<u8> { a() }",
+        &[],
+    );
+    check(looks, "shared/src/wire.rs", "    pub events: Vec<ByteBuf>,", &[]);
+    check(looks, "shared/src/picture.rs", "    pub sealed: ByteBuf,", &[]);
 }
 
 #[test]

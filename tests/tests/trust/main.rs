@@ -5,6 +5,7 @@
 mod forged;
 mod knock;
 mod models;
+mod pictures;
 mod rig;
 mod rules;
 

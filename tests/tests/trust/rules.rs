@@ -24,6 +24,8 @@ impl Who {
         match topic {
             Topic::Health(of) | Topic::Twin(of) | Topic::Stats(of) | Topic::Heartbeat(of) => mine(of),
             Topic::Duty(of) | Topic::Platform(of) | Topic::Events(of) => mine(of),
+            Topic::PictureState(of, _) | Topic::PicturePart(of, _) => mine(of),
+            Topic::PictureOrder(..) => self == Who::Coordinator,
             Topic::ModelWant(of) | Topic::ModelState(of) => mine(of),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => self == Who::Coordinator,
             Topic::ModelAssignment(_) | Topic::Blob(_) => self == Who::Coordinator,
@@ -44,7 +46,10 @@ impl Who {
             Topic::Twin(_) | Topic::Stats(_) | Topic::ModelState(_) => {
                 matches!(self, Who::Coordinator | Who::Dashboard)
             }
+            // Who asked for a picture sees it, and no page does: it can neither ask nor see.
             Topic::Events(_) | Topic::ModelWant(_) => self == Who::Coordinator,
+            Topic::PictureState(..) | Topic::PicturePart(..) => self == Who::Coordinator,
+            Topic::PictureOrder(of, _) => mine(of),
             Topic::Leases(of) | Topic::Standby(of) | Topic::Ack(of) | Topic::ModelAssignment(of) => mine(of),
             // For what moves the node, which has its own way in.
             Topic::Platform(_) => false,

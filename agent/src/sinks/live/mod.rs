@@ -3,11 +3,13 @@
 //! It listens on this machine only, unless the configuration says otherwise in so many words. Pictures are drawn and
 //! encoded only while somebody looks, and a viewer that reads slowly gets fewer of them and in the end none.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::config::within;
 use picket_shared::ids::CameraId;
 use picket_shared::status::CameraStats;
@@ -25,11 +27,16 @@ use self::token::Token;
 use super::media::Media;
 use super::tap::Wish;
 use super::{Shot, pace};
+use crate::courier::unix_ms;
 
 /// The default port, and the first of those that are tried where the configuration names none.
 const PORT: u16 = 8091;
 /// Several agents on one machine take one after the other.
 const PORTS_TRIED: u16 = 16;
+/// Looking at the same thing again within so many seconds is one look: a page that is open asks for its pictures many times.
+const LOOK_S: u64 = 600;
+/// Things whose last look is remembered.
+const NOTED_MAX: usize = 256;
 /// Most viewers that may be configured.
 const VIEWERS_MAX: usize = 32;
 
@@ -96,10 +103,14 @@ pub struct Hub {
     denied: AtomicU64,
     turned_away: AtomicU64,
     slow: AtomicU64,
+    audit: Option<Arc<AuditLog>>,
+    /// What was looked at, and when that was written down last, in seconds since 1970.
+    noted: Mutex<BTreeMap<String, u64>>,
 }
 
-/// Begins to serve, on the current tokio runtime, as long as that runs. The error is a sentence.
-pub(super) async fn open(config: &Config, data_dir: &Path) -> Result<Arc<Hub>, String> {
+/// Begins to serve, on the current tokio runtime, as long as that runs. Who looks is written down in
+/// `audit`. The error is a sentence.
+pub(super) async fn open(config: &Config, data_dir: &Path, audit: Option<Arc<AuditLog>>) -> Result<Arc<Hub>, String> {
     let addresses = config.addresses();
     let opened = addresses.iter().find_map(|address| Door::open(*address).ok());
     let door = opened.ok_or_else(|| match (Door::open(addresses[0]).err(), addresses[0]) {
@@ -118,6 +129,8 @@ pub(super) async fn open(config: &Config, data_dir: &Path) -> Result<Arc<Hub>, S
         denied: AtomicU64::new(0),
         turned_away: AtomicU64::new(0),
         slow: AtomicU64::new(0),
+        audit,
+        noted: Mutex::default(),
     });
     let routes = pages::routes(Arc::clone(&hub));
     tokio::spawn(async move { axum::serve(door, routes).await });
@@ -145,6 +158,34 @@ impl Hub {
     /// What the page shows of the cameras' state.
     pub fn tell(&self, stats: &[CameraStats]) {
         *lock(&self.stats) = stats.to_vec();
+    }
+
+    /// Writes down that somebody showed the token, or did not, or looked at something; false where that cannot be written down,
+    /// and so must not be. Nobody's address is kept.
+    async fn note(self: &Arc<Self>, act: Act, what: String) -> bool {
+        let Some(audit) = self.audit.clone() else { return true };
+        let (now_s, hub) = (unix_ms() / 1000, Arc::clone(self));
+        if act == Act::LiveViewed && lock(&self.noted).get(&what).is_some_and(|then_s| now_s < then_s + LOOK_S) {
+            return true;
+        }
+        let work = move || {
+            let note = Note::about(&what);
+            let written = match act {
+                Act::LiveRefused => audit.record_damped(now_s, act, &note),
+                _ => audit.record(now_s, act, &note).map(drop),
+            };
+            if let Err(error) = &written {
+                tracing::error!("{error}; nobody may look meanwhile");
+            } else if act == Act::LiveViewed {
+                let mut noted = lock(&hub.noted);
+                noted.retain(|_, then_s| now_s < *then_s + LOOK_S);
+                if noted.len() < NOTED_MAX {
+                    noted.insert(what, now_s);
+                }
+            }
+            written.is_ok()
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or(false)
     }
 
     /// Requests that were refused, by a constant word.
@@ -196,11 +237,11 @@ mod tests {
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let config = Config::default();
         for dir in &dirs {
-            assert!(open(&config, dir.path()).await.is_ok());
+            assert!(open(&config, dir.path(), None).await.is_ok());
         }
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let named = Config { listen: Some(taken.local_addr().unwrap()), ..config };
-        let refused = open(&named, dirs[0].path()).await.err().unwrap();
+        let refused = open(&named, dirs[0].path(), None).await.err().unwrap();
         assert!(refused.contains("set live.listen to another port"), "{refused}");
     }
 }

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use picket_shared::audit::Act;
 use picket_shared::ids::EventId;
 use tokio::time::timeout;
 
@@ -49,14 +50,21 @@ pub(super) fn routes(hub: Arc<Hub>) -> Router {
 async fn guard(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
     let mut response = match hub.token.given(request.uri(), request.headers()) {
         Given::Right => next.run(request).await,
+        Given::InAddress if !hub.note(Act::LiveLogin, "live view".into()).await => unwritten(),
         Given::InAddress => remember(&hub, request.uri().path()),
         Given::Wrong => {
             hub.denied.fetch_add(1, Ordering::Relaxed);
+            hub.note(Act::LiveRefused, "live view".into()).await;
             (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], DENIED).into_response()
         }
     };
     response.headers_mut().extend(headers());
     response
+}
+
+/// What is not written down is not shown.
+fn unwritten() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "The audit log cannot be written; the agent's log says why.\n").into_response()
 }
 
 /// Pictures are kept nowhere on their way, and the page may load what is its own and nothing else.
@@ -123,6 +131,9 @@ async fn live(State(hub): State<Arc<Hub>>, Path(name): Path<String>) -> Response
         .find(|viewed| viewed.camera.as_str() == name)
         .map(|viewed| (viewed.shots.clone(), Arc::clone(&viewed.wish)));
     let Some((mut shots, wish)) = found else { return nothing().await };
+    if !hub.note(Act::LiveViewed, format!("camera {name}")).await {
+        return unwritten();
+    }
     let Some(place) = Place::take(&hub) else {
         hub.turned_away.fetch_add(1, Ordering::Relaxed);
         let text = "There are as many viewers as may be (live.viewers_max); close one, or wait.\n";
@@ -140,6 +151,9 @@ async fn snapshot(State(hub): State<Arc<Hub>>, Path(name): Path<String>) -> Resp
         .find(|viewed| viewed.camera.as_str() == name)
         .map(|viewed| (viewed.shots.clone(), Demand::on(&viewed.wish)));
     let Some((mut shots, _demand)) = found else { return nothing().await };
+    if !hub.note(Act::LiveViewed, format!("camera {name}")).await {
+        return unwritten();
+    }
     shots.mark_unchanged();
     let came = timeout(SNAPSHOT_MAX, shots.changed()).await;
     let shot = came.ok().and_then(Result::ok).and_then(|()| shots.borrow().clone());
@@ -166,6 +180,9 @@ async fn kept(
     kind: &'static str,
 ) -> Response {
     let Some((media, id)) = hub.media.get().cloned().zip(EventId::new(event).ok()) else { return nothing().await };
+    if media.find(&id, end).is_some() && !hub.note(Act::LiveViewed, format!("event {id}")).await {
+        return unwritten();
+    }
     // What was meant by a condition on a version is not known here, so all of it is sent.
     let asked = headers.get(header::RANGE).filter(|_| !headers.contains_key(header::IF_RANGE));
     let asked = asked.and_then(|range| range.to_str().ok()).unwrap_or_default().to_owned();

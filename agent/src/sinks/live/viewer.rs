@@ -133,7 +133,7 @@ mod tests {
     async fn a_viewer_that_took_too_long_for_a_picture_is_given_no_other_and_its_place_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let config = super::super::Config { listen: Some("127.0.0.1:0".parse().unwrap()), ..Default::default() };
-        let hub = super::super::open(&config, dir.path()).await.unwrap();
+        let hub = super::super::open(&config, dir.path(), None).await.unwrap();
         for (ago, expect) in [(Duration::ZERO, true), (TAKE_MAX + Duration::from_secs(1), false)] {
             let (send, mut shots) = watch::channel(None);
             shots.mark_unchanged();
@@ -144,6 +144,7 @@ mod tests {
                 viewers: Default::default(),
                 taken: Default::default(),
                 events: false,
+                asks: Default::default(),
             });
             let given = Instant::now().checked_sub(ago);
             let viewer = Viewer { shots, place, _demand: Demand::on(&wish), given };

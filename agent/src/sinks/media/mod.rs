@@ -34,6 +34,11 @@ const RING_BYTES_MAX: usize = 32 * 1024 * 1024;
 const FREE_BYTES_MIN: u64 = 16 * MIB;
 const MIB: u64 = 1024 * 1024;
 const DAY_MS: f64 = 86_400_000.0;
+/// What stands before the ending of a picture or clip in which people cannot be recognised. Without it they can, as in all
+/// that was kept before there was this word; so what has lost its name is never taken for harmless.
+const BLURRED: &str = "blurred";
+/// How far from the moment that was asked for a picture may have been kept.
+const NEAR_MS_MAX: u64 = 60_000;
 /// The ending of what is not whole yet.
 const PART: &str = "part";
 
@@ -89,6 +94,8 @@ struct Job(CameraId, Arc<Gauge>, Keep);
 pub(super) struct Media {
     config: Config,
     folder: PathBuf,
+    /// People cannot be recognised in what is brought.
+    blurred: bool,
     shelf: Mutex<Shelf>,
     /// Files that were refused because they are larger than everything may be.
     refused: AtomicU64,
@@ -105,7 +112,7 @@ pub(super) struct Keeper {
 impl Media {
     /// Takes in what earlier runs left in the folder, deletes what is too much, and starts the threads. They end when the
     /// last [`Keeper`] has gone.
-    pub(super) fn open(config: Config, folder: PathBuf) -> io::Result<(Keeper, Vec<JoinHandle<()>>)> {
+    pub(super) fn open(config: Config, folder: PathBuf, blurred: bool) -> io::Result<(Keeper, Vec<JoinHandle<()>>)> {
         let room = Room { bytes_max: config.bytes_max, age_ms_max: (config.age_days_max * DAY_MS) as u64 };
         let mut shelf = Shelf::new(room);
         fs::create_dir_all(&folder)?;
@@ -122,7 +129,7 @@ impl Media {
                 }
             }
         }
-        let media = Arc::new(Media { config, folder, shelf: Mutex::new(shelf), refused: AtomicU64::new(0) });
+        let media = Arc::new(Media { config, folder, blurred, shelf: Mutex::new(shelf), refused: AtomicU64::new(0) });
         media.make_room(&mut media.lock(), 0)?;
         let ((pictures, to_draw), (clips, to_clip)) = (sync_channel(JOBS_MAX), sync_channel(JOBS_MAX));
         let mut threads = Vec::new();
@@ -166,7 +173,8 @@ impl Media {
             return Err(format!("none are kept, because the disk has less than {least} MiB left; make room"));
         }
         let folder = self.folder.join(camera.as_str());
-        let (part, path) = (folder.join(format!("{id}.{end}.{PART}")), folder.join(format!("{id}.{end}")));
+        let name = named(id.as_str(), end, !self.blurred);
+        let (part, path) = (folder.join(format!("{name}.{PART}")), folder.join(&name));
         self.make_room(&mut shelf, bytes.len() as u64)
             .and_then(|()| fs::create_dir_all(&folder))
             .and_then(|()| fs::write(&part, bytes))
@@ -192,15 +200,39 @@ impl Media {
 
     /// The file of an event, if it is there: `jpg` or `mp4`.
     pub(super) fn find(&self, id: &EventId, end: &str) -> Option<PathBuf> {
-        let name = format!("{id}.{end}");
-        self.lock().newest().map(|(_, path)| path).find(|path| path.ends_with(&name)).map(Path::to_owned)
+        let names = [format!("{id}.{end}"), format!("{id}.{BLURRED}.{end}")];
+        let is_its = |path: &Path| names.iter().any(|name| path.ends_with(name));
+        self.lock().newest().map(|(_, path)| path).find(|path| is_its(path)).map(Path::to_owned)
+    }
+
+    /// The file of an event as it may be given away: its camera's folder, when it was written, and where it is.
+    pub(super) fn find_to_give(&self, id: &EventId, end: &str, clear: bool) -> Option<(String, u64, PathBuf)> {
+        let name = named(id.as_str(), end, clear);
+        let shelf = self.lock();
+        let found = shelf.newest().find(|(_, path)| path.ends_with(&name));
+        found.and_then(|(at_ms, path)| Some((camera_of(path)?, at_ms, path.to_owned())))
+    }
+
+    /// The picture of a camera that was kept nearest to this moment, as it may be given away.
+    pub(super) fn near(&self, camera: &CameraId, moment_ms: u64, clear: bool) -> Option<(u64, PathBuf)> {
+        let shelf = self.lock();
+        let of_camera = |path: &Path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_blurred = name.ends_with(&named("", "jpg", false));
+            path.parent().is_some_and(|folder| folder.ends_with(camera.as_str()))
+                && name.ends_with(".jpg")
+                && is_blurred != clear
+        };
+        let near = shelf.newest().filter(|(at_ms, path)| at_ms.abs_diff(moment_ms) <= NEAR_MS_MAX && of_camera(path));
+        near.min_by_key(|(at_ms, _)| at_ms.abs_diff(moment_ms)).map(|(at_ms, path)| (at_ms, path.to_owned()))
     }
 
     /// The newest events that there is a picture of: seconds since 1970, camera, id, and whether there is a clip.
     pub(super) fn newest(&self, count: usize) -> Vec<(u64, String, String, bool)> {
         let shelf = self.lock();
         let of = |(at_ms, path): (u64, &Path)| {
-            let id = path.file_name()?.to_str()?.strip_suffix(".jpg")?.to_owned();
+            let id = path.file_name()?.to_str()?.strip_suffix(".jpg")?;
+            let id = id.strip_suffix(&format!(".{BLURRED}")).unwrap_or(id).to_owned();
             let camera = path.parent()?.file_name()?.to_str()?.to_owned();
             Some((at_ms / 1000, camera, id, path.with_extension("mp4")))
         };
@@ -211,6 +243,14 @@ impl Media {
     fn lock(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn named(id: &str, end: &str, clear: bool) -> String {
+    if clear { format!("{id}.{end}") } else { format!("{id}.{BLURRED}.{end}") }
+}
+
+fn camera_of(path: &Path) -> Option<String> {
+    Some(path.parent()?.file_name()?.to_str()?.to_owned())
 }
 
 impl Keeper {
@@ -253,7 +293,7 @@ mod tests {
 
     /// Keeps these, and waits until they are.
     fn kept(config: &Config, folder: &Path, keeps: Vec<Keep>) -> (Arc<Media>, Arc<Gauge>) {
-        let (keeper, threads) = Media::open(config.clone(), folder.to_owned()).unwrap();
+        let (keeper, threads) = Media::open(config.clone(), folder.to_owned(), false).unwrap();
         let gauge = Arc::new(Gauge::default());
         for keep in keeps {
             // As patient as no camera is.
@@ -297,6 +337,28 @@ mod tests {
         fs::File::options().append(true).open(folder.join("door/n-1-1.jpg")).unwrap().set_modified(old).unwrap();
         kept(&config, &folder, vec![]);
         assert_eq!(bytes_in(&folder), 200);
+    }
+
+    #[test]
+    fn only_what_says_that_it_is_blurred_is_given_as_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("media");
+        kept(&Config::default(), &folder, vec![best(1, 100)]);
+        let (keeper, threads) = Media::open(Config::default(), folder.clone(), true).unwrap();
+        keeper.pictures.send(Job(camera(), Arc::default(), best(2, 100))).unwrap();
+        let media = Arc::clone(&keeper.media);
+        drop(keeper);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let given = |number, clear| media.find_to_give(&id(number), "jpg", clear).is_some();
+        assert_eq!([given(1, false), given(1, true), given(2, false), given(2, true)], [false, true, true, false]);
+        // On the device itself both can be looked at, each under its event's name.
+        assert!(media.find(&id(1), "jpg").is_some() && media.find(&id(2), "jpg").is_some());
+        assert_eq!(media.newest(9).iter().map(|(_, _, id, _)| id.as_str()).collect::<Vec<_>>().len(), 2);
+        assert!(media.newest(9).iter().all(|(_, _, id, _)| !id.contains("blurred")));
+        let near = |moment_ms, clear| media.near(&camera(), moment_ms, clear).map(|(_, path)| path);
+        assert_eq!(near(unix_ms(), false).unwrap(), folder.join("door/n-1-2.blurred.jpg"));
+        assert_eq!(near(unix_ms(), true).unwrap(), folder.join("door/n-1-1.jpg"));
+        assert_eq!(near(unix_ms() - 2 * NEAR_MS_MAX, false), None);
     }
 
     #[test]
