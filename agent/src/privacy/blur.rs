@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn two_faces_of_the_same_means_are_one_and_the_same_afterwards() {
-        let faces = [|x: u32, y: u32| (x + y) % 2 == 0, |x: u32, _: u32| x % 2 == 0].map(|white| {
+        let faces = [|x: u32, y: u32| (x + y).is_multiple_of(2), |x: u32, _: u32| x.is_multiple_of(2)].map(|white| {
             let mut face = frame(|x, y| if white(x, y) { [220, 180, 160] } else { [40, 30, 20] });
             hide(&mut face, &[PERSON]);
             // What is around the box is not the face.

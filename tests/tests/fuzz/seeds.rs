@@ -108,6 +108,11 @@ fn leases() -> Vec<u8> {
     encode(&Leases { node, leader: 1, boot: Boot(7), number: 1, turn: 0, leases }).unwrap()
 }
 
+/// A file of the project.
+fn shared(path: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
 /// A message about a picture, in its golden bytes.
 fn golden(what: &str) -> Vec<u8> {
     let hex = shared(&format!("shared/tests/golden/v1/picture_{what}.hex"));
@@ -320,7 +325,6 @@ fn voc() -> Vec<u8> {
 }
 
 pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
-    let shared = |path: &str| std::fs::read(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let bytes = ByteBuf::from(encode(&event()).unwrap());
     let mut seeds = vec![
         ("ppm", "two", b"P6\n2 1\n255\nabcdefP6 # with a comment\n1 2\n255\nghijkl".to_vec()),
