@@ -3,11 +3,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint soak swarm fuzz powercut bench deb clean prepare-demo prepare-test prepare-bench
+.PHONY: help build demo test lint model soak swarm fuzz powercut bench deb clean prepare-demo prepare-test prepare-bench
 
 CARGO_TARGET_DIR ?= target
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/picket
 SIMULATION := $(CARGO_TARGET_DIR)/release/picket-simulation
+HUMAN := $(CACHE)/human-3.3.6
 CARGO_DENY := $(CACHE)/tools/cargo-deny
 
 help: ## list the targets
@@ -39,6 +40,19 @@ lint: prepare-test ## format, clippy, documentation, and the dependencies' licen
 	else \
 		echo 'lint: the advisory database is not on this machine: advisories are NOT checked (cargo deny fetch brings it)'; \
 	fi
+
+model: build ## import the default detector anew from its npm package, and compare it with the one in the tree: byte for byte
+	mkdir -p "$(HUMAN)"
+	if ! [ -e "$(HUMAN)/centernet.bin" ]; then \
+		cd "$(HUMAN)" && npm pack --silent @vladmandic/human@3.3.6 >/dev/null && \
+		tar xzf vladmandic-human-3.3.6.tgz --strip-components=2 package/models/centernet.json package/models/centernet.bin && \
+		rm vladmandic-human-3.3.6.tgz; \
+	fi
+	cd "$(HUMAN)" && sha256sum --check --quiet "$(CURDIR)/agent/models/source.sha256"
+	"$(CARGO_TARGET_DIR)/release/picket-agent" model import "$(HUMAN)/centernet.json" --out "$(HUMAN)/made.onnx"
+	cmp "$(HUMAN)/made.onnx" agent/models/centernet_u8_384x288_top100_w16.onnx
+	cmp "$(HUMAN)/made.head.f32" agent/models/centernet_person.head.f32
+	@echo 'model: the imported model is the default model, byte for byte'
 
 soak: build ## MINUTES (5) of killed brokers, agents and coordinators, beside a naive publisher; then what was lost: nothing
 	"$(SIMULATION)" soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) --report "$(CARGO_TARGET_DIR)/soak.json"

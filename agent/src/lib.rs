@@ -42,4 +42,8 @@ pub mod annotate;
 pub mod eval;
 pub mod doctor;
 pub mod enrol;
+mod graph;
+pub mod import;
+pub mod compress;
+pub mod surgery;
 pub mod model_command;

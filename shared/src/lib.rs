@@ -27,6 +27,7 @@ pub mod crypto;
 pub mod gossip;
 pub mod keyfile;
 pub mod model;
+pub mod compress;
 pub mod store;
 
 pub mod backoff;

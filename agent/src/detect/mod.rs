@@ -36,6 +36,9 @@ use preprocess::{FrameError, Preprocessor};
 use provider::{Chosen, Refusal};
 use session::{Builder, Picture, Session};
 
+#[cfg(test)]
+pub(crate) use model::BUILTIN;
+pub(crate) use model::bytes_and_head;
 pub use provider::Provider;
 
 /// The first 12 hexadecimal digits of the SHA-256 of the built-in model.

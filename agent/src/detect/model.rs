@@ -96,6 +96,11 @@ pub(super) fn read(config: &Config, file: ModelFile) -> Result<Model, Failure> {
     Ok(Model { name, bytes, digest: short(&sha256), scan, head, said })
 }
 
+/// The configured model's bytes, looked through, and its head: for commands that make another model of it.
+pub(crate) fn bytes_and_head(config: &Config) -> Result<(Cow<'static, [u8]>, Option<Vec<f32>>), Failure> {
+    read(config, file(config)?).map(|model| (model.bytes, model.head))
+}
+
 /// The head that lies beside a model: `model.head.f32` beside `model.onnx`, where there is one.
 fn beside(model: &str) -> Result<Option<Vec<f32>>, Failure> {
     let path = Path::new(model).with_extension("head.f32");

@@ -158,7 +158,7 @@ fn last_line(output: &Output) -> String {
 }
 
 /// A file appears whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let part = path.with_extension("part");
     let written = std::fs::File::create(&part)
         .and_then(|mut file| file.write_all(bytes))

@@ -5,6 +5,7 @@
 
 use std::io::Read;
 
+use picket_shared::compress;
 use picket_shared::crypto::Digest;
 use picket_shared::model::{Artifact, Encoding, coding};
 use ruzstd::decoding::StreamingDecoder;
@@ -18,7 +19,7 @@ pub fn choose<'a>(artifact: &'a Artifact, avoid: &[Digest], has: impl Fn(&Digest
 }
 
 fn knows(name: &str) -> bool {
-    [coding::FULL, coding::ZSTD].contains(&name)
+    [coding::FULL, coding::ZSTD, coding::DEEP, coding::DELTA].contains(&name)
 }
 
 /// The file that these bytes stand for. `base` gives the file that an encoding builds on. The error is the end of a sentence.
@@ -26,11 +27,16 @@ pub fn decode(
     artifact: &Artifact,
     encoding: &Encoding,
     bytes: Vec<u8>,
-    _base: impl Fn(&Digest) -> Option<Vec<u8>>,
+    base: impl Fn(&Digest) -> Option<Vec<u8>>,
 ) -> Result<Vec<u8>, String> {
     match encoding.coding.as_str() {
         coding::FULL => Ok(bytes),
         coding::ZSTD => unzstd(&bytes, artifact.length),
+        coding::DEEP | coding::DELTA => {
+            let base = encoding.from.and_then(|from| base(&from));
+            let length = usize::try_from(artifact.length).map_err(|_| "is larger than this device's memory")?;
+            compress::decode(&bytes, base.as_deref(), length).map_err(|error| error.to_string())
+        }
         other => Err(format!("is coded as {other}, which this program does not know; upgrade it")),
     }
 }
@@ -93,5 +99,22 @@ mod tests {
             assert!(decoded(file.len(), &packed[..cut]).map_or(true, |got| got != file), "{cut}");
         }
         assert!(decode(&artifact(1, vec![]), &encoding("of-tomorrow", None, 1), vec![1], |_| None).is_err());
+    }
+
+    #[test]
+    fn weights_in_few_bytes_come_back_alone_and_on_top_of_what_is_here() {
+        use picket_shared::compress::{Segment, Weights};
+        let weights = |from| Weights { halves: true, numbers: vec![3, -1, 0, 2], from, ..Weights::default() };
+        let alone = compress::encode(&[Segment::Weights(weights(None))]).unwrap();
+        let file = decode(&artifact(8, vec![]), &encoding("deep", None, 1), alone.clone(), |_| None).unwrap();
+        let of =
+            |values: [f32; 4]| values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect::<Vec<u8>>();
+        assert_eq!(file, of([3.0, -1.0, 0.0, 2.0]));
+        let delta = compress::encode(&[Segment::Weights(weights(Some(0)))]).unwrap();
+        let here = |digest: &Digest| (*digest == Digest([7; 32])).then(|| file.clone());
+        let decoded = |from| decode(&artifact(8, vec![]), &encoding("delta", from, 1), delta.clone(), here);
+        assert_eq!(decoded(Some(7)), Ok(of([6.0, -2.0, 0.0, 4.0])));
+        assert!(decoded(Some(8)).is_err_and(|why| why.contains("not here")));
+        assert!(decode(&artifact(6, vec![]), &encoding("deep", None, 1), alone, |_| None).is_err(), "too long");
     }
 }

@@ -60,15 +60,18 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 74] = [
+const CORES: [&str; 79] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
     "agent/src/capture/ppm",
+    "agent/src/compress",
     "agent/src/detect/agreement",
     "agent/src/detect/layout",
     "agent/src/detect/nms",
     "agent/src/detect/onnx",
+    "agent/src/graph",
+    "agent/src/import",
     "agent/src/detect/provider",
     "agent/src/duty",
     "agent/src/eval/chart",
@@ -110,6 +113,7 @@ const CORES: [&str; 74] = [
     "agent/src/sinks/pace",
     "agent/src/sinks/words",
     "agent/src/steady",
+    "agent/src/surgery",
     "agent/src/track",
     "agent/src/watchdog",
     "coordinator/src/coordinator",
@@ -130,6 +134,7 @@ const CORES: [&str; 74] = [
     "shared/src/backoff",
     "shared/src/brokers",
     "shared/src/chunks",
+    "shared/src/compress",
     "shared/src/gossip",
     "shared/src/model",
     "shared/src/trust/door",

@@ -6,7 +6,7 @@
 //! understands the graph, and no bytes make it panic. Field numbers are those of `onnx.proto3`.
 
 mod circle;
-mod wire;
+pub(crate) mod wire;
 
 #[cfg(test)]
 mod tests;

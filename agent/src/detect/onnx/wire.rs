@@ -5,7 +5,7 @@
 use super::OnnxError;
 
 /// The value of a field.
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// A variable-length integer.
     Number(u64),
     /// A string, bytes, a message, or packed numbers.
@@ -15,7 +15,7 @@ pub(super) enum Value<'a> {
 }
 
 /// The fields of one message in order; after an error there are none.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
     /// One variable-length integer.

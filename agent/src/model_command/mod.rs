@@ -2,6 +2,10 @@
 //!
 //! Prints what [`crate::detect`] says of them; decides nothing.
 
+mod compress;
+mod expose;
+mod import;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -25,6 +29,12 @@ pub enum Command {
     Compare(Compare),
     /// Make a smaller and faster INT8 model from a folder of this station's frames
     Quantize(Quantize),
+    /// Make a model out of a TensorFlow.js graph model or a frozen TensorFlow graph: CenterNet, SSD, NanoDet
+    Import(import::Import),
+    /// Give a YOLOv8, v9 or 11 the default model's form: candidates with their features, and a head that can be learned
+    Expose(expose::Expose),
+    /// Make a model cheap to send: prune weights, let them share values, code them; alone or against a release before it
+    Compress(compress::Compress),
     /// Say which model this device runs, which it may run next, and why not
     Status(Status),
     /// What the agent starts to try a model by itself
@@ -115,6 +125,9 @@ pub fn run(command: Command) -> Result<(), Failure> {
             print(&if asked.json { json(&seen)? } else { table(&asked, &seen) })?;
             seen.refused.map_or(Ok(()), |refused| Err(Failure::new(Exit::Data, refused)))
         }
+        Command::Import(asked) => print(&import::run(&asked)?),
+        Command::Expose(asked) => print(&expose::run(&asked)?),
+        Command::Compress(asked) => compress::run(&asked, print),
         Command::Status(asked) => status(&asked),
         Command::Try => candidate::run(),
         Command::Quantize(asked) => {
