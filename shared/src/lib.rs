@@ -24,6 +24,9 @@ pub mod gossip;
 pub mod keyfile;
 pub mod store;
 
+pub mod learn;
+pub mod random;
+
 pub mod backoff;
 pub mod brokers;
 pub mod trust;

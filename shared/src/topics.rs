@@ -3,6 +3,7 @@
 //! No other file builds or takes apart a topic string.
 
 use crate::ids::{NodeId, SiteId};
+use crate::learn::lineage::LineageId;
 
 /// The first two levels: the product and the protocol's major version.
 pub const ROOT: &str = "picket/v1";
@@ -30,6 +31,16 @@ pub enum Topic {
     Events(NodeId),
     /// Retained CBOR [`crate::wire::Ack`], from the coordinator to one node.
     Ack(NodeId),
+    /// CBOR [`crate::learn::message::HeadUpdate`].
+    LearnUpdate(NodeId),
+    /// CBOR [`crate::learn::message::RootSamples`].
+    LearnSamples(NodeId),
+    /// Retained CBOR [`crate::learn::message::LearnAck`], from the coordinator to one node.
+    LearnAck(NodeId),
+    /// Retained CBOR [`crate::learn::message::HeadFull`].
+    LearnHead(LineageId),
+    /// Retained CBOR [`crate::learn::message::HeadDelta`].
+    LearnDelta(LineageId),
     /// Retained JSON [`crate::status::Health`] of the coordinator; also its will.
     CoordinatorHealth,
     /// Retained JSON [`crate::trust::roster::Roster`]: who may speak at this site.
@@ -42,6 +53,8 @@ pub enum Topic {
     ViewEvent,
     /// JSON [`crate::view::Change`]: each change of who lives and who watches what.
     ViewChange,
+    /// Retained JSON [`crate::learn::view::Learning`].
+    ViewLearning,
 }
 
 /// Who says something.
@@ -89,12 +102,18 @@ impl Topic {
             Topic::Platform(node) => format!("{ROOT}/{site}/{node}/platform"),
             Topic::Events(node) => format!("{ROOT}/{site}/{node}/events"),
             Topic::Ack(node) => format!("{ROOT}/{site}/{node}/ack"),
+            Topic::LearnUpdate(node) => format!("{ROOT}/{site}/{node}/learn/update"),
+            Topic::LearnSamples(node) => format!("{ROOT}/{site}/{node}/learn/samples"),
+            Topic::LearnAck(node) => format!("{ROOT}/{site}/{node}/learn/ack"),
+            Topic::LearnHead(lineage) => format!("{ROOT}/{site}/coordinator/learn/head/{lineage}"),
+            Topic::LearnDelta(lineage) => format!("{ROOT}/{site}/coordinator/learn/delta/{lineage}"),
             Topic::CoordinatorHealth => format!("{ROOT}/{site}/coordinator/status/health"),
             Topic::Roster => format!("{ROOT}/{site}/coordinator/roster"),
             Topic::ViewSite => format!("{ROOT}/{site}/view/site"),
             Topic::ViewRecent => format!("{ROOT}/{site}/view/recent"),
             Topic::ViewEvent => format!("{ROOT}/{site}/view/event"),
             Topic::ViewChange => format!("{ROOT}/{site}/view/change"),
+            Topic::ViewLearning => format!("{ROOT}/{site}/view/learning"),
         }
     }
 
@@ -123,7 +142,15 @@ impl Topic {
             ("view", "recent") => return Ok(Topic::ViewRecent),
             ("view", "event") => return Ok(Topic::ViewEvent),
             ("view", "change") => return Ok(Topic::ViewChange),
+            ("view", "learning") => return Ok(Topic::ViewLearning),
             _ => {}
+        }
+        let of_lineage = |kind: &str| what.strip_prefix(kind)?.parse().ok().filter(|_| who == "coordinator");
+        if let Some(lineage) = of_lineage("learn/head/") {
+            return Ok(Topic::LearnHead(lineage));
+        }
+        if let Some(lineage) = of_lineage("learn/delta/") {
+            return Ok(Topic::LearnDelta(lineage));
         }
         let node = NodeId::new(who).map_err(|_| refused())?;
         match what {
@@ -137,6 +164,9 @@ impl Topic {
             "platform" => Ok(Topic::Platform(node)),
             "events" => Ok(Topic::Events(node)),
             "ack" => Ok(Topic::Ack(node)),
+            "learn/update" => Ok(Topic::LearnUpdate(node)),
+            "learn/samples" => Ok(Topic::LearnSamples(node)),
+            "learn/ack" => Ok(Topic::LearnAck(node)),
             _ => Err(refused()),
         }
     }
@@ -148,6 +178,8 @@ impl Topic {
             Topic::CoordinatorHealth | Topic::Roster | Topic::ViewSite | Topic::ViewRecent => true,
             Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
             Topic::Platform(_) | Topic::ViewChange => false,
+            Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => true,
+            Topic::LearnUpdate(_) | Topic::LearnSamples(_) => false,
         }
     }
 
@@ -158,6 +190,10 @@ impl Topic {
                 Speaker::Node(node.clone())
             }
             Topic::Duty(node) | Topic::Platform(node) | Topic::Events(node) => Speaker::Node(node.clone()),
+            Topic::LearnUpdate(node) | Topic::LearnSamples(node) => Speaker::Node(node.clone()),
+            Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => {
+                Speaker::Coordinator
+            }
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::CoordinatorHealth => Speaker::Coordinator,
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
                 Speaker::Coordinator
@@ -171,9 +207,12 @@ impl Topic {
         match self {
             Topic::Heartbeat(_) | Topic::Duty(_) | Topic::Events(_) => Some(Form::Cbor),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => Some(Form::Cbor),
+            Topic::LearnUpdate(_) | Topic::LearnSamples(_) | Topic::LearnAck(_) => Some(Form::Cbor),
+            Topic::LearnHead(_) | Topic::LearnDelta(_) => Some(Form::Cbor),
             Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Platform(_) => Some(Form::Json),
             Topic::CoordinatorHealth => Some(Form::Json),
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => None,
+            Topic::ViewLearning => None,
         }
     }
 
@@ -189,11 +228,13 @@ impl Topic {
         *self != Topic::CoordinatorHealth
     }
 
-    /// What a coordinator listens to: all that nodes say.
+    /// What a coordinator listens to: all that nodes say, and what stands at the broker of the head that was learned before.
     pub fn coordinator_filters(site: &SiteId) -> Vec<String> {
-        ["status/health", "twin", "m/stats", "heartbeat", "duty", "events"]
+        ["status/health", "twin", "m/stats", "heartbeat", "duty", "events", "learn/update", "learn/samples"]
             .map(|what| format!("{ROOT}/{site}/+/{what}"))
-            .to_vec()
+            .into_iter()
+            .chain([format!("{ROOT}/{site}/coordinator/learn/head/+")])
+            .collect()
     }
 
     /// One topic of each kind, for pages and tests that must name them all.
@@ -209,12 +250,18 @@ impl Topic {
             Topic::Platform(node.clone()),
             Topic::Events(node.clone()),
             Topic::Ack(node.clone()),
+            Topic::LearnUpdate(node.clone()),
+            Topic::LearnSamples(node.clone()),
+            Topic::LearnAck(node.clone()),
+            Topic::LearnHead(LineageId([0xAB; 8])),
+            Topic::LearnDelta(LineageId([0xAB; 8])),
             Topic::CoordinatorHealth,
             Topic::Roster,
             Topic::ViewSite,
             Topic::ViewRecent,
             Topic::ViewEvent,
             Topic::ViewChange,
+            Topic::ViewLearning,
         ]
     }
 }
@@ -245,6 +292,8 @@ mod tests {
             "picket/v1/yard/N/ack",
             "picket/v1/yard/n/ack/",
             "picket/v1/yard/view/ack",
+            "picket/v1/yard/n/learn/head/abababababababab",
+            "picket/v1/yard/coordinator/learn/head/ABABABABABABABAB",
         ] {
             assert!(Topic::parse(&site, text).is_err(), "{text:?}");
         }

@@ -59,7 +59,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 59] = [
+const CORES: [&str; 64] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -106,6 +106,9 @@ const CORES: [&str; 59] = [
     "coordinator/src/intake",
     "coordinator/src/lead",
     "coordinator/src/leader/row",
+    "coordinator/src/learn/peers",
+    "coordinator/src/learn/star",
+    "coordinator/src/learn/sums",
     "coordinator/src/line",
     "coordinator/src/liveness",
     "coordinator/src/lossy",
@@ -116,6 +119,8 @@ const CORES: [&str; 59] = [
     "shared/src/backoff",
     "shared/src/brokers",
     "shared/src/gossip",
+    "shared/src/learn",
+    "shared/src/random",
     "shared/src/trust/door",
     "shared/src/trust/orders",
     "shared/src/trust/token",

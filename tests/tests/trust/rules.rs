@@ -26,6 +26,9 @@ impl Who {
             Topic::Duty(of) | Topic::Platform(of) | Topic::Events(of) => mine(of),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => self == Who::Coordinator,
             Topic::CoordinatorHealth | Topic::Roster => self == Who::Coordinator,
+            Topic::LearnUpdate(of) | Topic::LearnSamples(of) => mine(of),
+            Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) => self == Who::Coordinator,
+            Topic::ViewLearning => self == Who::Coordinator,
             Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => self == Who::Coordinator,
         }
     }
@@ -47,7 +50,11 @@ impl Who {
             Topic::CoordinatorHealth => true,
             // Keys to check by: no secret, and a rule by pattern is for everybody with a certificate.
             Topic::Roster => self != Who::Page,
-            Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
+            Topic::LearnUpdate(_) | Topic::LearnSamples(_) => self == Who::Coordinator,
+            Topic::LearnAck(of) => mine(of),
+            // No secret: numbers that every device of the site works with.
+            Topic::LearnHead(_) | Topic::LearnDelta(_) => self != Who::Page,
+            Topic::ViewLearning | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
                 matches!(self, Who::Dashboard | Who::Page)
             }
         }
