@@ -11,6 +11,9 @@ pub(super) fn of_nodes(topic: &Topic) -> bool {
         Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Duty(_) => true,
         Topic::Events(_) | Topic::CoordinatorHealth => true,
         Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::Platform(_) => false,
+        // Nobody learns in these worlds.
+        Topic::LearnUpdate(_) | Topic::LearnSamples(_) | Topic::LearnAck(_) => false,
+        Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => false,
         Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => false,
     }
 }
