@@ -22,9 +22,13 @@ use crate::config::{Config, Overrides};
 use crate::courier::{Courier, Finished, Route, unix_ms};
 use crate::cover::settings;
 use crate::credentials::Credentials;
-use crate::detect::Detector;
 use crate::facts::Watch;
 use crate::gossip::Gossip;
+use crate::model::frames::Frames;
+use crate::model::peek::Peeks;
+use crate::model::shelf::Shelf;
+use crate::model::steward::Steward;
+use crate::model::{Models, start};
 use crate::node::Identity;
 use crate::pipeline::{Pipeline, Pulse, Raw, Speed};
 use crate::platform::Platform;
@@ -58,8 +62,11 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let mut told_to_stop = Stop::listen()?;
     let mut told_to_reload = signal(SignalKind::hangup())?;
 
-    let detectors = Detector::load_workers(&config.detector)?;
+    let shelf = Shelf::open(&config.data_dir).map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
+    let mut found_models = shelf.find(&config.model);
+    let detectors = start::load(&shelf, &config.detector, &mut found_models)?;
     let detector_twin = detectors[0].twin();
+    let device = start::device(&config, &detector_twin);
     tracing::info!(
         model = detector_twin.model,
         layout = detector_twin.layout,
@@ -93,7 +100,10 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
 
     let sinks = Arc::new(Sinks::open(&config, boot).await);
     let (node, detector, frames_max) = (config.node.clone(), detector_twin, options.frames_max);
-    let stages = Stages { mailbox, changes, node, boot, detector, sinks: Arc::clone(&sinks), frames_max };
+    let (peeks, swaps) = (Peeks::default(), changes.clone());
+    let frames = Frames::start(shelf.frames(), &config.model, peeks.hard.clone()).context("the thread for frames")?;
+    let sinks_of = Arc::clone(&sinks);
+    let stages = Stages { mailbox, changes, node, boot, detector, sinks: sinks_of, frames_max, peeks: peeks.clone() };
     let watch = Watch::new(Arc::clone(&pulse), Arc::clone(&sinks));
     let mut cameras =
         Cameras::new(stages, config.clone(), options.config.clone(), watch).context("the standby's thread")?;
@@ -107,6 +117,11 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         courier.speaks_with_neighbours(gossip);
     }
     courier.carried_by(Platform::start(&config.platform).context("the platform's thread")?);
+    let models = Models::new(found_models, device, salt);
+    let factory = config.detector.clone();
+    courier
+        .runs_models(models, |answer| Steward::start(shelf, factory, peeks, swaps, answer))
+        .context("the thread for models")?;
     courier.watcher.watch().ready();
     tracing::info!("watching");
 
@@ -136,6 +151,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         }
     }
 
+    drop(frames);
     // In reverse: cameras, frame path, what it still had to tell, the disk, the last words, recordings.
     courier.watcher.stop();
     pulse.stop.store(true, Ordering::Relaxed);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::{self, Pace, SourceUrl};
 use crate::observe::{Line, Lines, Scene, Zone, Zones};
 use crate::sinks::{live, media, record, restream};
-use crate::{cover, detect, gate, gossip, mask, observe, platform, polygon, store, track};
+use crate::{cover, detect, gate, gossip, mask, model, observe, platform, polygon, store, track};
 
 /// The store's directory below the data directory.
 const STORE: &str = "store";
@@ -43,6 +43,8 @@ pub struct Config {
     pub store: store::Config,
     /// The detector.
     pub detector: detect::Config,
+    /// Models that are assigned to this device.
+    pub model: model::Config,
     /// The tracker of every camera.
     pub track: track::Config,
     /// When something is worth telling.
@@ -183,6 +185,7 @@ impl Default for Config {
             mqtt: Mqtt::default(),
             store: store::Config::default(),
             detector: detect::Config::default(),
+            model: model::Config::default(),
             track: track::Config::default(),
             observe: observe::Config::default(),
             cover: cover::Config::default(),
@@ -304,6 +307,7 @@ impl Config {
         self.mqtt.tls.as_ref().map_or(Ok(()), TlsFiles::check)?;
         self.store.check()?;
         self.detector.check()?;
+        self.model.check()?;
         self.track.check()?;
         self.observe.check()?;
         self.cover.check()?;

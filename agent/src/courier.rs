@@ -5,6 +5,7 @@
 //! cameras runs on exactly this shell. It decides nothing about delivery; that is `node.rs`.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -14,6 +15,7 @@ use picket_shared::event::Event;
 use picket_shared::ids::{Boot, NodeId, SiteId};
 use picket_shared::limits::{ROSTER_BYTES_MAX, STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError, Will};
+use picket_shared::status::DetectorTwin;
 use picket_shared::topics::Topic;
 use picket_shared::trust::seal::SEAL_JSON_BYTES_MAX;
 use picket_shared::trust::tls::TlsFiles;
@@ -22,7 +24,9 @@ use tokio::sync::mpsc;
 use crate::credentials::Credentials;
 use crate::duty::Order;
 use crate::gossip::Gossip;
-use crate::node::{self, Effect, Facts, Identity, Input, Node};
+use crate::model::steward::Steward;
+use crate::model::{self, Models, News};
+use crate::node::{self, Effect, Facts, Identity, Input, ModelInput, Node};
 use crate::platform::Platform;
 use crate::recorder::{Outlet, Recorder, Request};
 use crate::store::{AgentStore, Found};
@@ -42,6 +46,9 @@ pub trait Watcher {
         // Without cameras nothing can be covered, and so nothing is asked for.
         None
     }
+
+    /// Hears that the cameras are watched with another model from here on, before anybody else does.
+    fn switched(&mut self, _detector: &DetectorTwin) {}
 
     /// Hears that the store made this boot durable up to this sequence, before anybody else does.
     fn stored(&mut self, _boot: Boot, _upto: u64) {}
@@ -72,6 +79,8 @@ pub struct Courier<W> {
     link: Link,
     link_events: mpsc::Receiver<LinkEvent>,
     answers: mpsc::UnboundedReceiver<Input>,
+    /// Where answers come from.
+    answer: mpsc::UnboundedSender<Input>,
     /// To which there is a connection.
     broker: Option<BrokerUrl>,
     effects: Vec<Effect>,
@@ -83,6 +92,10 @@ pub struct Courier<W> {
     gossip: Option<Gossip>,
     /// What it signs with, and checks others by.
     credentials: Credentials,
+    /// Carries out what models ask for, where there are any.
+    steward: Option<Steward>,
+    /// Neighbours that are heard, and the blob that is fetched.
+    heard: (Vec<Topic>, Option<Topic>),
 }
 
 /// What is left of a courier that has stopped.
@@ -116,10 +129,11 @@ impl<W: Watcher> Courier<W> {
         let (link, link_events) = mqtt::open_any(options, route.fallback.clone());
         // Not bounded by itself: the recorder answers each of its bounded requests at most once.
         let (answer, answers) = mpsc::unbounded_channel();
+        let recorded = answer.clone();
         let signer = credentials.signer.clone();
         let outlet = Outlet { link: link.clone(), site: site.clone(), node: me.clone(), signer };
         let recorder =
-            Recorder::start(store, outlet, move |input| drop(answer.send(input))).context("the recorder's thread")?;
+            Recorder::start(store, outlet, move |input| drop(recorded.send(input))).context("the recorder's thread")?;
         let me = me.clone();
         let mut courier = Courier {
             watcher,
@@ -131,12 +145,15 @@ impl<W: Watcher> Courier<W> {
             link,
             link_events,
             answers,
+            answer,
             broker: None,
             effects: Vec::new(),
             unsaid: BTreeMap::new(),
             platform: Platform::default(),
             gossip: None,
             credentials,
+            steward: None,
+            heard: (Vec::new(), None),
         };
         if let Some(memory) = found.standby {
             courier.step(Input::Recalled(Box::new(memory)));
@@ -148,6 +165,21 @@ impl<W: Watcher> Courier<W> {
     pub fn speaks_with_neighbours(&mut self, gossip: Gossip) {
         self.node.speaks_with_neighbours();
         self.gossip = Some(gossip);
+    }
+
+    /// Takes models from who may assign them, and goes on with what an earlier run left. `begin` starts what carries orders
+    /// out; what that reports comes back to the core.
+    pub fn runs_models(
+        &mut self,
+        models: Models,
+        begin: impl FnOnce(Box<dyn Fn(News) + Send + Sync>) -> io::Result<Steward>,
+    ) -> io::Result<()> {
+        let answer = self.answer.clone();
+        let report = move |news| drop(answer.send(Input::Model(ModelInput::News(news))));
+        self.steward = Some(begin(Box::new(report))?);
+        self.step(Input::Model(ModelInput::Begin(Box::new(models))));
+        self.step(Input::Model(ModelInput::OrdersBy(self.credentials.orders())));
+        Ok(())
     }
 
     /// Has this platform told to go and to leave.
@@ -220,26 +252,32 @@ impl<W: Watcher> Courier<W> {
 
     /// What somebody says, if he may.
     fn said(&mut self, topic: Topic, payload: Vec<u8>) -> Option<Input> {
-        let taken = match &topic {
-            Topic::Roster => self.credentials.roster(&payload).map(|changed| {
-                if changed {
+        if topic == Topic::Roster {
+            return match self.credentials.roster(&payload) {
+                Ok(true) => {
                     self.link.hear_again();
+                    Some(Input::Model(ModelInput::OrdersBy(self.credentials.orders())))
                 }
-                None
-            }),
+                Ok(false) => None,
+                Err((reason, detail)) => Some(Input::Refused(reason, detail)),
+            };
+        }
+        let taken = match &topic {
             // Somebody has cleared what was retained.
-            _ if payload.is_empty() => Ok(Some(payload)),
-            _ => self.credentials.open(&topic, &payload).map(Some),
+            _ if payload.is_empty() => Ok(payload),
+            _ => self.credentials.open(&topic, &payload),
         };
         match taken {
-            Ok(message) => message.map(|message| Input::Message(topic, message)),
+            Ok(message) => Some(Input::Message(topic, message)),
             Err((reason, detail)) => Some(Input::Refused(reason, detail)),
         }
     }
 
     fn step(&mut self, input: Input) {
-        if let Input::Stored(boot, upto) = input {
-            self.watcher.stored(boot, upto);
+        match &input {
+            Input::Stored(boot, upto) => self.watcher.stored(*boot, *upto),
+            Input::Model(ModelInput::News(News::Switched(twin))) => self.watcher.switched(twin),
+            _ => {}
         }
         let mut next = Some(input);
         while let Some(input) = next.take() {
@@ -278,6 +316,7 @@ impl<W: Watcher> Courier<W> {
                     self.broker.as_ref().and_then(|broker| brokers::fallback_problem(&self.route.broker, broker)),
                 );
                 facts.problems.extend(self.platform.problems());
+                facts.problems.extend(self.steward.as_ref().and_then(Steward::problem));
                 facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
                 let gossip = self.gossip.iter().flat_map(Gossip::refused);
                 facts.refused.extend(gossip.map(|(word, count)| (word.to_owned(), count)));
@@ -287,7 +326,17 @@ impl<W: Watcher> Courier<W> {
                 let topics = nodes
                     .into_iter()
                     .flat_map(|node| [Topic::Health(node.clone()), Topic::Heartbeat(node.clone()), Topic::Duty(node)]);
-                self.link.listen(topics.map(|topic| topic.render(&self.route.site)).collect());
+                self.heard.0 = topics.collect();
+                self.listen();
+            }
+            Effect::Model(model::Order::Listen(digest)) => {
+                self.heard.1 = digest.map(Topic::Blob);
+                self.listen();
+            }
+            Effect::Model(order) => {
+                if let Some(steward) = &mut self.steward {
+                    steward.order(order);
+                }
             }
             Effect::Duty(Order::Remember(memory)) => self.recorder.request(Request::Standby(memory)),
             Effect::Duty(order @ (Order::Go(..) | Order::Leave(..))) => self.platform.order(unix_ms(), order),
@@ -303,6 +352,11 @@ impl<W: Watcher> Courier<W> {
             Effect::Reject { .. } => {}
         }
         None
+    }
+
+    fn listen(&self) {
+        let topics = self.heard.0.iter().chain(&self.heard.1);
+        self.link.listen(topics.map(|topic| topic.render(&self.route.site)).collect());
     }
 
     /// Hands over what waits; what the client has no room for waits on.
@@ -352,6 +406,7 @@ impl<W: Watcher> Courier<W> {
             while let Some(LinkEvent::Message { .. } | LinkEvent::Up(_)) = self.link_events.recv().await {}
         };
         let _ = tokio::time::timeout(GOODBYE, last_words).await;
+        drop(self.steward);
         drop(self.recorder.finish());
         Finished { node: self.node, watcher: self.watcher }
     }
@@ -367,7 +422,8 @@ async fn heard(gossip: &mut Option<Gossip>) -> Option<(NodeId, Vec<u8>)> {
 
 /// What is said to this node.
 fn filters(site: &SiteId, me: &NodeId, credentials: &Credentials) -> Vec<String> {
-    let mine = [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby].map(|of| of(me.clone()));
+    let mine =
+        [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby, Topic::ModelAssignment].map(|of| of(me.clone()));
     let roster = credentials.signer.as_ref().map(|_| &Topic::Roster);
     mine.iter().chain([&Topic::CoordinatorHealth]).chain(roster).map(|topic| topic.render(site)).collect()
 }
@@ -401,7 +457,7 @@ mod tests {
     use picket_shared::duty::Duty;
     use picket_shared::event::Precision;
     use picket_shared::ids::StationId;
-    use picket_shared::status::{DetectorTwin, Twin};
+    use picket_shared::status::Twin;
 
     struct Blind;
 

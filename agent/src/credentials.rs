@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use picket_shared::crypto::PublicKey;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{Boot, SiteId};
 use picket_shared::keyfile::{self, KeyfileError};
@@ -67,6 +68,11 @@ impl Credentials {
         }
         let signer = Some(Arc::new(Signer::new(key, site, boot.0)));
         Ok(Credentials { signer, verifier, files: Some(files) })
+    }
+
+    /// The key that signs the site's orders; none, where the device is not enrolled.
+    pub fn orders(&self) -> Option<PublicKey> {
+        self.files.as_ref().map(|files| files.membership.orders.key)
     }
 
     /// A message as it is published.

@@ -21,6 +21,7 @@ pub mod store;
 pub mod outbox;
 pub mod duty;
 pub mod cover;
+pub mod model;
 pub mod node;
 pub mod platform;
 pub mod gossip;

@@ -12,6 +12,9 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::detect::precision::Comparison;
 use crate::detect::{self, inspect, precision, quantize};
+use crate::model::record::{Phase, Place, Release};
+use crate::model::shelf::Shelf;
+use crate::model::trial::candidate;
 
 /// What to do with models.
 #[derive(Debug, Subcommand)]
@@ -22,6 +25,11 @@ pub enum Command {
     Compare(Compare),
     /// Make a smaller and faster INT8 model from a folder of this station's frames
     Quantize(Quantize),
+    /// Say which model this device runs, which it may run next, and why not
+    Status(Status),
+    /// What the agent starts to try a model by itself
+    #[command(hide = true)]
+    Try,
 }
 
 /// `model inspect`.
@@ -74,6 +82,20 @@ pub struct Quantize {
     config: Option<PathBuf>,
 }
 
+/// `model status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The configuration file of the agent
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Where it remembers
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 /// Carries it out.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
@@ -93,6 +115,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
             print(&if asked.json { json(&seen)? } else { table(&asked, &seen) })?;
             seen.refused.map_or(Ok(()), |refused| Err(Failure::new(Exit::Data, refused)))
         }
+        Command::Status(asked) => status(&asked),
+        Command::Try => candidate::run(),
         Command::Quantize(asked) => {
             let config = detect::Config { model: asked.model, ..Config::detector(asked.config.as_deref())? };
             check(&config)?;
@@ -106,6 +130,59 @@ pub fn run(command: Command) -> Result<(), Failure> {
             ))
         }
     }
+}
+
+/// What is durable on the device; an agent that runs may be further.
+fn status(asked: &Status) -> Result<(), Failure> {
+    let data_dir = Config::data_dir_of(asked.config.as_deref(), asked.data_dir.clone())?;
+    let shelf = Shelf::at(&data_dir);
+    let disk = |sentence: String| Failure::new(Exit::Disk, sentence);
+    let (record, trusted) = (shelf.record().map_err(disk)?, shelf.trusted().map_err(disk)?);
+    if asked.json {
+        return print(&json(&serde_json::json!({ "record": record, "trusted": trusted }))?);
+    }
+    let called = |place: Place| match (place, record.release(place)) {
+        (Place::Slot(slot), Some(Release { manifest, .. })) => {
+            format!(
+                "{} release {} ({}, slot {})",
+                manifest.name,
+                manifest.counter,
+                manifest.file.sha256.short(),
+                slot.word()
+            )
+        }
+        _ => "the configuration's own".to_owned(),
+    };
+    let mut lines = vec![format!("{:<12} {}", "runs", called(record.active))];
+    for (slot, Release { manifest, .. }) in &record.slots {
+        let (name, counter, digest) = (&manifest.name, manifest.counter, manifest.file.sha256.short());
+        lines.push(format!("{:<12} {name} release {counter} ({digest})", format!("slot {}", slot.word())));
+    }
+    if let Some(work) = &record.work {
+        let phase = match work.phase {
+            Phase::Fetch => "being fetched",
+            Phase::Trial => "on trial",
+            Phase::Probation => "on probation",
+        };
+        let what = match &work.release {
+            Some(Release { manifest, .. }) => format!("{} release {}", manifest.name, manifest.counter),
+            None => "the configuration's own".to_owned(),
+        };
+        lines.push(format!("{:<12} {what}, {phase}, attempt {} of {}", "next", work.attempts, work.trial.attempts));
+    }
+    if let Some((word, what)) = record.last.as_ref().and_then(|last| last.why.as_ref()) {
+        lines.push(format!("{:<12} {word}: {what}", "given up"));
+    }
+    match trusted {
+        Some(trusted) => lines.push(format!(
+            "{:<12} root {}, {} models known",
+            "believes",
+            trusted.root.version,
+            trusted.counters.len()
+        )),
+        None => lines.push(format!("{:<12} nobody: no root is known; name one by root in [model]", "believes")),
+    }
+    print(&lines.join("\n"))
 }
 
 fn check(config: &detect::Config) -> Result<(), Failure> {

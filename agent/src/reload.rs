@@ -33,6 +33,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         ("mqtt", old.mqtt == new.mqtt),
         ("store", old.store == new.store),
         ("detector", old.detector == new.detector),
+        ("model", old.model == new.model),
         ("track", old.track == new.track),
         ("observe", old.observe == new.observe),
         ("cover", old.cover == new.cover),

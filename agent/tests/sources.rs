@@ -9,6 +9,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
@@ -327,6 +328,70 @@ fn nokhwa_captures_each_layout_and_comes_back_after_a_stall() {
         player.until(&["state: Retrying"]);
         device.plug_in(offers);
         player.until(&["state: Running"]);
+    }
+}
+
+// ---- HTTP ----------------------------------------------------------------------------------------------------------
+
+/// A network camera of the simplest kind: one JPEG after the other over HTTP, and each `cut_every`'th of them cut off.
+fn mjpeg_server(cut_every: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut peer = listener.accept().unwrap().0;
+        let mut request = BufReader::new(peer.try_clone().unwrap()).lines().map_while(Result::ok);
+        assert!(request.any(|line| line.is_empty()), "a request ends with an empty line");
+        let head = "HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=next\r\n\r\n";
+        let mut sent = peer.write_all(head.as_bytes());
+        for number in 1.. {
+            if sent.is_err() {
+                return;
+            }
+            let mut picture = noise(number as u32);
+            if number % cut_every == 0 {
+                picture.truncate(picture.len() / 2);
+            }
+            let length = picture.len();
+            let part = format!("--next\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n");
+            sent = peer.write_all(&[part.as_bytes(), &picture, b"\r\n"].concat());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    port
+}
+
+/// A picture in which half of the bytes are not half of nothing.
+fn noise(seed: u32) -> Vec<u8> {
+    let pixel = |x: u32, y: u32| (x.wrapping_mul(73_856_093) ^ y.wrapping_mul(19_349_663) ^ seed) as u8;
+    let picture = image::GrayImage::from_fn(160, 120, |x, y| image::Luma([pixel(x, y)]));
+    let mut bytes = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new(&mut bytes);
+    image::DynamicImage::from(picture).to_rgb8().write_with_encoder(encoder).unwrap();
+    bytes
+}
+
+#[test]
+fn pictures_that_come_cut_off_over_http_are_counted_and_the_stream_goes_on() {
+    for (cut_every, is_sound) in [(usize::MAX, true), (5, false)] {
+        let (camera, mailbox) =
+            started(Config::new(format!("http://127.0.0.1:{}/live", mjpeg_server(cut_every))), None);
+        let mut taken = 0;
+        until("thirty pictures", || {
+            while let Ok((index, frame)) = mailbox.take(Duration::from_millis(20)) {
+                assert_eq!((frame.width, frame.height), (160, 120));
+                mailbox.recycle(index, frame);
+                taken += 1;
+            }
+            taken >= 30 && (is_sound || camera.snapshot().frames_bad >= 3)
+        });
+        let snapshot = camera.snapshot();
+        assert_eq!((snapshot.state, snapshot.restarts), (State::Running, 0), "{snapshot:?}");
+        assert_eq!((snapshot.frames_bad == 0, snapshot.errors == 0), (is_sound, is_sound), "{snapshot:?}");
+        assert!(snapshot.frames_bad * 3 < snapshot.frames, "only those that were cut: {snapshot:?}");
+        if !is_sound {
+            let error = snapshot.last_error.unwrap();
+            assert!(error.starts_with("the video has errors") && error.contains("pictures come cut off"), "{error}");
+        }
     }
 }
 

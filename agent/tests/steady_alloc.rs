@@ -21,6 +21,7 @@ use picket_agent::detect::Detector;
 use picket_agent::frame::Frame;
 use picket_agent::gate::{self, Gate};
 use picket_agent::mask::Mask;
+use picket_agent::model::peek::Peeks;
 use picket_agent::observe::{self, Identity, Line, Lines, Observer, Scene, Zone, Zones};
 use picket_agent::pipeline::{Change, Meter, Pipeline, Pulse, Raw, Stage};
 use picket_agent::polygon::Polygon;
@@ -101,9 +102,11 @@ fn stage(meter: Arc<Meter>) -> Stage {
         detector: None,
         thresholds: detect::Config::default().thresholds(),
         tracker: Tracker::new(track::Config::default()),
+        size_px: None,
         // Nobody moves, so that nothing but an update in between would be told.
         observer: Observer::new(identity, scene, observe::Config { update_interval_ms: 600_000, ..Default::default() }),
         tap: Tap::closed(),
+        peeks: Peeks::default(),
         clock: SteadyClock::default(),
         meter,
     }

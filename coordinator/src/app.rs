@@ -33,6 +33,8 @@ use crate::credentials::Credentials;
 use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::lead::DEAF_MS_MAX;
 use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
+use crate::model::desk::Desk;
+use crate::model::server::Server;
 use crate::outgoing::Outgoing;
 use crate::store::Archive;
 use crate::{broker, door, http, plan, view};
@@ -41,6 +43,8 @@ use crate::{broker, door, http, plan, view};
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// How soon to offer a message again that the MQTT client had no room for: its queue empties in a few milliseconds.
 const BUSY_RETRY: Duration = Duration::from_millis(5);
+/// The files of models, below the data directory, each named by its SHA-256.
+const MODEL_FILES: &str = "models/blobs";
 /// One commit is under way at a time, so neither channel ever holds more.
 const COMMITS_MAX: usize = 1;
 
@@ -61,6 +65,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         tracing::error!("{problem}; check the disk, and the copies you have of the archive");
     }
 
+    for gap in plan::gaps(&config.stations) {
+        tracing::warn!("the site plan: {gap}");
+    }
+
     if config.mqtt.embedded {
         broker::start(config.mqtt.port, config.mqtt.websocket_port)?;
     }
@@ -77,10 +85,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         );
     }
 
-    for gap in plan::gaps(&config.stations) {
-        tracing::warn!("the site plan: {gap}");
-    }
-
     let (tls, door) = trust(&config).await?;
     let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
     let credentials = credentials(&config)?;
@@ -93,17 +97,20 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let archive_bytes = archive.size_bytes();
     let (commits, answers) = spawn_writer(archive, clock)?;
     let core = Coordinator::new(me, config.rules(), recovered, clock.now());
-    let outgoing = Outgoing::default();
+    let (outgoing, desk) = (Outgoing::default(), Desk::new(&config.models_dir()));
     let (outranked, above) = watch::channel(0);
     let leader = FileLeader::new(&config.leader_file(), config.leader.name.as_str());
     let (want, wanted) = watch::channel(true);
     let (mut leading, stop_leading) = spawn_leader(leader, clock, above, wanted);
+    let models = Server::new(config.data_dir.join(MODEL_FILES), config.model.bytes_per_s);
     let shell = Shell {
         config,
+        models,
         clock,
         core,
         link,
         credentials,
+        desk,
         outgoing,
         commits,
         archive_bytes,
@@ -157,7 +164,7 @@ async fn trust(config: &Config) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::
         }));
     }
     if let Some(listen) = config.enrolment.listen {
-        let door = door::Door::new(open().map_err(Failure::from)?, config.brokers_told())?;
+        let door = door::Door::new(open().map_err(Failure::from)?, config.brokers_told(), config.models_dir())?;
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|error| broker::port_failure(listen, "enrolment.listen", &error))?;
@@ -297,10 +304,13 @@ impl Clock {
 /// The core and what performs its effects.
 struct Shell {
     config: Config,
+    /// Sends models to devices.
+    models: Server,
     clock: Clock,
     core: Coordinator,
     link: Link,
     credentials: Credentials,
+    desk: Desk,
     outgoing: Outgoing,
     commits: SyncSender<Arc<Commit>>,
     archive_bytes: u64,
@@ -325,7 +335,9 @@ impl Shell {
         loop {
             let wakeup = self.core.next_wakeup().map(|mono_ms| self.clock.at(mono_ms));
             let busy = (!self.outgoing.is_empty() && self.core.link_is_up()).then(|| Instant::now() + BUSY_RETRY);
-            let wakeup = [wakeup, busy, stop_by].into_iter().flatten().min();
+            let sends = self.sends_models().then(|| self.models.next_wakeup_ms(self.clock.now())).flatten();
+            let sends = sends.map(|mono_ms| self.clock.at(mono_ms));
+            let wakeup = [wakeup, busy, sends, stop_by].into_iter().flatten().min();
             let input = tokio::select! {
                 biased;
                 () = &mut shutdown, if stop_by.is_none() => {
@@ -383,6 +395,7 @@ impl Shell {
                 self.core.on_fallback(fallback_problem(&self.config.broker(), &broker));
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 self.say_roster();
+                self.desk.say_again();
                 Input::LinkUp
             }
             LinkEvent::Down(reason) => {
@@ -402,12 +415,39 @@ impl Shell {
         };
         let (taken, changed) = self.credentials.open(&of, &payload, self.clock.now());
         if changed {
-            self.say_roster();
+            self.authority_changed();
         }
+        let taken = taken.and_then(|payload| {
+            if let (Topic::ModelWant(node), true) = (&of, self.core.leads_under().is_some()) {
+                self.models.want(self.clock.now(), node, &payload)?;
+            }
+            Ok(payload)
+        });
         match taken {
             Ok(payload) => Input::Message { topic, payload },
             Err((reason, detail)) => Input::Refused(reason, detail),
         }
+    }
+
+    /// There may be another key, under which everything that stands is to be said again.
+    fn authority_changed(&mut self) {
+        self.say_roster();
+        self.desk.say_again();
+    }
+
+    /// Tells nodes which model they run, where this coordinator leads.
+    fn say_models(&mut self) {
+        if let Some(leader) = self.core.leads_under().filter(|_| self.core.link_is_up()) {
+            let said = self.desk.look(self.clock.now(), leader, || self.credentials.orders_key());
+            said.into_iter().for_each(|(topic, payload)| self.outgoing.push(topic, payload));
+            self.core.on_models(self.desk.problems());
+        }
+    }
+
+    /// Whether pieces of models may go out now: what waits for the broker goes first, and another coordinator's affair is not
+    /// ours.
+    fn sends_models(&self) -> bool {
+        self.core.link_is_up() && self.core.leads_under().is_some() && self.outgoing.is_empty()
     }
 
     fn say_roster(&mut self) {
@@ -419,7 +459,13 @@ impl Shell {
     fn answer(&self) -> Answer {
         let counters = self.core.counters();
         let cameras = self.core.cameras().map(|(node, camera)| (node.clone(), camera.clone())).collect();
-        Answer { counters, cameras, outgoing_dropped: self.outgoing.dropped(), archive_bytes: self.archive_bytes }
+        Answer {
+            counters,
+            cameras,
+            outgoing_dropped: self.outgoing.dropped(),
+            archive_bytes: self.archive_bytes,
+            models: self.models.served(),
+        }
     }
 
     /// Performs what the core asked for. Some number where the core has come to its end: entries in no archive.
@@ -428,7 +474,13 @@ impl Shell {
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Commit(commit) => self.commits.send(commit).context("the archive's thread ended")?,
-                Effect::Publish { topic, payload } => self.outgoing.push(topic, payload),
+                Effect::Publish { topic, payload } => {
+                    // For the journal too: the view keeps the newest, and a live one may have no reader.
+                    if topic == Topic::ViewChange {
+                        tracing::info!("{}", String::from_utf8_lossy(&payload));
+                    }
+                    self.outgoing.push(topic, payload);
+                }
                 Effect::Outranked(epoch) => drop(self.outranked.send_replace(epoch)),
                 Effect::Reject { reason, detail, count } => {
                     // A flood of garbage must not become a flood of log lines.
@@ -440,8 +492,9 @@ impl Shell {
             }
         }
         if self.credentials.look(self.clock.now()) {
-            self.say_roster();
+            self.authority_changed();
         }
+        self.say_models();
         if let (Some(signer), Some(epoch)) = (&self.credentials.signer, self.core.leads_under()) {
             signer.run(u64::from(epoch));
         }
@@ -453,6 +506,16 @@ impl Shell {
             let payload = credentials.sign(topic, payload.to_vec(), now_s);
             link.publish(&topic.render(site), payload, topic.retained(), at_most_once)
         });
+        if !self.core.link_is_up() || self.core.leads_under().is_none() {
+            self.models.rest();
+        } else if self.sends_models() {
+            let (link, site, credentials) = (&self.link, &self.config.site, &self.credentials);
+            // Lost on the way, it is asked for again.
+            let say = |topic: &Topic, payload| {
+                link.publish(&topic.render(site), credentials.sign(topic, payload, now_s), false, true)
+            };
+            while self.models.send(self.clock.now(), say) {}
+        }
         Ok(stopped)
     }
 

@@ -17,6 +17,9 @@ use serde::Deserialize;
 use crate::plan;
 use crate::swarm::Rules;
 
+/// A slower pace than this is none.
+const MODEL_BYTES_PER_S_MIN: u64 = 1024;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -27,6 +30,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the authority of the site lies; by default `authority` below `data_dir`. Coordinators of one site share it.
     pub authority_dir: Option<PathBuf>,
+    /// Where the registry of models lies; by default `models` below `data_dir`. Coordinators of one site share it.
+    pub models_dir: Option<PathBuf>,
     /// The broker.
     pub mqtt: Mqtt,
     /// The web page.
@@ -35,6 +40,8 @@ pub struct Config {
     pub enrolment: Enrolment,
     /// This coordinator among those of its site.
     pub leader: Leader,
+    /// Models of the site's devices.
+    pub model: Model,
     /// Who watches what where the plan says nothing.
     pub line: Line,
     /// The site plan.
@@ -63,6 +70,21 @@ pub struct Leader {
     /// The file that they settle it in: one that all of them see. By default it lies beside the archive, for a coordinator
     /// without a standby.
     pub file: Option<PathBuf>,
+}
+
+/// Models of the site's devices.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// Most bytes a second of models on their way to devices, all of them together. Higher is done sooner; too high delays
+    /// what devices say where the link is thin. Each device gets each byte, so a link of a device carries as much.
+    pub bytes_per_s: u64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Model { bytes_per_s: 256 * 1024 }
+    }
 }
 
 /// Who watches what where the plan says nothing.
@@ -117,10 +139,12 @@ impl Default for Config {
             site: SiteId::new("site").expect("a constant name"),
             data_dir: "/var/lib/picket-coordinator".into(),
             authority_dir: None,
+            models_dir: None,
             mqtt: Mqtt::default(),
             http: Http::default(),
             enrolment: Enrolment::default(),
             leader: Leader::default(),
+            model: Model::default(),
             line: Line::default(),
             stations: Vec::new(),
         }
@@ -205,6 +229,9 @@ impl Config {
                         seen or done there"
                 .into());
         }
+        if self.model.bytes_per_s < MODEL_BYTES_PER_S_MIN {
+            return Err(format!("model.bytes_per_s is below {MODEL_BYTES_PER_S_MIN}: one piece would take a minute"));
+        }
         if self.data_dir.as_os_str().is_empty() {
             return Err("data_dir is empty; name a directory for the archive".into());
         }
@@ -261,6 +288,11 @@ impl Config {
     /// Where the authority lies.
     pub fn authority_dir(&self) -> PathBuf {
         self.authority_dir.clone().unwrap_or_else(|| self.data_dir.join("authority"))
+    }
+
+    /// Where the registry of models lies.
+    pub fn models_dir(&self) -> PathBuf {
+        self.models_dir.clone().unwrap_or_else(|| self.data_dir.join("models"))
     }
 
     /// Where coordinators settle who leads.

@@ -160,6 +160,8 @@ pub struct Coordinator {
     archive_problems: Vec<String>,
     /// Why another broker than the first is used.
     fallback_problem: Option<String>,
+    /// Why nodes are not told which model they run.
+    model_problems: Vec<String>,
     rejected: BTreeMap<&'static str, u64>,
     unreadable: u64,
     lost: u64,
@@ -216,6 +218,7 @@ impl Coordinator {
             disk_problem: None,
             archive_problems: recovered.problems,
             fallback_problem: None,
+            model_problems: vec![],
             rejected: BTreeMap::new(),
             unreadable: recovered.unreadable,
             lost: recovered.lost,
@@ -324,9 +327,17 @@ impl Coordinator {
         self.fallback_problem = why;
     }
 
+    /// What is wrong with what nodes are told of models, in a sentence each.
+    pub fn on_models(&mut self, problems: &[String]) {
+        if self.model_problems != problems {
+            self.model_problems = problems.to_vec();
+            self.say_again_ms = 0;
+        }
+    }
+
     fn problems(&self) -> Vec<String> {
         let own = self.disk_problem.iter().chain(&self.archive_problems).chain(&self.fallback_problem).cloned();
-        let own = own.chain(self.lead.problem());
+        let own = own.chain(self.model_problems.iter().cloned()).chain(self.lead.problem());
         own.chain(self.swarm.problems()).collect()
     }
 
@@ -403,6 +414,8 @@ impl Coordinator {
             Ok(Topic::Duty(id)) => self.swarm.duty(now, id, &payload),
             Ok(Topic::Heartbeat(id)) => self.swarm.heartbeat(now, id, &payload, &mut self.words),
             Ok(Topic::Events(id)) => self.events(now, id, &payload, out),
+            // Read by what sends models, beside this.
+            Ok(Topic::ModelWant(id) | Topic::ModelState(id)) => self.swarm.node(now, id).map(|_| ()),
             // The filter for all nodes' health brings back what this side says of itself; or another coordinator's will.
             Ok(Topic::CoordinatorHealth) => return self.coordinators_health(now, &payload, out),
             Ok(other) => Err(("topic", format!("{other:?} is not for a coordinator to read"))),

@@ -396,3 +396,14 @@ fn a_claim_by_an_epoch_that_this_leader_never_granted_makes_it_lead_under_a_high
     bench.send(Topic::Heartbeat(id("n")), codec::encode(&beat).unwrap());
     assert_eq!((bench.core.counters().rejected.get("future_epoch"), bench.outranked), (Some(&1), Some(1)));
 }
+
+#[test]
+fn whoever_leads_below_what_a_node_has_heard_of_answers_nothing_and_asks_to_lead_above_it() {
+    let mut bench = Bench::new();
+    let (holdings, ready, unheard) = (vec![], vec![], vec![]);
+    let beat = Heartbeat { boot: Boot(9), number: 1, leader: 7, capacity_fps: 0, holdings, ready, unheard };
+    bench.send(Topic::Heartbeat(id("n")), codec::encode(&beat).unwrap());
+    assert_eq!((bench.core.counters().rejected.get("outranked"), bench.outranked), (Some(&1), Some(7)));
+    let answered = bench.published.iter().any(|(topic, _)| matches!(topic, Topic::Leases(_)));
+    assert!(!answered, "the node would refuse it");
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use picket_shared::clock::Now;
+use picket_shared::crypto::SecretKey;
 use picket_shared::ids::SiteId;
 use picket_shared::keyfile;
 use picket_shared::topics::Topic;
@@ -71,6 +72,16 @@ impl Credentials {
     /// The roster as it is published; nothing without an authority.
     pub fn published(&self) -> Option<&[u8]> {
         self.authority.as_ref().map(|known| &*known.published)
+    }
+
+    /// The key that signs orders now; the error is a sentence.
+    pub fn orders_key(&self) -> Result<SecretKey, String> {
+        let Some(known) = &self.authority else {
+            return Err(
+                "this site has no authority, so no node could know who assigns it a model; enrol its devices".into()
+            );
+        };
+        known.authority.orders_key().map_err(|error| error.to_string())
     }
 
     /// A message as it is published.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use picket_shared::brokers::BrokerUrl;
 use picket_shared::crypto::from_hex;
 use picket_shared::exit::Failure;
+use picket_shared::model::Root;
 use picket_shared::trust::DAY_S;
 use picket_shared::trust::certificate::Certificate;
 use picket_shared::trust::door::{Admission, ENROL_PATH, EnrolRequest, RENEW_PATH, REQUEST_BYTES_MAX, RenewRequest};
@@ -26,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::authority::tickets::TicketError;
 use crate::authority::{Authority, AuthorityError};
+use crate::model::registry::Registry;
 
 /// Connections at once.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -43,6 +46,7 @@ const BREATH: Duration = Duration::from_millis(100);
 pub struct Door {
     authority: Authority,
     brokers: Vec<BrokerUrl>,
+    models: PathBuf,
     inside: Arc<Inside>,
     acceptor: TlsAcceptor,
     /// When its certificate was made.
@@ -81,10 +85,10 @@ impl Drop for Place {
 }
 
 impl Door {
-    /// A door of this authority, that tells devices of these brokers.
-    pub fn new(authority: Authority, brokers: Vec<BrokerUrl>) -> Result<Door, Failure> {
+    /// A door of this authority, that tells devices of these brokers, and of the model root in this folder's registry.
+    pub fn new(authority: Authority, brokers: Vec<BrokerUrl>, models: PathBuf) -> Result<Door, Failure> {
         let acceptor = acceptor(&authority)?;
-        Ok(Door { authority, brokers, inside: Arc::default(), acceptor, since_s: now_s() })
+        Ok(Door { authority, brokers, models, inside: Arc::default(), acceptor, since_s: now_s() })
     }
 
     /// Serves until the task is dropped.
@@ -111,7 +115,8 @@ impl Door {
                     Err(failure) => tracing::error!("{failure}"),
                 }
             }
-            let knock = Knock { authority: self.authority.clone(), brokers: self.brokers.clone(), from };
+            let (authority, brokers, models) = (self.authority.clone(), self.brokers.clone(), self.models.clone());
+            let knock = Knock { authority, brokers, models, from };
             let acceptor = self.acceptor.clone();
             tokio::spawn(async move {
                 let served = tokio::time::timeout(CONNECTION_MAX, knock.serve(acceptor, stream)).await;
@@ -137,6 +142,7 @@ fn acceptor(authority: &Authority) -> Result<TlsAcceptor, Failure> {
 struct Knock {
     authority: Authority,
     brokers: Vec<BrokerUrl>,
+    models: PathBuf,
     from: SocketAddr,
 }
 
@@ -187,7 +193,7 @@ impl Knock {
         if request.method() != Method::POST {
             return Err((StatusCode::METHOD_NOT_ALLOWED, "enrolment is asked for by POST".into()));
         }
-        let Self { authority, brokers, .. } = self;
+        let Self { authority, brokers, models, .. } = self;
         let admitted = if renews {
             let shown = shown.ok_or_else(|| {
                 (StatusCode::UNAUTHORIZED, "a certificate is renewed by showing the present one".to_owned())
@@ -206,7 +212,7 @@ impl Knock {
             (StatusCode::INTERNAL_SERVER_ERROR, "the authority cannot do it now; its log says why".to_owned())
         };
         match admitted {
-            Ok(Ok(admission)) => Ok(admission),
+            Ok(Ok(admission)) => Ok(Admission { model_root: model_root(&models), ..admission }),
             Ok(Err(AuthorityError::Ticket(TicketError::File(error)))) => Err(broken(&error)),
             Ok(Err(refused @ (AuthorityError::Ticket(_) | AuthorityError::Refused(_)))) => {
                 Err((StatusCode::FORBIDDEN, refused.to_string()))
@@ -215,6 +221,13 @@ impl Knock {
             Err(error) => Err(broken(&error)),
         }
     }
+}
+
+/// The site's newest model root. Where it cannot be read the device is admitted all the same, and is given it by hand.
+fn model_root(models: &Path) -> Option<String> {
+    let registry = Registry::exists(models).then(|| Registry::open(models))?;
+    let newest = registry.and_then(|registry| registry.anchor());
+    newest.inspect_err(|error| tracing::error!("{error}")).ok()?.map(|envelope| envelope.to_file::<Root>())
 }
 
 async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refusal> {

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::coordinator::Counters;
+use crate::model::blobs::Served;
 use crate::watchdog;
 
 /// Requests for the counters that wait for the coordinator.
@@ -44,6 +45,8 @@ pub struct Answer {
     pub outgoing_dropped: u64,
     /// The archive's size.
     pub archive_bytes: u64,
+    /// What was sent of models.
+    pub models: Served,
 }
 
 /// Asks the coordinator.
@@ -170,6 +173,10 @@ fn metrics_text(answer: &Answer) -> String {
         ("archive_commits_failed_total", "counter", "Attempts at a commit that failed.", counters.commits_failed),
         ("archive_waiting", "gauge", "Entries that wait to become durable.", counters.entries_waiting),
         ("archive_bytes", "gauge", "Size of the archive on disk.", answer.archive_bytes),
+        ("model_chunks_sent_total", "counter", "Pieces of models sent, each to all who listen.", answer.models.chunks),
+        ("model_chunks_asked_total", "counter", "Pieces of models that devices asked for.", answer.models.chunks_asked),
+        ("model_sent_bytes_total", "counter", "Bytes of models sent, each once for all.", answer.models.bytes),
+        ("model_blobs_wanted", "gauge", "Files of models that some device waits for.", answer.models.blobs),
         ("outgoing_dropped_total", "counter", "Messages dropped before the broker took them.", answer.outgoing_dropped),
         ("broker_up", "gauge", "1 where the broker can be reached.", u64::from(counters.link_up)),
         ("problems", "gauge", "Problems that a person should look at.", counters.problems.len() as u64),
@@ -265,7 +272,13 @@ mod tests {
             "lines": {"kerb": {"left_to_right": 5, "right_to_left": 2}},
         });
         let cameras = vec![(NodeId::new("gate-3").unwrap(), serde_json::from_value(camera).unwrap())];
-        let text = metrics_text(&Answer { counters, cameras, outgoing_dropped: 0, archive_bytes: 4096 });
+        let text = metrics_text(&Answer {
+            counters,
+            cameras,
+            outgoing_dropped: 0,
+            archive_bytes: 4096,
+            models: Served::default(),
+        });
         for line in [
             "# TYPE picket_events_archived_total counter",
             "picket_events_archived_total 3",

@@ -22,6 +22,8 @@ pub mod store;
 
 pub mod leader;
 
+pub mod model;
+
 pub mod authority;
 pub mod door;
 

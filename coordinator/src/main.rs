@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use picket_coordinator::authority::command::{self, AuthorityCommand};
 use picket_coordinator::config::{Config, Flags};
+use picket_coordinator::model::command::{self as model, ModelCommand};
 use picket_coordinator::store::Archive;
 use picket_coordinator::{app, view};
 use picket_shared::exit::{self, Exit, Failure};
@@ -16,7 +17,7 @@ use picket_shared::ids::NodeId;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 fine, 2 command line, 65 doubles in the archive, 70 a defect, 71 a port, \
+    after_help = "Exit codes: 0 fine, 2 command line, 65 doubles in the archive or a damaged file, 70 a defect, 71 a port, \
     74 the disk, 77 refused, 78 the configuration."
 )]
 struct Arguments {
@@ -57,6 +58,9 @@ enum Command {
     /// Look after who belongs to the site
     #[command(subcommand)]
     Authority(AuthorityCommand),
+    /// Look after which models may run, and where
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Look into the archive of a coordinator that does not run
     #[command(subcommand)]
     Archive(ArchiveCommand),
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
         }
         Command::Revoke { name, out, flags } => command::revoke(&flags, &name, out.as_deref()).map_err(Into::into),
         Command::Authority(command) => command::run(&command).map_err(Into::into),
+        Command::Model(command) => model::run(&command).map_err(Into::into),
         Command::Archive(ArchiveCommand::List(place)) => list(&place.data_dir),
         Command::Archive(ArchiveCommand::Export(place)) => export(&place.data_dir),
     };

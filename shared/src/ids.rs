@@ -122,6 +122,10 @@ name!(
     LineId, NAME_CHARS_MAX, []
 );
 name!(
+    /// A model: what its releases have in common. Devices keep the highest release counter of each.
+    ModelName, NAME_CHARS_MAX, []
+);
+name!(
     /// An event: the same from its `new` to its `end`, and unique over the site.
     EventId, EVENT_ID_CHARS_MAX, []
 );

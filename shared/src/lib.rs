@@ -1,7 +1,7 @@
 //! The language that Picket's agent and coordinator both speak.
 //!
 //! Modules stand in reading order: the bounds, the names, what is said (events and messages), how it is written
-//! (codec, topics), where it is kept (store), who says it (trust), how it travels (mqtt), and what both binaries need at start-up.
+//! (codec, topics), what may run (model), where it is kept (store), who says it (trust), how it travels (mqtt), and what both binaries need at start-up.
 //! Nothing here decides anything: deciding is the cores' work in `picket-agent` and `picket-coordinator`.
 
 pub mod limits;
@@ -16,12 +16,14 @@ pub mod status;
 pub mod view;
 pub mod wire;
 
+pub mod chunks;
 pub mod codec;
 pub mod topics;
 
 pub mod crypto;
 pub mod gossip;
 pub mod keyfile;
+pub mod model;
 pub mod store;
 
 pub mod learn;

@@ -109,3 +109,40 @@ pub const MQTT_RECEIVED_MAX: usize = 1024;
 pub const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 /// Most bytes of a roster: each of [`NODES_MAX`] devices with its keys, and the chain of orders keys.
 pub const ROSTER_BYTES_MAX: usize = 256 * 1024;
+
+/// Largest model file: the large members of the known families have about 100 MB.
+pub const MODEL_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Largest head, calibration table or list of labels beside a model: a head is a few hundred numbers.
+pub const MODEL_PART_BYTES_MAX: usize = 1024 * 1024;
+/// Keys that a root names.
+pub const MODEL_KEYS_MAX: usize = 8;
+/// Signatures of one document: those of the keys before and after a rotation.
+pub const MODEL_SIGNATURES_MAX: usize = 2 * MODEL_KEYS_MAX;
+/// A root without its signatures: eight keys of 64 digits are about 700 bytes.
+pub const MODEL_ROOT_BYTES_MAX: usize = 2 * 1024;
+/// Roots of one chain: an owner who changes a key every quarter has enough for eight years. A device that was away for longer
+/// is given a newer root by its own configuration.
+pub const MODEL_ROOTS_MAX: usize = 32;
+/// A manifest without its signatures.
+pub const MODEL_MANIFEST_BYTES_MAX: usize = 16 * 1024;
+/// Encodings that one file is offered in.
+pub const MODEL_ENCODINGS_MAX: usize = 16;
+/// Names of models that one device keeps a counter of.
+pub const MODEL_NAMES_MAX: usize = 32;
+/// What a device has seen of models: a root, and [`MODEL_NAMES_MAX`] counters of models and of heads.
+pub const MODEL_TRUSTED_BYTES_MAX: usize = 16 * 1024;
+/// One assignment: 32 roots with 16 signatures each are about 112 KiB, two manifests with theirs about 36 KiB.
+pub const MODEL_ASSIGNMENT_BYTES_MAX: usize = 160 * 1024;
+/// How long an assignment is fresh. The coordinator says it again long before; who hears none for so long is being kept from
+/// the news, or has no coordinator.
+pub const MODEL_ASSIGNMENT_LIFE_S: u64 = 3 * 24 * 60 * 60;
+/// Smallest piece that a model travels in.
+pub const MODEL_CHUNK_BYTES_MIN: usize = 1024;
+/// Largest piece that a model travels in.
+pub const MODEL_CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// One piece on the wire.
+pub const MODEL_CHUNK_MESSAGE_BYTES_MAX: usize = MODEL_CHUNK_BYTES_MAX + 64;
+/// Ranges of missing pieces that one request names.
+pub const MODEL_WANT_RANGES_MAX: usize = 64;
+/// One request for missing pieces.
+pub const MODEL_WANT_BYTES_MAX: usize = 2 * 1024;

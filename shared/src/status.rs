@@ -177,7 +177,7 @@ pub struct CameraStats {
     /// In what form frames come, as the camera or the decoder says it.
     #[serde(default)]
     pub format: Option<String>,
-    /// Frames that came damaged or cut off, and were passed over.
+    /// Frames that came damaged or cut off, and were passed over or seen as far as they could be decoded.
     #[serde(default)]
     pub frames_bad: u64,
     /// Frames that were the same, byte for byte, as the one before.

@@ -2,6 +2,7 @@
 //!
 //! No other file builds or takes apart a topic string.
 
+use crate::crypto::Digest;
 use crate::ids::{NodeId, SiteId};
 use crate::learn::lineage::LineageId;
 
@@ -41,6 +42,14 @@ pub enum Topic {
     LearnHead(LineageId),
     /// Retained CBOR [`crate::learn::message::HeadDelta`].
     LearnDelta(LineageId),
+    /// Retained CBOR [`crate::model::Assignment`], from the coordinator to one node: the model that it should run.
+    ModelAssignment(NodeId),
+    /// CBOR [`crate::model::Want`]: the pieces of a file that a node still lacks.
+    ModelWant(NodeId),
+    /// Retained JSON [`crate::model::ModelState`]: what a node runs, fetches and tries.
+    ModelState(NodeId),
+    /// CBOR [`crate::model::Chunk`]: a piece of the file of this digest, from the coordinator to whoever lacks it.
+    Blob(Digest),
     /// Retained JSON [`crate::status::Health`] of the coordinator; also its will.
     CoordinatorHealth,
     /// Retained JSON [`crate::trust::roster::Roster`]: who may speak at this site.
@@ -107,6 +116,10 @@ impl Topic {
             Topic::LearnAck(node) => format!("{ROOT}/{site}/{node}/learn/ack"),
             Topic::LearnHead(lineage) => format!("{ROOT}/{site}/coordinator/learn/head/{lineage}"),
             Topic::LearnDelta(lineage) => format!("{ROOT}/{site}/coordinator/learn/delta/{lineage}"),
+            Topic::ModelAssignment(node) => format!("{ROOT}/{site}/{node}/model/assignment"),
+            Topic::ModelWant(node) => format!("{ROOT}/{site}/{node}/model/want"),
+            Topic::ModelState(node) => format!("{ROOT}/{site}/{node}/model/state"),
+            Topic::Blob(digest) => format!("{ROOT}/{site}/coordinator/blob/{digest}"),
             Topic::CoordinatorHealth => format!("{ROOT}/{site}/coordinator/status/health"),
             Topic::Roster => format!("{ROOT}/{site}/coordinator/roster"),
             Topic::ViewSite => format!("{ROOT}/{site}/view/site"),
@@ -145,12 +158,14 @@ impl Topic {
             ("view", "learning") => return Ok(Topic::ViewLearning),
             _ => {}
         }
-        let of_lineage = |kind: &str| what.strip_prefix(kind)?.parse().ok().filter(|_| who == "coordinator");
-        if let Some(lineage) = of_lineage("learn/head/") {
-            return Ok(Topic::LearnHead(lineage));
-        }
-        if let Some(lineage) = of_lineage("learn/delta/") {
-            return Ok(Topic::LearnDelta(lineage));
+        if who == "coordinator" {
+            let topic = match what.rsplit_once('/') {
+                Some(("blob", digest)) => digest.parse().ok().map(Topic::Blob),
+                Some(("learn/head", lineage)) => lineage.parse().ok().map(Topic::LearnHead),
+                Some(("learn/delta", lineage)) => lineage.parse().ok().map(Topic::LearnDelta),
+                _ => None,
+            };
+            return topic.ok_or_else(refused);
         }
         let node = NodeId::new(who).map_err(|_| refused())?;
         match what {
@@ -167,6 +182,9 @@ impl Topic {
             "learn/update" => Ok(Topic::LearnUpdate(node)),
             "learn/samples" => Ok(Topic::LearnSamples(node)),
             "learn/ack" => Ok(Topic::LearnAck(node)),
+            "model/assignment" => Ok(Topic::ModelAssignment(node)),
+            "model/want" => Ok(Topic::ModelWant(node)),
+            "model/state" => Ok(Topic::ModelState(node)),
             _ => Err(refused()),
         }
     }
@@ -175,11 +193,12 @@ impl Topic {
     pub fn retained(&self) -> bool {
         match self {
             Topic::Health(_) | Topic::Twin(_) | Topic::Duty(_) | Topic::Standby(_) | Topic::Ack(_) => true,
+            Topic::ModelAssignment(_) | Topic::ModelState(_) => true,
             Topic::CoordinatorHealth | Topic::Roster | Topic::ViewSite | Topic::ViewRecent => true,
             Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
-            Topic::Platform(_) | Topic::ViewChange => false,
             Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => true,
             Topic::LearnUpdate(_) | Topic::LearnSamples(_) => false,
+            Topic::Platform(_) | Topic::ModelWant(_) | Topic::Blob(_) | Topic::ViewChange => false,
         }
     }
 
@@ -194,7 +213,9 @@ impl Topic {
             Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => {
                 Speaker::Coordinator
             }
+            Topic::ModelWant(node) | Topic::ModelState(node) => Speaker::Node(node.clone()),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::CoordinatorHealth => Speaker::Coordinator,
+            Topic::ModelAssignment(_) | Topic::Blob(_) => Speaker::Coordinator,
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
                 Speaker::Coordinator
             }
@@ -209,8 +230,9 @@ impl Topic {
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => Some(Form::Cbor),
             Topic::LearnUpdate(_) | Topic::LearnSamples(_) | Topic::LearnAck(_) => Some(Form::Cbor),
             Topic::LearnHead(_) | Topic::LearnDelta(_) => Some(Form::Cbor),
+            Topic::ModelAssignment(_) | Topic::ModelWant(_) | Topic::Blob(_) => Some(Form::Cbor),
             Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Platform(_) => Some(Form::Json),
-            Topic::CoordinatorHealth => Some(Form::Json),
+            Topic::ModelState(_) | Topic::CoordinatorHealth => Some(Form::Json),
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => None,
             Topic::ViewLearning => None,
         }
@@ -219,7 +241,7 @@ impl Topic {
     /// Whether what is said here changes what a device does until something else is said, and so must not stand for ever.
     /// Leases end by themselves.
     pub fn is_order(&self) -> bool {
-        matches!(self, Topic::Standby(_))
+        matches!(self, Topic::Standby(_) | Topic::ModelAssignment(_))
     }
 
     /// Whether each message here comes after the one before it. Of coordinators several may say how they do, each by its own
@@ -230,9 +252,12 @@ impl Topic {
 
     /// What a coordinator listens to: all that nodes say, and what stands at the broker of the head that was learned before.
     pub fn coordinator_filters(site: &SiteId) -> Vec<String> {
-        ["status/health", "twin", "m/stats", "heartbeat", "duty", "events", "learn/update", "learn/samples"]
+        let of_nodes = ["status/health", "twin", "m/stats", "heartbeat", "duty", "events"];
+        let of_models = ["model/want", "model/state", "learn/update", "learn/samples"];
+        of_nodes
+            .iter()
+            .chain(&of_models)
             .map(|what| format!("{ROOT}/{site}/+/{what}"))
-            .into_iter()
             .chain([format!("{ROOT}/{site}/coordinator/learn/head/+")])
             .collect()
     }
@@ -255,6 +280,10 @@ impl Topic {
             Topic::LearnAck(node.clone()),
             Topic::LearnHead(LineageId([0xAB; 8])),
             Topic::LearnDelta(LineageId([0xAB; 8])),
+            Topic::ModelAssignment(node.clone()),
+            Topic::ModelWant(node.clone()),
+            Topic::ModelState(node.clone()),
+            Topic::Blob(Digest([0xab; 32])),
             Topic::CoordinatorHealth,
             Topic::Roster,
             Topic::ViewSite,
@@ -294,6 +323,9 @@ mod tests {
             "picket/v1/yard/view/ack",
             "picket/v1/yard/n/learn/head/abababababababab",
             "picket/v1/yard/coordinator/learn/head/ABABABABABABABAB",
+            "picket/v1/yard/coordinator/blob/ab",
+            "picket/v1/yard/coordinator/ack",
+            "picket/v1/yard/n/model",
         ] {
             assert!(Topic::parse(&site, text).is_err(), "{text:?}");
         }

@@ -4,6 +4,11 @@
 // Helpers of a test may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "protocol/learning.rs"]
+mod learning;
+#[path = "protocol/models.rs"]
+mod models;
+
 use std::collections::BTreeSet;
 
 use picket_shared::codec::{decode, encode};
@@ -11,10 +16,6 @@ use picket_shared::crypto::SecretKey;
 use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, How, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::event::{Crossing, Direction, Event, EventKind, Precision};
 use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, StationId, ZoneId};
-use picket_shared::learn::lineage::{HeadShape, Lineage};
-use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSample, RootSamples};
-use picket_shared::learn::packed::Packed;
-use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing};
 use picket_shared::limits;
 use picket_shared::platform::{Action, PlatformOrder};
 use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
@@ -124,65 +125,6 @@ fn duty() -> Duty {
     Duty { station, settings: "[[camera]]".into(), model: "0123456789ab".into(), need_fps: 10 }
 }
 
-fn lineage() -> Lineage {
-    Lineage { fleet_epoch: 1, backbone: "5a".repeat(32), shape: HeadShape::logistic(6) }
-}
-
-fn head_update() -> HeadUpdate {
-    let change = Packed::of(&[0.0, 0.5, -0.25, 0.0, 0.0, 0.75, 0.1], 4).unwrap();
-    let (loss_before, loss_after) = (0.7, 0.61);
-    let lineage = lineage().id();
-    HeadUpdate { lineage, epoch: 1, seq: 70, base: 300, samples: 40, change, loss_before, loss_after, crc: 0 }.closed()
-}
-
-fn head_full() -> HeadFull {
-    HeadFull::of(lineage(), 301, &[0.0, 1.0, -2.0, 0.5, 0.25, 0.0, 3.0], Some(250), true)
-}
-
-fn head_delta() -> HeadDelta {
-    let change = head_update().change;
-    HeadDelta::of(lineage().id(), 301, &head_full().head().unwrap(), 305, change).unwrap()
-}
-
-fn root_samples() -> RootSamples {
-    let features = [0.5f32, -1.0, 0.0, 2.0, 0.0, 1.0].iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-    let samples = vec![RootSample { features: features.into(), label: 1, operator: "anna".into() }];
-    RootSamples { lineage: lineage().id(), epoch: 1, first: 3, samples }
-}
-
-fn learn_ack() -> LearnAck {
-    LearnAck { lineage: lineage().id(), epoch: 1, seq: 70, samples_epoch: 1, samples: 3 }
-}
-
-fn learning() -> Learning {
-    let point = CurvePoint { time: 0.0, version: 1, rows: 1, step: 0.0, loss: 0.0, canary: None };
-    let station = LearnerView {
-        node: NodeId::new("gate-3").unwrap(),
-        updates: 1,
-        repeated: 0,
-        age: 0,
-        norm: 0.0,
-        clip: 1.0,
-        gate: None,
-        fate: Fate::Used,
-        loss: 0.0,
-    };
-    Learning {
-        time: 0.0,
-        lineage: lineage().id(),
-        version: 1,
-        released: None,
-        frozen: false,
-        why: String::new(),
-        mixing: Mixing::NnmGate,
-        root_lacks: String::new(),
-        root_samples: vec![],
-        curve: vec![point],
-        stations: vec![station],
-        refused: Default::default(),
-    }
-}
-
 fn platform_order() -> PlatformOrder {
     PlatformOrder {
         time: 1_700_000_000,
@@ -218,11 +160,8 @@ fn the_golden_bytes_of_version_1_are_read_and_written() {
     golden("leases", include_str!("golden/v1/leases.hex"), &leases());
     golden("standby", include_str!("golden/v1/standby.hex"), &standby());
     golden("duty", include_str!("golden/v1/duty.hex"), &duty());
-    golden("head_update", include_str!("golden/v1/head_update.hex"), &head_update());
-    golden("head_full", include_str!("golden/v1/head_full.hex"), &head_full());
-    golden("head_delta", include_str!("golden/v1/head_delta.hex"), &head_delta());
-    golden("root_samples", include_str!("golden/v1/root_samples.hex"), &root_samples());
-    golden("learn_ack", include_str!("golden/v1/learn_ack.hex"), &learn_ack());
+    models::golden();
+    learning::golden();
 }
 
 #[test]
@@ -239,12 +178,9 @@ fn the_golden_order_to_a_platform_is_read_and_written() {
 fn the_page_names_every_topic_and_whether_it_is_retained() {
     let rows: BTreeSet<(String, bool)> = table("## Topics")
         .into_iter()
-        .map(|row| {
-            (
-                row[0].replace("<site>", "yard").replace("<node>", "gate-3").replace("<lineage>", &"ab".repeat(8)),
-                row[1] == "yes",
-            )
-        })
+        .map(|row| (row[0].replace("<site>", "yard").replace("<node>", "gate-3"), row[1] == "yes"))
+        .map(|(topic, retained)| (topic.replace("<digest>", &"ab".repeat(32)), retained))
+        .map(|(topic, retained)| (topic.replace("<lineage>", &"ab".repeat(8)), retained))
         .collect();
     let site = SiteId::new("yard").unwrap();
     let topics = Topic::one_of_each(&NodeId::new("gate-3").unwrap());
@@ -267,16 +203,12 @@ fn the_page_numbers_every_field_of_every_cbor_message() {
         ("### Standby\n", serde_json::to_string(&standby()).unwrap()),
         ("### StandbyDuty", serde_json::to_string(&standby().duties[0]).unwrap()),
         ("### Duty", serde_json::to_string(&duty()).unwrap()),
-        ("### HeadUpdate", serde_json::to_string(&head_update()).unwrap()),
-        ("### Packed", serde_json::to_string(&head_update().change).unwrap()),
-        ("### HeadFull", serde_json::to_string(&head_full()).unwrap()),
-        ("### Lineage", serde_json::to_string(&lineage()).unwrap()),
-        ("### HeadShape", serde_json::to_string(&lineage().shape).unwrap()),
-        ("### HeadDelta", serde_json::to_string(&head_delta()).unwrap()),
-        ("### RootSamples", serde_json::to_string(&root_samples()).unwrap()),
-        ("### RootSample\n", serde_json::to_string(&root_samples().samples[0]).unwrap()),
-        ("### LearnAck", serde_json::to_string(&learn_ack()).unwrap()),
     ] {
+    ]
+    .into_iter()
+    .chain(models::cbor())
+    .chain(learning::cbor())
+    {
         let fields = keys_in_order(&json);
         let expect: Vec<_> = fields.iter().enumerate().map(|(i, key)| (i.to_string(), key.clone())).collect();
         let rows: Vec<_> = table(heading).into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
@@ -415,10 +347,8 @@ fn the_page_lists_every_field_of_every_json_message() {
         ("Recent", serde_json::to_string(&Recent { events: vec![seen.clone()] }).unwrap()),
         ("SeenEvent", serde_json::to_string(&seen).unwrap()),
         ("SeenCrossing", serde_json::to_string(&seen.crossings[0]).unwrap()),
-        ("Learning", serde_json::to_string(&learning()).unwrap()),
-        ("CurvePoint", serde_json::to_string(&learning().curve[0]).unwrap()),
-        ("LearnerView", serde_json::to_string(&learning().stations[0]).unwrap()),
     ];
+    let expect: Vec<_> = expect.into_iter().chain(learning::json()).chain(models::json()).collect();
     let rows = table("## JSON messages");
     assert_eq!(rows.len(), expect.len());
     for (row, (name, json)) in rows.iter().zip(&expect) {
@@ -457,16 +387,6 @@ fn the_page_states_every_limit() {
         ("LEASES_BYTES_MAX", limits::LEASES_BYTES_MAX),
         ("STANDBY_BYTES_MAX", limits::STANDBY_BYTES_MAX),
         ("DUTY_BYTES_MAX", limits::DUTY_BYTES_MAX),
-        ("HEAD_PARAMETERS_MAX", limits::HEAD_PARAMETERS_MAX),
-        ("HEAD_INPUTS_MAX", limits::HEAD_INPUTS_MAX),
-        ("HEAD_CLASSES_MAX", limits::HEAD_CLASSES_MAX),
-        ("HEAD_SCALE_PARAMETERS", limits::HEAD_SCALE_PARAMETERS),
-        ("HEAD_UPDATE_BYTES_MAX", limits::HEAD_UPDATE_BYTES_MAX),
-        ("HEAD_BYTES_MAX", limits::HEAD_BYTES_MAX),
-        ("HEAD_DELTA_BYTES_MAX", limits::HEAD_DELTA_BYTES_MAX),
-        ("ROOT_SAMPLES_MAX", limits::ROOT_SAMPLES_MAX),
-        ("ROOT_SAMPLES_BYTES_MAX", limits::ROOT_SAMPLES_BYTES_MAX),
-        ("LEARN_ACK_BYTES_MAX", limits::LEARN_ACK_BYTES_MAX),
         ("STATS_MS", limits::STATS_MS as usize),
         ("STATUS_BYTES_MAX", limits::STATUS_BYTES_MAX),
         ("SOURCES_MAX", limits::SOURCES_MAX),
@@ -478,7 +398,8 @@ fn the_page_states_every_limit() {
         ("SEAL_BYTES_MAX", SEAL_BYTES_MAX),
         ("SEAL_JSON_BYTES_MAX", SEAL_JSON_BYTES_MAX),
     ];
-    let expect: Vec<_> = expect.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
+    let expect = expect.into_iter().chain(models::limits()).chain(learning::limits());
+    let expect: Vec<_> = expect.map(|(name, value)| (name.to_owned(), value.to_string())).collect();
     assert_eq!(rows, expect);
 }
 

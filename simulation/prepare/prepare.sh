@@ -76,7 +76,8 @@ pip_is_needed() {
 }
 
 venv_is_needed() {
-    { [ "$target" = bench ] && ! peer_is_there; } || { [ "$target" != demo ] && [ ! -e "$quantizer/ready" ]; }
+    { [ "$target" = bench ] && ! peer_is_there; } || { [ "$target" != demo ] && [ ! -e "$quantizer/ready" ]; } ||
+        { [ "$target" = test ] && [ ! -e "$motmetrics/ready" ]; }
 }
 
 packages() {
@@ -238,26 +239,42 @@ peer() {
     fi
 }
 
+# ---- Pythons of their own -------------------------------------------------------------------------------------------
+
+# pinned_python HOME PINS WHAT SIZE WITHOUT : a virtual environment of these pins and nothing else. It needs the network, and
+# a Python that the pins know; without it something is left out, which says so.
+pinned_python() {
+    [ ! -e "$1/ready" ] || return 0
+    say "$3, $4 …"
+    rm -rf "$1"
+    if "$python" -m venv "$1" &&
+        "$1/bin/python" -m pip --disable-pip-version-check install -q --no-deps --only-binary=:all: --require-hashes -r "$2"; then
+        touch "$1/ready"
+        say "$3 installed"
+    else
+        rm -rf "$1"
+        say "warning: $3 cannot be installed; $5"
+    fi
+}
+
 # ---- The quantiser --------------------------------------------------------------------------------------------------
 
 # The Python that `picket-agent model quantize` would make on first use, under the same name: its pins' digest.
 pins=$tree/agent/quantizer/requirements.txt
 quantizer=$cache/quantizer-$(sha256sum "$pins" | cut -c1-12)
 
-# Without it the test of quantising says that it is skipped: it needs the network, and a Python that the pins know.
 quantizer() {
-    [ ! -e "$quantizer/ready" ] || return 0
-    say "the quantiser's Python packages, about 320 MB …"
-    rm -rf "$quantizer"
-    if "$python" -m venv "$quantizer" &&
-        "$quantizer/bin/python" -m pip --disable-pip-version-check install -q --no-deps --only-binary=:all: \
-            --require-hashes -r "$pins"; then
-        touch "$quantizer/ready"
-        say "the quantiser's Python packages installed"
-    else
-        rm -rf "$quantizer"
-        say "warning: the quantiser's Python packages cannot be installed; its test will be skipped, and the bench goes without INT8"
-    fi
+    pinned_python "$quantizer" "$pins" "the quantiser's Python packages" "about 320 MB" \
+        "its test will be skipped, and the bench goes without INT8"
+}
+
+# ---- What the tests compare the trackers' figures with -------------------------------------------------------------
+
+motmetrics_pins=$tree/agent/tests/eval/motmetrics.txt
+motmetrics=$cache/motmetrics-$(sha256sum "$motmetrics_pins" | cut -c1-12)
+
+motmetrics() {
+    pinned_python "$motmetrics" "$motmetrics_pins" "motmetrics" "about 80 MB" "its recorded answers alone will be compared"
 }
 
 # ---- The dashboard --------------------------------------------------------------------------------------------------
@@ -299,6 +316,7 @@ dashboard
 if [ "$target" = test ]; then
     cargo_deny
     quantizer
+    motmetrics
     browser
 fi
 if [ "$target" = bench ]; then

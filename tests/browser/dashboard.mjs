@@ -3,7 +3,7 @@
 ///   node dashboard.mjs --url http://127.0.0.1:PORT/ --nodes 3 --events 1 --screenshot FILE --timeout-s 60
 ///   more: --width 1440 --height 900 --scheme light|dark --chromium /usr/bin/chromium
 ///         --liveness up (what each node card must say; `any` asks for the number of cards only)
-///         --ground arcade:covered (a station that must be shown so, or `uncovered`)
+///         --ground arcade:covered (a station that must be shown so; `uncovered` must be the loudest thing on the page)
 ///
 /// Prints one line of JSON, what it saw, and exits 0; or the same with `failed`, why, and exits 1. Any error on the
 /// browser's console is a failure. It starts no server and reaches no other address than the page's.
@@ -40,6 +40,7 @@ const console_errors = [];
 
 /** What is on the page now. Runs in the browser. */
 const look = () => {
+  const top = (element) => element?.getBoundingClientRect().top ?? Infinity;
   const all = (id) => [...document.querySelectorAll(`[data-testid="${id}"]`)];
   const rows = all("event-row");
   return {
@@ -50,6 +51,9 @@ const look = () => {
       liveness: card.querySelector('[data-testid="node-liveness"]')?.dataset.liveness ?? "absent",
     })),
     ground: all("ground").map(({ dataset }) => `${dataset.station}:${dataset.guard}`),
+    ground_is_first: top(all("ground")[0]) < Math.min(innerHeight, top(all("node-card")[0])),
+    alarms: all("ground").filter((ground) => ground.dataset.liveness === "down" && ground.textContent.includes("Nobody watches")).length,
+    title: document.title,
     events: rows.length,
     live_events: rows.filter((row) => row.dataset.live === "true").length,
     archived: Number(all("total-archived")[0]?.dataset.value ?? 0),
@@ -60,12 +64,16 @@ const look = () => {
 /** What is still missing; empty when all was seen. `first` is what was there when the page had connected. */
 function missing(seen, first) {
   const nodes_right = seen.nodes.filter(({ liveness }) => options.liveness === "any" || liveness === options.liveness).length;
+  const uncovered = seen.ground.filter((ground) => ground.endsWith(":uncovered"));
+  const loud =
+    seen.ground_is_first && seen.title.startsWith("✕") && seen.alarms === uncovered.length && uncovered.includes(seen.ground[0]);
   const changed = first !== null && (seen.events !== first.events || seen.newest !== first.newest);
   return [
     seen.connection !== "live" && `the connection is ${seen.connection}`,
     seen.stale && "the view is stale",
     nodes_right !== asked.nodes && `${nodes_right} node cards are ${options.liveness}, not ${asked.nodes}`,
     options.ground && !seen.ground.includes(options.ground) && `the ground is ${seen.ground.join(" ") || "as usual"}, not ${options.ground}`,
+    options.ground?.endsWith(":uncovered") && !loud && `what nobody watches is not the loudest thing: "${seen.title}"`,
     seen.live_events < asked.events && `${seen.live_events} events arrived live, not ${asked.events}`,
     asked.events > 0 && !changed && "no event came while watching",
   ].filter(Boolean);

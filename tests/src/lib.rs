@@ -5,6 +5,7 @@
 
 pub mod power_cut;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +25,11 @@ pub fn sample_video() -> PathBuf {
     let video = cache.join("picket/sample/vtest.avi");
     assert!(video.is_file(), "{} is missing; run the tests by `make test`, which prepares it", video.display());
     video
+}
+
+/// Says aloud that something was not tested. Not by `eprintln!`, which the test harness keeps back of a test that passes.
+pub fn skipped(what: &str) {
+    let _ = std::io::stderr().write_all(format!("SKIPPED: {what}\n").as_bytes());
 }
 
 /// Runs a program to its end, or kills it after `within` and fails.

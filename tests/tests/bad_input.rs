@@ -125,6 +125,40 @@ fn a_configuration_that_cannot_be_meant() {
 }
 
 #[test]
+fn a_site_plan_that_cannot_be_meant_is_refused_and_what_it_leaves_without_cover_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    // Where the plan is fine, the port ends it.
+    let start = |plan: &str| {
+        let path = write(dir.path(), "coordinator.toml", plan.as_bytes());
+        let mut command = Command::new(binary("picket-coordinator"));
+        command.args(["run", "--mqtt-port", "18933", "--http-port", &port, "--websocket-port", "18934", "--config"]);
+        run_within(command.arg(path).arg("--data-dir").arg(dir.path().join("data")), WITHIN)
+    };
+    let station = |name: &str, node: &str, by: &[&str]| {
+        let covers: String = by.iter().map(|by| format!("[[station.cover]]\nnode = \"{by}\"\n")).collect();
+        format!("[[station]]\nname = \"{name}\"\nnode = \"{node}\"\n{covers}")
+    };
+    for (plan, parts) in [
+        (station("gate", "a", &["nobody"]), ["\"nobody\"", "has no station in the plan"]),
+        (station("gate", "a", &["a"]), ["\"gate\"", "is its own node"]),
+        (station("gate", "a", &[]) + &station("gate", "b", &[]), ["\"gate\"", "twice"]),
+        (station("gate", "a", &[]) + &station("yard", "a", &[]), ["\"a\"", "has two stations"]),
+    ] {
+        assert_ends(&start(&plan), 78, &parts);
+    }
+    let circle = station("gate", "a", &["b"]) + &station("yard", "b", &["c"]) + &station("dock", "c", &["a"]);
+    let said = text(&start(&circle));
+    assert!(!said.contains("the site plan:"), "each is covered by another: {said}");
+    let said = text(&start(
+        &(circle + &station("mill", "d", &[]) + &station("weir", "e", &["f"]) + &station("lock", "f", &["e"])),
+    ));
+    assert!(said.contains("station mill is an island: nobody covers it"), "{said}");
+    assert!(said.contains("e and f can cover only each other"), "{said}");
+}
+
+#[test]
 fn a_place_that_cannot_be_written() {
     let dir = tempfile::tempdir().unwrap();
     let file = write(dir.path(), "file", b"");

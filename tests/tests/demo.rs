@@ -1,6 +1,7 @@
 //! The demo as people start it: real processes, real video; undisturbed, killed in the middle, and seen in a browser.
 #![allow(clippy::unwrap_used)]
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -87,10 +88,10 @@ fn kill(program: &str, dir: &Path) {
 fn the_dashboard_shows_the_nodes_and_live_events_in_a_browser() {
     let _alone = ONE_AT_A_TIME.lock();
     let dir = tempfile::tempdir().unwrap();
-    let first = free_port();
+    let (first, said) = (free_port(), dir.path().join("said"));
     let mut live = demo(dir.path());
-    live.args(["--port", &first.to_string()]).stdout(Stdio::null());
-    let _running = Running::start(&mut live);
+    live.args(["--port", &first.to_string()]).stdin(Stdio::piped()).stdout(std::fs::File::create(&said).unwrap());
+    let mut running = Running(live.spawn().unwrap());
 
     let screenshot = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboard.png");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/dashboard.mjs");
@@ -103,6 +104,12 @@ fn the_dashboard_shows_the_nodes_and_live_events_in_a_browser() {
     assert_eq!(seen["connection"], "live", "{seen}");
     assert_eq!(seen["nodes"].as_array().unwrap().len(), 3, "{seen}");
     assert!(screenshot.is_file());
+
+    // Somebody types who is to die.
+    running.0.stdin.as_mut().unwrap().write_all(b"agent-9\nagent-3\n").unwrap();
+    let said = || std::fs::read_to_string(&said).unwrap();
+    wait_for("agent-3 to be killed", Duration::from_secs(20), || said().contains("agent-3 is killed").then_some(()));
+    assert!(said().contains("there is no agent \"agent-9\""), "{}", said());
 }
 
 #[test]

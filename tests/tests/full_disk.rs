@@ -13,7 +13,7 @@ use picket_agent::store::{AgentStore, Config, Found};
 use picket_shared::event::Class;
 use picket_shared::ids::Boot;
 use picket_shared::store::StoreError;
-use picket_tests::{Running, binary, run_within, sample_video, text, wait_for};
+use picket_tests::{Running, binary, run_within, sample_video, skipped, text, wait_for};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -27,7 +27,7 @@ impl SmallDisk {
         if mounted.is_ok_and(|status| status.success()) {
             return Some(SmallDisk(dir));
         }
-        println!("SKIPPED: a tmpfs cannot be mounted here (root may)");
+        skipped("a tmpfs cannot be mounted here (root may)");
         None
     }
 
@@ -74,9 +74,7 @@ impl ErringDisk {
         if disk.shell(lines) && disk.trigger().exists() {
             return Some(disk);
         }
-        println!(
-            "SKIPPED: an ext4 image cannot be mounted here, or cannot be made to err (root may, with loop devices)"
-        );
+        skipped("an ext4 image cannot be mounted here, or cannot be made to err (root may, with loop devices)");
         None
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use picket_tests::power_cut::places;
-use picket_tests::{run_within, text, wait_for};
+use picket_tests::{run_within, skipped, text, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -152,9 +152,9 @@ fn cut_power(kind: &str, cuts: u64) -> Option<Toll> {
         let disk = match Disk::make(dir.path()) {
             Ok(disk) => disk,
             Err(why) if toll.images == 0 => {
-                println!(
-                    "SKIPPED: no power cuts under the {kind} store, because a filesystem cannot be mounted: {why}"
-                );
+                skipped(&format!(
+                    "no power cuts under the {kind} store, because a filesystem cannot be mounted: {why}"
+                ));
                 return None;
             }
             Err(why) => panic!("{why}"),

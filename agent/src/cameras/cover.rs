@@ -44,6 +44,11 @@ impl Covers {
         Ok(Covers { lookout, active: BTreeMap::new(), unready: BTreeMap::new() })
     }
 
+    /// This agent's own model is another from here on.
+    pub(super) fn own_is(&self, model: &str) {
+        self.lookout.own_is(model);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.active.is_empty()
     }

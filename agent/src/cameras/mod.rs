@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::CameraId;
+use picket_shared::status::DetectorTwin;
 
 use crate::config::{Config, Overrides};
 use crate::courier::Watcher;
@@ -141,12 +142,35 @@ impl Cameras {
     }
 }
 
+/// Longest reason that is repeated of what the detector was to be and is not.
+const REASON_CHARS_MAX: usize = 280;
+
+/// What the detector was to run on, or to run, and what it does in its place; see [`DetectorTwin::passed_over`].
+fn passed_over(twin: &DetectorTwin) -> impl Iterator<Item = String> {
+    twin.passed_over.iter().map(|(what, why)| {
+        let why: String = why.chars().take(REASON_CHARS_MAX).collect();
+        match what.strip_prefix("model ") {
+            Some(model) => format!("the model {model} is not used, and its reference is: {why}"),
+            None => format!("the provider {what} cannot be had, and {} is used: {why}", twin.provider),
+        }
+    })
+}
+
 impl Watcher for Cameras {
+    fn switched(&mut self, detector: &DetectorTwin) {
+        self.stages.detector = detector.clone();
+        self.untold = settings::tell(&self.config, &detector.model).1;
+        self.covers.own_is(&detector.model);
+        // A station that was watched with the model of before has its own again.
+        self.cover_again();
+    }
+
     fn facts(&mut self, recorder: &Recorder, node: &Node) -> Facts {
         let mut facts = self.watch.facts(recorder, node);
         facts.ready = self.covers.ready();
         facts.capacity_fps = self.capacity_fps();
         self.covers.sights(&mut facts.sights);
+        facts.problems.extend(passed_over(&self.stages.detector));
         facts.problems.extend(self.untold.clone());
         facts.problems.extend(self.covers.problems());
         if !self.covers.is_empty() && self.watch.is_short_of_time(&self.config.station()) {

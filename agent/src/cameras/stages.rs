@@ -13,6 +13,7 @@ use crate::cover::settings::{Borrowed, Station};
 use crate::detect::{Detector, Thresholds};
 use crate::gate::Gate;
 use crate::mask::Mask;
+use crate::model::peek::Peeks;
 use crate::observe::{self, Observer};
 use crate::pipeline::{Change, Stage};
 use crate::sinks::Sinks;
@@ -37,6 +38,8 @@ pub struct Stages {
     pub detector: DetectorTwin,
     /// What is done with pictures.
     pub sinks: Arc<Sinks>,
+    /// Where frames can be had together with what was found in them.
+    pub peeks: Peeks,
     /// End each of this station's cameras after this many frames.
     pub frames_max: Option<u64>,
 }
@@ -47,6 +50,8 @@ pub(super) struct Ground<'a> {
     pub(super) track: &'a track::Config,
     pub(super) observe: &'a observe::Config,
     pub(super) thresholds: Thresholds,
+    /// It is this agent's own.
+    own: bool,
 }
 
 impl<'a> Ground<'a> {
@@ -56,12 +61,13 @@ impl<'a> Ground<'a> {
             track: &config.track,
             observe: &config.observe,
             thresholds: config.detector.thresholds(),
+            own: true,
         }
     }
 
     pub(super) fn of(name: &StationId, station: &'a Station) -> Ground<'a> {
         let Station { track, observe, thresholds, .. } = station;
-        Ground { station: name.clone(), track, observe, thresholds: *thresholds }
+        Ground { station: name.clone(), track, observe, thresholds: *thresholds, own: false }
     }
 }
 
@@ -110,11 +116,20 @@ impl Stages {
             thresholds: ground.thresholds,
             // Cameras share the boot's track numbers, because an event's id is its track's.
             tracker: Tracker::numbered(ground.track.clone(), slot as u64 + 1, CAMERAS_PER_BOOT_MAX as u64),
+            size_px: None,
             observer: Observer::new(who, camera.scene()?, ground.observe.clone()),
             clock: SteadyClock::default(),
             tap: self.sinks.camera(camera),
+            peeks: self.peeks_of(ground, camera),
             meter: Arc::default(),
         })
+    }
+
+    /// Others' ground shows nobody anything; and where no pictures of events are kept, none are to try models by.
+    fn peeks_of(&self, ground: &Ground, camera: &Camera) -> Peeks {
+        let Peeks { trial, hard } = self.peeks.clone();
+        let (trial, hard) = (Some(trial).filter(|_| ground.own), Some(hard).filter(|_| ground.own && camera.snapshots));
+        Peeks { trial: trial.unwrap_or_default(), hard: hard.unwrap_or_default() }
     }
 
     /// Starts a source.

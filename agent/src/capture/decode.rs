@@ -41,6 +41,9 @@ pub(super) fn run(outlet: &mut Outlet, source: &Source, begun_anew: bool) -> Res
     }
 }
 
+/// What it means that ffmpeg, which says nothing of a sound video, complains of one.
+const VIDEO_ERRORS: &str = "the video has errors";
+
 /// Why no more pictures are read.
 enum Halt {
     End(End),
@@ -51,11 +54,20 @@ enum Halt {
 fn deliver(outlet: &mut Outlet, pictures: &mut Pictures<Decoder<'_>>) -> Result<(), Halt> {
     let program = outlet.config.decoder.as_ref().and_then(|words| words.first()).map_or("ffmpeg", String::as_str);
     let program = program.rsplit('/').next().unwrap_or_default().to_owned();
+    let ours = outlet.config.decoder.is_none();
     let mut size = (0, 0);
     loop {
         let mut frame = outlet.buffer();
         if !pictures.read_into(&mut frame).map_err(Halt::Bad)? {
             return Ok(());
+        }
+        // What ffmpeg complains of while pictures come is a damaged one, of which it shows what it could read. Before the
+        // first it has joined the stream in its middle.
+        if ours
+            && let Some(line) = pictures.input_mut().complaint()
+            && size != (0, 0)
+        {
+            outlet.damaged(&tell(outlet, VIDEO_ERRORS, &[line]));
         }
         if size != (frame.width, frame.height) {
             size = (frame.width, frame.height);
@@ -88,7 +100,7 @@ fn judge(outlet: &Outlet, halt: Option<Halt>, ended: Ended) -> Result<(), End> {
             broken(format!("the decoder ended with {}", ended.status), &ended.complaints)
         }
         // At its log level ffmpeg says nothing of a sound video; what other decoders say may mean nothing.
-        None if ours && !ended.complaints.is_empty() => broken("the video has errors".to_owned(), &ended.complaints),
+        None if ours && !ended.complaints.is_empty() => broken(VIDEO_ERRORS.to_owned(), &ended.complaints),
         None => Ok(()),
     }
 }

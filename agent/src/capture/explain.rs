@@ -7,7 +7,7 @@
 const COMPLAINT_CHARS_MAX: usize = 240;
 
 /// What a complaint holds, and what to do then. The first that fits any line counts, so the specific ones come first.
-const REMEDIES: [(&str, &str); 15] = [
+const REMEDIES: [(&str, &str); 16] = [
     ("Unrecognized option 'fps_mode", "ffmpeg is older than 5.1: install a newer one, or set decoder"),
     ("Parsed_crop", "the crop does not lie within the picture: correct it"),
     ("Error when evaluating the expression", "the crop does not lie within the picture: correct it"),
@@ -21,6 +21,7 @@ const REMEDIES: [(&str, &str); 15] = [
     ("404 ", "check the path in the URL"),
     ("Connection refused", "check that the camera is on, and address and port in the URL"),
     ("No route to host", "check that the camera is on, and the address in the URL"),
+    ("overread", "pictures come cut off: check the camera's network, or ask it for smaller ones"),
     ("timed out", "check that the camera is on, and the address in the URL"),
     ("Invalid data found", "it is no video, or a damaged one: check that it plays with ffplay"),
 ];

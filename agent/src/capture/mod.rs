@@ -221,7 +221,7 @@ pub struct Snapshot {
     pub errors: u64,
     /// What was wrong the last time, with its remedy and without secrets.
     pub last_error: Option<String>,
-    /// Frames that came and are no pictures: cut off, damaged, too large. They were passed over.
+    /// Frames that came cut off, damaged or too large. They were passed over, or a decoder showed what it could read of them.
     pub frames_bad: u64,
     /// Frames that are the same, byte for byte, as the one before.
     pub frames_frozen: u64,

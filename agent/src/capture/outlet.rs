@@ -158,16 +158,20 @@ impl Outlet {
 
     /// Counts a frame that came and is no picture.
     pub(super) fn refuse(&self, reason: &dyn std::fmt::Display) {
+        self.damaged(&format!("a frame was passed over: {reason}"));
+        self.due();
+    }
+
+    /// Counts a frame that came damaged.
+    pub(super) fn damaged(&self, sentence: &str) {
         let mut status = self.board.lock();
         let snapshot = &mut status.snapshot;
         snapshot.frames_bad += 1;
         // A camera that gives nothing else must not flood the log.
         if snapshot.frames_bad.is_power_of_two() {
-            tracing::warn!(camera = %self.name, "{} bad frames so far; the last was {reason}", snapshot.frames_bad);
+            tracing::warn!(camera = %self.name, "{} bad frames so far; {sentence}", snapshot.frames_bad);
         }
-        snapshot.wrong(&format!("a frame was passed over: {reason}"));
-        drop(status);
-        self.due();
+        snapshot.wrong(sentence);
     }
 
     /// Tells in what form the frames come.

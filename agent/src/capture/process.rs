@@ -167,6 +167,13 @@ impl<'a> Decoder<'a> {
         self.deadline = deadline;
     }
 
+    /// The newest complaint that came since this was asked the last time. What was given here is not told at its end again.
+    pub(super) fn complaint(&mut self) -> Option<String> {
+        let newest = self.complaints.lines.pop_back();
+        self.complaints.lines.clear();
+        newest
+    }
+
     /// Why reading was given up, if it was.
     pub(super) fn cut(&self) -> Option<Cut> {
         self.cut

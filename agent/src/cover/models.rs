@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::detect;
@@ -23,10 +24,25 @@ pub enum Place {
     Nowhere,
 }
 
+/// The digest of this agent's own model, which changes while it runs. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Own(Arc<Mutex<String>>);
+
+impl Own {
+    /// It is this one from here on.
+    pub fn set(&self, digest: &str) {
+        digest.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn is(&self, digest: &str) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == digest
+    }
+}
+
 /// The models on this device.
 #[derive(Debug)]
 pub struct Models {
-    own: String,
+    own: Own,
     folder: PathBuf,
     /// Digests of files, as long as these have not changed.
     known: BTreeMap<PathBuf, (Option<SystemTime>, u64, String)>,
@@ -35,12 +51,17 @@ pub struct Models {
 impl Models {
     /// `own` is the digest of this agent's own model.
     pub fn new(own: String, folder: PathBuf) -> Models {
-        Models { own, folder, known: BTreeMap::new() }
+        Models { own: Own(Arc::new(Mutex::new(own))), folder, known: BTreeMap::new() }
+    }
+
+    /// This agent's own model, to be told when it changes.
+    pub fn own(&self) -> Own {
+        self.own.clone()
     }
 
     /// Looks for a model by the first digits of its SHA-256.
     pub fn find(&mut self, digest: &str) -> Place {
-        if digest == self.own {
+        if self.own.is(digest) {
             return Place::Own;
         }
         if digest == detect::builtin_digest() {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use picket_shared::ids::StationId;
 
-use super::models::{Models, Place};
+use super::models::{Models, Own, Place};
 use super::settings::Station;
 use crate::detect::{self, Detector};
 
@@ -35,6 +35,7 @@ struct Found {
 pub struct Lookout {
     orders: Sender<List>,
     board: Arc<Mutex<Board>>,
+    own: Own,
 }
 
 /// What is looked at, and which list that is.
@@ -52,10 +53,10 @@ impl Lookout {
     /// Starts the thread; it ends when this is dropped.
     pub fn start(models: Models, detector: detect::Config) -> io::Result<Lookout> {
         let (orders, ordered) = channel();
-        let board = Arc::default();
+        let (board, own) = (Arc::default(), models.own());
         let scout = Scout { models, detector, tried: BTreeMap::new(), board: Arc::clone(&board) };
         std::thread::Builder::new().name("standby".into()).spawn(move || scout.run(&ordered))?;
-        Ok(Lookout { orders, board })
+        Ok(Lookout { orders, board, own })
     }
 
     /// Looks at these from now on, and at no others.
@@ -68,6 +69,13 @@ impl Lookout {
         *board = Board { list: list + 1, stations: stations.clone(), found };
         // The thread ends with us.
         let _ = self.orders.send((board.list, stations));
+    }
+
+    /// This agent's own model is another from here on.
+    pub fn own_is(&self, model: &str) {
+        self.own.set(model);
+        // What was found before was found beside the model before.
+        lock(&self.board).found.retain(|_, found| found.place != Place::Own);
     }
 
     /// Those that could be covered at once.

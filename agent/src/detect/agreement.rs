@@ -3,7 +3,7 @@
 //! The boxes of one are taken for the truth. A box of the other matches one of them at an intersection over union of at
 //! least 0.5, each at most once, the surest first, as the PASCAL VOC evaluation (Everingham et al., 2010) has it. Pure.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::frame::Detection;
 
@@ -17,7 +17,7 @@ pub const BOXES_MIN: u64 = 20;
 pub const AGREEMENT_MIN: f64 = 0.85;
 
 /// How far two detectors agree. Shares and precisions are 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
     /// Frames that both saw.
     pub frames: u64,
@@ -63,7 +63,7 @@ impl Agreement {
 }
 
 /// Takes frame after frame.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Judge {
     frames: u64,
     boxes_a: u64,

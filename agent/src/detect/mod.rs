@@ -20,10 +20,12 @@ mod model;
 mod scale;
 mod session;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use picket_shared::config::within;
+use picket_shared::event::Precision;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::status::DetectorTwin;
 use serde::{Deserialize, Serialize};
@@ -46,6 +48,11 @@ pub fn file_digest(path: &Path) -> Result<String, Failure> {
     model::file_digest(path)
 }
 
+/// The bytes of the model that a configuration names.
+pub fn model_bytes(config: &Config) -> Result<Cow<'static, [u8]>, Failure> {
+    model::file(config).map(|file| file.bytes)
+}
+
 /// The value of [`Config::model`] that needs no file.
 pub const BUILTIN_NAME: &str = "builtin";
 /// Most inference threads.
@@ -54,7 +61,7 @@ pub const THREADS_MAX: usize = 64;
 pub const WORKERS_MAX: usize = 16;
 
 /// The detector's part of the configuration.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// `builtin`, or the path of an ONNX file.
@@ -364,6 +371,11 @@ impl Detector {
     /// What was loaded, and on what it runs.
     pub fn twin(&self) -> DetectorTwin {
         self.twin.clone()
+    }
+
+    /// The first digits of the model's SHA-256, and what its numbers are computed in: what events name it by.
+    pub fn named(&self) -> (&str, Precision) {
+        (&self.twin.model, self.twin.precision)
     }
 
     /// The bytes of the picture that the model was last shown.

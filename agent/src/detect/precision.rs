@@ -39,10 +39,17 @@ pub struct Comparison {
 /// Runs two models over the pictures of a folder, of which at most `frames_max` are taken, evenly. What `config` says of
 /// its own model holds for that one only; the other is recognised by itself.
 pub fn compare(config: &Config, a: &str, b: &str, frames: &Path, frames_max: usize) -> Result<Comparison, Failure> {
+    let mut compared = between(&of_model(config, a), &of_model(config, b), frames, frames_max)?;
+    compared.refused = compared.agreement.refusal(config.agreement_min).map(|why| format!("the model {b} {why}"));
+    Ok(compared)
+}
+
+/// The same of two configurations, of which each says of its model what there is to say; nothing is refused.
+pub fn between(a: &Config, b: &Config, frames: &Path, frames_max: usize) -> Result<Comparison, Failure> {
     let files = frames_of(frames, frames_max)?;
-    let mut first = Detector::open(&of_model(config, a))?;
-    let mut second =
-        Detector::open(&Config { score_min: config.score_min.min(RANKED_SCORE_MIN), ..of_model(config, b) })?;
+    let score_min = a.score_min;
+    let mut first = Detector::open(a)?;
+    let mut second = Detector::open(&Config { score_min: score_min.min(RANKED_SCORE_MIN), ..b.clone() })?;
     let mut judge = Judge::default();
     let (mut found_a, mut found_b): (Vec<Detection>, Vec<Detection>) = (Vec::new(), Vec::new());
     let (mut took_a, mut took_b) = (Duration::ZERO, Duration::ZERO);
@@ -52,13 +59,12 @@ pub fn compare(config: &Config, a: &str, b: &str, frames: &Path, frames_max: usi
         let of_detector = |e: super::DetectError| failure(format!("was not detected: {e}"));
         took_a += first.detect(&frame, &mut found_a).map_err(of_detector)?.run;
         took_b += second.detect(&frame, &mut found_b).map_err(of_detector)?.run;
-        judge.add(&found_a, &found_b, config.score_min);
+        judge.add(&found_a, &found_b, score_min);
     }
-    let agreement = judge.verdict();
     let mean_ms = |took: Duration| (took.as_secs_f64() * 1e5 / files.len() as f64).round() / 1e2;
-    let refused = agreement.refusal(config.agreement_min).map(|why| format!("the model {b} {why}"));
     let (model_a, model_b) = (first.twin.model, second.twin.model);
-    Ok(Comparison { model_a, model_b, agreement, ms_a: mean_ms(took_a), ms_b: mean_ms(took_b), refused })
+    let (agreement, ms_a, ms_b) = (judge.verdict(), mean_ms(took_a), mean_ms(took_b));
+    Ok(Comparison { model_a, model_b, agreement, ms_a, ms_b, refused: None })
 }
 
 /// Loads the configured model if it passes, and otherwise the reference, with the reason in its twin: a station that

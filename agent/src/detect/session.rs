@@ -79,7 +79,7 @@ impl Builder {
                             "TensorRT builds an engine in {}; this takes minutes",
                             options.engine_dir.display()
                         );
-                        progress = Some(tensorrt::Progress::log("TensorRT builds an engine"));
+                        progress = Some(tensorrt::Progress::tell("TensorRT builds an engine"));
                     }
                     of_tensorrt(&options)
                 }

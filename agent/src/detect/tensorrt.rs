@@ -10,15 +10,20 @@ use std::time::{Duration, Instant};
 
 use picket_shared::crypto::sha256_hex;
 use picket_shared::event::Precision;
-use serde::Deserialize;
+use sd_notify::NotifyState;
+use serde::{Deserialize, Serialize};
 
 /// A calibration table has a line for each tensor.
 const CALIBRATION_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How often a long build is told.
 const SAY_EVERY: Duration = Duration::from_secs(15);
+/// How much longer systemd waits for the agent's start each time that a build is told.
+const START_LONGER: Duration = Duration::from_secs(60);
+/// From then on it is not asked to: a build of half an hour hangs.
+const BUILD_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// TensorRT's part of the configuration.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What to compute in: `fp32`, `fp16` or `int8`. Lower is faster; check a lower one with `model compare`.
@@ -205,9 +210,9 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Says it every quarter of a minute, in the log.
-    pub(super) fn log(what: &'static str) -> Progress {
-        Progress::every(SAY_EVERY, move |gone| tracing::info!("{what}: still at it after {} s", gone.as_secs()))
+    /// Says it every quarter of a minute, in the log and to systemd, which waits for the agent's start meanwhile.
+    pub(super) fn tell(what: &'static str) -> Progress {
+        Progress::every(SAY_EVERY, move |gone| say(what, gone))
     }
 
     fn every(interval: Duration, say: impl Fn(Duration) + Send + 'static) -> Progress {
@@ -230,11 +235,25 @@ impl Drop for Progress {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        // What was said last holds no longer.
+        let _ = sd_notify::notify(&[NotifyState::Status("")]);
     }
+}
+
+/// Outside systemd only the log hears it.
+fn say(what: &str, gone: Duration) {
+    let still = format!("{what}: still at it after {} s", gone.as_secs());
+    tracing::info!("{still}");
+    let longer = if gone < BUILD_MAX { START_LONGER } else { Duration::ZERO };
+    let longer = NotifyState::ExtendTimeoutUsec(longer.as_micros() as u32);
+    let _ = sd_notify::notify(&[NotifyState::Status(&still), longer]);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::process::Command;
+
     use super::*;
 
     fn key() -> Key {
@@ -332,5 +351,37 @@ mod tests {
         // The thread has ended, and its end of the channel with it.
         while heard.try_recv().is_ok() {}
         assert_eq!(heard.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    }
+
+    #[test]
+    #[ignore = "not a test: the next one runs it as a process of its own"]
+    fn a_long_build() {
+        let progress = Progress::every(Duration::from_millis(5), |gone| say("the build", gone));
+        std::thread::sleep(Duration::from_millis(100));
+        drop(progress);
+    }
+
+    #[test]
+    fn systemd_hears_of_a_long_build_and_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("notify");
+        let systemd = UnixDatagram::bind(&place).unwrap();
+        systemd.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut build = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "detect::tensorrt::tests::a_long_build", "--ignored"])
+            .env("NOTIFY_SOCKET", &place)
+            .spawn()
+            .unwrap();
+        let heard = || {
+            let mut bytes = [0; 256];
+            let count = systemd.recv(&mut bytes).expect("it says something");
+            String::from_utf8_lossy(&bytes[..count]).into_owned()
+        };
+        let first = heard();
+        assert!(first.contains("STATUS=the build: still at it after 0 s"), "{first}");
+        assert!(first.contains("EXTEND_TIMEOUT_USEC=60000000"), "{first}");
+        // Its end takes the word back.
+        while heard().trim_end() != "STATUS=" {}
+        assert!(build.wait().unwrap().success());
     }
 }

@@ -11,7 +11,7 @@ use picket_shared::clock::Now;
 use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::ids::{Boot, NodeId, StationId};
 use picket_shared::limits::{
-    HEARTBEAT_MS, HOLDINGS_MAX, LEASE_MARGIN_MS, LEASE_TTL_MS, NEIGHBOURS_MAX, STANDBY_DUTIES_MAX,
+    HEARTBEAT_MS, HOLDINGS_MAX, LEASE_MARGIN_MS, LEASE_TTL_MS, NEIGHBOURS_MAX, NODES_MAX, STANDBY_DUTIES_MAX,
 };
 use picket_shared::status::{Health, UpDown};
 
@@ -95,7 +95,7 @@ pub struct Duties {
     capacity_fps: u16,
     /// Since when a station that it is in line for seems to be watched by nobody.
     deserted_ms: BTreeMap<StationId, u64>,
-    /// The highest epoch seen of each station.
+    /// The highest epoch seen of each station: a site has at most [`NODES_MAX`].
     epochs: BTreeMap<StationId, Epoch>,
 }
 
@@ -236,6 +236,9 @@ impl Duties {
 
     fn lease(&mut self, now: Now, lease: Lease, until_ms: u64, out: &mut Vec<Order>) -> Result<(), Refusal> {
         let Lease { station, epoch, act_after_ms } = lease;
+        if self.epochs.len() >= NODES_MAX && !self.epochs.contains_key(&station) {
+            return Err(("lease_of_too_many", format!("{station} is one station more than {NODES_MAX}")));
+        }
         let known = self.epochs.entry(station.clone()).or_insert(epoch);
         if epoch < *known {
             return Err(("lease_of_an_old_epoch", format!("{station} by {epoch}, and there has been {known}")));

@@ -241,6 +241,21 @@ fn leases_for_others_from_before_and_from_nowhere_are_refused_by_name() {
 }
 
 #[test]
+fn leases_of_more_stations_than_a_site_has_are_refused() {
+    let mut bench = Bench::ready(&["b"], How::Camera);
+    let mut refused = None;
+    for n in 0..=NODES_MAX as u32 {
+        bench.duties.heartbeat(bench.now);
+        let answer = bench.answer(vec![bench.lease(&format!("s{n}"), 1)]);
+        refused = bench.duties.leases(bench.now, answer, &mut bench.orders).err();
+        assert_eq!(refused.is_some(), n == NODES_MAX as u32, "{n}");
+    }
+    assert_eq!(refused.unwrap().0, "lease_of_too_many");
+    bench.granted(vec![bench.lease("s0", 2)]);
+    assert_eq!(bench.held(), [own(true), ("s0".to_owned(), false)], "those that it knows go on");
+}
+
+#[test]
 fn a_platform_moves_only_under_a_lease_and_only_when_the_one_before_cannot() {
     let mut bench = Bench::ready(&["b"], How::Flight);
     let lease = Lease { act_after_ms: 1_500, ..bench.lease("sa", 2) };

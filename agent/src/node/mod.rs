@@ -18,12 +18,15 @@ use picket_shared::topics::Topic;
 use picket_shared::wire::{Ack, Gap, GapCause, Wire};
 
 use crate::duty::{Duties, Memory, Order};
+use crate::model::{self, Models};
 use crate::outbox::{Lane, Outbox, Send};
 
+mod models;
 mod namesake;
 #[cfg(test)]
 mod tests;
 
+pub use models::ModelInput;
 use namesake::Namesake;
 
 /// Events waiting for the disk. At one event a second and camera, a disk may be stuck for minutes before one is lost.
@@ -55,6 +58,8 @@ pub enum Input {
     Duty(Box<Duty>),
     /// What an earlier run kept by [`Order::Remember`]. Before anything else, or it would count more than what is said now.
     Recalled(Box<Memory>),
+    /// What concerns models alone.
+    Model(ModelInput),
     /// A batch could not be handed to the client.
     SendRefused(Send),
     /// The answer to [`Effect::Heartbeat`].
@@ -98,6 +103,8 @@ pub enum Effect {
     Heartbeat,
     /// Change what this node watches.
     Duty(Order),
+    /// Change which model it watches with.
+    Model(model::Order),
     /// An event that can never be sent: keep it where a person finds it.
     DeadLetter {
         /// Why, as a short constant word.
@@ -178,10 +185,11 @@ pub struct Node {
     namesake: Namesake,
     duties: Duties,
     orders: Vec<Order>,
+    models: Option<Models>,
     heartbeat_due_ms: u64,
     stats_due_ms: u64,
     /// The last step.
-    stepped_ms: u64,
+    stepped: Now,
 }
 
 /// The last sequence of a boot that was given to the store, and the last that is durable.
@@ -213,9 +221,10 @@ impl Node {
             namesake: Namesake::default(),
             duties: Duties::new(now, identity.node.clone(), identity.twin.station.clone(), identity.boot),
             orders: Vec::new(),
+            models: None,
             heartbeat_due_ms: now.mono_ms,
             stats_due_ms: now.mono_ms,
-            stepped_ms: now.mono_ms,
+            stepped: now,
             identity,
         }
     }
@@ -246,6 +255,7 @@ impl Node {
                 self.say_health(now, UpDown::Up, out);
                 self.say_twin(out);
                 self.say_duty(out);
+                self.models_online(now, true, out);
                 // Not in a second: it is what leases are renewed by.
                 self.heartbeat_due_ms = now.mono_ms;
             }
@@ -261,6 +271,7 @@ impl Node {
             Input::LinkDown => {
                 self.online = false;
                 self.duties.online(now, false);
+                self.models_online(now, false, out);
                 self.outbox.disconnected();
             }
             Input::Message(topic, payload) => self.message(now, &topic, &payload, out),
@@ -269,26 +280,32 @@ impl Node {
                 Err((reason, detail)) => self.reject(reason, detail, out),
             },
             Input::Refused(reason, detail) => self.reject(reason, detail, out),
+            Input::Model(input) => self.of_models(now, input, out),
             Input::SendRefused(send) => self.outbox.refused(now.mono_ms, send),
             Input::Facts(facts) => self.say_facts(now, facts, out),
             Input::Tick => {}
-            Input::Stop => self.say_health(now, UpDown::Down, out),
+            Input::Stop => {
+                self.models_move_on(now, true, out);
+                self.say_health(now, UpDown::Down, out);
+            }
         }
         if now.mono_ms >= self.heartbeat_due_ms {
             self.heartbeat_due_ms = now.mono_ms + HEARTBEAT_MS;
             out.push(Effect::Heartbeat);
         }
+        self.models_move_on(now, false, out);
         self.duties.move_on(now, &mut self.orders);
         out.extend(self.orders.drain(..).map(Effect::Duty));
         while let Some(send) = self.outbox.next(now.mono_ms) {
             out.push(Effect::Send(send));
         }
-        self.stepped_ms = now.mono_ms;
+        self.stepped = now;
     }
 
     /// When [`Input::Tick`] is due at the latest, on the monotonic clock.
     pub fn next_wakeup_ms(&self) -> u64 {
-        let wakeups = [self.outbox.next_wakeup_ms(), self.duties.next_wakeup_ms(self.stepped_ms)];
+        let of_models = self.models.as_ref().and_then(|models| models.next_wakeup_ms(self.stepped));
+        let wakeups = [self.outbox.next_wakeup_ms(), self.duties.next_wakeup_ms(self.stepped.mono_ms), of_models];
         wakeups.into_iter().flatten().fold(self.heartbeat_due_ms, u64::min)
     }
 
@@ -377,6 +394,8 @@ impl Node {
             Topic::Leases(node) | Topic::Standby(node) if *node == self.identity.node => {
                 self.of_the_coordinator(now, topic, payload, out);
             }
+            Topic::ModelAssignment(node) if *node == self.identity.node => self.model_message(now, topic, payload, out),
+            Topic::Blob(_) => self.model_message(now, topic, payload, out),
             Topic::Health(_) | Topic::Heartbeat(_) | Topic::Duty(_) | Topic::CoordinatorHealth => {
                 self.of_another(now, topic, payload, out);
             }
@@ -481,7 +500,8 @@ impl Node {
         }
     }
 
-    fn say_facts(&mut self, now: Now, facts: Facts, out: &mut Vec<Effect>) {
+    fn say_facts(&mut self, now: Now, mut facts: Facts, out: &mut Vec<Effect>) {
+        facts.problems.extend(self.models_watch(now, &facts.cameras, out));
         self.duties.facts(&facts.sights, facts.capacity_fps, &facts.ready);
         let heartbeat = self.duties.heartbeat(now);
         if self.online || self.neighbourly {

@@ -173,6 +173,14 @@ impl Observer {
         self.tally.zones.values_mut().for_each(|count| *count = 0);
     }
 
+    /// What is seen from here on is seen by this model.
+    pub fn looks_with(&mut self, model: &str, precision: Precision) {
+        if self.identity.model != model {
+            model.clone_into(&mut self.identity.model);
+        }
+        self.identity.precision = precision;
+    }
+
     /// What is counted.
     pub fn tally(&self) -> &Tally {
         &self.tally

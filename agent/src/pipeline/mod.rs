@@ -19,21 +19,26 @@ use crate::detect::Detector;
 mod meter;
 mod speed;
 mod stage;
+mod swap;
 
 pub use meter::{Counts, Meter};
 use speed::cpu;
 pub use speed::{Raw, Speed};
 pub use stage::Stage;
+use swap::Exchange;
+pub use swap::{Swap, Swapped};
 
 /// How long a worker sleeps at most when no frame comes, before it shows that it is alive.
 const IDLE: Duration = Duration::from_millis(200);
 
-/// A camera that comes or goes while the frame path runs. It comes before its first frame, and goes after its last.
+/// What changes while the frame path runs. A camera comes before its first frame, and goes after its last.
 pub enum Change {
     /// This slot's frames go through this stage from now on.
     Add(usize, Box<Stage>),
     /// No more frames of this slot: its open events end.
     Remove(usize),
+    /// The workers look with these detectors from the next frame on.
+    Swap(Swap),
 }
 
 /// What the workers show while they work.
@@ -82,6 +87,7 @@ impl Pipeline {
         let work = Work {
             mailbox: &self.mailbox,
             stages: Mutex::new(Stages { changes: self.changes, by_slot: BTreeMap::new() }),
+            exchange: Exchange::default(),
             pulse,
             tell,
             started: self.started + self.raw.took,
@@ -116,6 +122,7 @@ impl Pipeline {
 struct Work<'a, Tell> {
     mailbox: &'a Mailbox,
     stages: Mutex<Stages>,
+    exchange: Exchange,
     pulse: &'a Pulse,
     tell: Tell,
     /// The process's start, less what the raw runs took.
@@ -140,11 +147,13 @@ impl<Tell: Fn(Event) + Sync> Work<'_, Tell> {
         // The agent ends with a worker that fails; others would go on as if nothing had happened.
         let _stop = StopOnPanic(self.pulse);
         let (mut detections, mut events, mut spell) = (Vec::new(), Vec::new(), Spell::default());
+        let mut changes_seen = 0;
         while !self.pulse.stop.load(Ordering::Relaxed) {
             self.pulse.beats[number].fetch_add(1, Ordering::Relaxed);
             let taken = self.mailbox.lend(IDLE);
             // After the frame was taken: its camera came before it did.
             self.follow();
+            self.exchange.take(number, &mut changes_seen, detector);
             let (camera, mut frame) = match taken {
                 Ok(taken) => taken,
                 Err(NoFrame::TimedOut) => continue,
@@ -185,6 +194,7 @@ impl<Tell: Fn(Event) + Sync> Work<'_, Tell> {
                         self.end(&seat);
                     }
                 }
+                Change::Swap(swap) => self.exchange.begin(swap),
             }
         }
     }

@@ -12,6 +12,8 @@ use crate::detect::{Detector, Thresholds};
 use crate::frame::{Detection, Frame};
 use crate::gate::{Gate, Verdict};
 use crate::mask::Mask;
+use crate::model::frames::is_hard;
+use crate::model::peek::Peeks;
 use crate::observe::Observer;
 use crate::sinks::Tap;
 use crate::steady::SteadyClock;
@@ -29,12 +31,16 @@ pub struct Stage {
     pub thresholds: Thresholds,
     /// The tracker.
     pub tracker: Tracker,
+    /// The size of the last frame that was detected; absent before the first.
+    pub size_px: Option<(u32, u32)>,
     /// What is worth telling.
     pub observer: Observer,
     /// What durations are counted by.
     pub clock: SteadyClock,
     /// Where pictures go that somebody wants to see.
     pub tap: Tap,
+    /// Where frames can be had together with what was found in them.
+    pub peeks: Peeks,
     /// What has been counted.
     pub meter: Arc<Meter>,
 }
@@ -76,8 +82,11 @@ impl Stage {
             self.tap.look(frame, None, &[]);
             return Duration::ZERO;
         }
+        let own = self.detector.is_none();
         let detector = self.detector.as_mut().unwrap_or(detector);
         detector.look_with(self.thresholds);
+        let (model, precision) = detector.named();
+        self.observer.looks_with(model, precision);
         let timing = match detector.detect(frame, detections) {
             Ok(timing) => timing,
             Err(error) => {
@@ -90,11 +99,23 @@ impl Stage {
                 return Duration::ZERO;
             }
         };
+        let size_px = (frame.width, frame.height);
+        if self.size_px.replace(size_px).is_some_and(|before| before != size_px) {
+            // Tracks are places in pixels: in a picture of another size they would be found in somebody else.
+            self.tracker.clear();
+        }
         let tracks = self.tracker.step(now_ms, detections);
         let persons_now = tracks.iter().filter(|track| track.state != State::Tentative).count() as u32;
-        self.observer.step(now_ms, (frame.width, frame.height), tracks, events);
+        self.observer.step(now_ms, size_px, tracks, events);
         events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
         self.meter.note(self.observer.tally());
+        // A candidate is tried against the workers' own model, and on no other's ground.
+        if own {
+            self.peeks.trial.show(frame, detections, timing.run_cpu);
+            if self.peeks.hard.is_open() && is_hard(detections, tracks, self.thresholds.score_min) {
+                self.peeks.hard.show(frame, detections, timing.run_cpu);
+            }
+        }
         self.tap.look(frame, Some(tracks), &events[told..]);
         let (tracker, clock_jumps) = (self.tracker.counts(), self.clock.jumps());
         self.meter.add(|counts| {

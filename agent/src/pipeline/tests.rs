@@ -9,6 +9,7 @@ use super::*;
 use crate::frame::{Area, Detection, Frame};
 use crate::gate::Gate;
 use crate::mask::Mask;
+use crate::model::peek::Peeks;
 use crate::observe::{self, Identity, Line, Lines, Observer, Scene, Zone, Zones};
 use crate::pictures;
 use crate::polygon::Polygon;
@@ -58,8 +59,10 @@ fn stage(masks: &[Polygon], scene: Scene, config: observe::Config) -> Stage {
         detector: None,
         thresholds: detect::Config::default().thresholds(),
         tracker: Tracker::new(track::Config::default()),
+        size_px: None,
         observer: Observer::new(identity, scene, config),
         tap: Tap::closed(),
+        peeks: Peeks::default(),
         clock: SteadyClock::default(),
         meter: Arc::default(),
     }
@@ -249,6 +252,50 @@ fn one_cameras_bad_frames_are_counted_and_the_other_sees_what_it_would_have_seen
     assert!(counted["frame"] >= bad.len() as u64, "{counted:?}");
 }
 
+/// The picture in the upper left of a larger black one.
+fn framed(frame: &Frame, width: u32, height: u32) -> Frame {
+    let mut rgb = vec![0; width as usize * height as usize * 3];
+    let rows = frame.rgb.chunks_exact(frame.width as usize * 3);
+    for (to, from) in rgb.chunks_exact_mut(width as usize * 3).zip(rows) {
+        to[..from.len()].copy_from_slice(from);
+    }
+    Frame { taken_ms: 0, width, height, rgb }
+}
+
+#[test]
+fn a_picture_of_another_size_is_another_scene_and_nobody_crosses_a_line_by_it() {
+    let mut detector = detector();
+    let small = picture("wide.png");
+    // Whoever stands in the picture comes to stand at two thirds of where he stood, and in the same pixels.
+    let large = framed(&small, small.width * 3 / 2, small.height * 3 / 2);
+    let lines = [0.3, 0.4, 0.5, 0.6].map(|x| Line {
+        name: LineId::new(format!("at-{}", x * 10.0)).unwrap(),
+        from: [x, 1.0],
+        to: [x, 0.0],
+    });
+    let scene = Scene { lines: Lines::new(lines.to_vec()).unwrap(), ..Scene::default() };
+    let mut stage = stage(&[], scene, observe::Config::default());
+    let (mut found, mut told) = (Vec::new(), Vec::new());
+    let mut show = |frame: &Frame, times: std::ops::Range<u64>| {
+        for n in times {
+            let mut frame = Frame { taken_ms: 1_000_000 + n * FRAME_MS, ..frame.clone() };
+            stage.pass(n * FRAME_MS, &mut detector, &mut frame, &mut found, &mut told);
+        }
+        std::mem::take(&mut told)
+    };
+    let ids = |events: &[Event], kind| -> Vec<String> {
+        events.iter().filter(|event| event.kind == kind).map(|event| event.id.to_string()).collect()
+    };
+    let before = show(&small, 0..8);
+    let after = show(&large, 8..16);
+    let (begun, ended, begun_anew) =
+        (ids(&before, EventKind::New), ids(&after, EventKind::End), ids(&after, EventKind::New));
+    assert!(!begun.is_empty() && !begun_anew.is_empty(), "it would prove nothing: {before:?} {after:?}");
+    assert_eq!(begun, ended, "each of them ends with the picture that it was in");
+    assert!(begun_anew.iter().all(|id| !begun.contains(id)), "{begun:?} {begun_anew:?}");
+    assert!(after.iter().all(|event| event.crossings.is_empty()), "nobody has moved: {after:?}");
+}
+
 #[test]
 fn ten_thousand_candidates_are_bounded_counted_and_followed_where_they_make_sense() {
     let mut stage = stage(&[], Scene::default(), observe::Config::default());
@@ -354,6 +401,7 @@ fn a_worker_that_took_a_frame_before_its_camera_went_finds_no_stage_after_the_en
     let work = Work {
         mailbox: &mailbox,
         stages: Mutex::new(Stages { changes, by_slot: BTreeMap::new() }),
+        exchange: Exchange::default(),
         pulse: &pulse,
         tell: |_| {},
         started: Instant::now(),
@@ -368,4 +416,58 @@ fn a_worker_that_took_a_frame_before_its_camera_went_finds_no_stage_after_the_en
     work.follow();
     assert!(lock(&seat).is_none(), "what it has passes nowhere: the camera's events have ended");
     assert!(lock(&work.seat(0)).is_none());
+}
+
+// ---- Another model ---------------------------------------------------------------------------------------------------
+
+/// A model that works as the built-in one does and is another file, with its head.
+fn another_model(dir: &Path) -> detect::Config {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let mut model = std::fs::read(models.join("centernet_u8_384x288_top100_w16.onnx")).unwrap();
+    // The field doc_string of an ONNX file, again.
+    model.extend(b"\x32\x07another");
+    std::fs::write(dir.join("a.onnx"), model).unwrap();
+    std::fs::copy(models.join("centernet_person.head.f32"), dir.join("a.head.f32")).unwrap();
+    detect::Config { model: dir.join("a.onnx").to_string_lossy().into_owned(), ..detect::Config::default() }
+}
+
+#[test]
+fn the_workers_change_to_another_model_between_two_frames_and_no_frame_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = another_model(dir.path());
+    let (pipeline, changes) = two_workers(2);
+    let (mailbox, pulse) = (pipeline.mailbox.clone(), Arc::new(Pulse::new(2)));
+    let (told, events) = std::sync::mpsc::channel();
+    let running = std::thread::spawn({
+        let pulse = Arc::clone(&pulse);
+        move || pipeline.run(&pulse, |event| drop(told.send(event)))
+    });
+    let give = |from: u64, to: u64| {
+        for n in from..to {
+            for camera in 0..2 {
+                // Each waits until the one before was taken: none is dropped, whatever the machine is busy with.
+                assert!(mailbox.put(camera, people(n * FRAME_MS), crate::capture::Pace::Max));
+            }
+        }
+    };
+    give(1, 15);
+    let began = Instant::now();
+    let detectors: Vec<Detector> = (0..2).map(|_| Detector::load(&config).unwrap()).collect();
+    let (loaded, new) = (began.elapsed(), detectors[0].named().0.to_owned());
+    let (done, swapped) = std::sync::mpsc::channel();
+    assert!(changes.send(Change::Swap(Swap { detectors, done })).is_ok());
+    give(15, 40);
+    let swapped = swapped.recv_timeout(Duration::from_secs(60)).unwrap();
+    println!("loaded in {:.0} ms, changed in {} µs", loaded.as_secs_f64() * 1e3, swapped.took.as_micros());
+    let old = swapped.old.iter().map(|detector| detector.named().0).collect::<Vec<_>>();
+    assert_eq!(old, [detect::builtin_digest(); 2]);
+    (0..2).for_each(|camera| mailbox.end(camera));
+    let speed = running.join().unwrap();
+    assert_eq!((speed.frames, [0, 1].map(|camera| mailbox.dropped(camera))), (2 * 39, [0, 0]));
+    let models: Vec<String> = events.try_iter().map(|event| event.model).collect();
+    let changed = models.iter().position(|model| *model == new).expect("the new model was told of");
+    assert!(changed > 0 && models[..changed].iter().all(|model| model == detect::builtin_digest()), "{models:?}");
+    let (late, sent) = std::sync::mpsc::channel();
+    drop(changes.send(Change::Swap(Swap { detectors: vec![], done: late })));
+    assert!(sent.recv().is_err(), "the frame path has ended");
 }

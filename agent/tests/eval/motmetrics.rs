@@ -93,10 +93,11 @@ fn tracks_are_judged_as_motmetrics_did() {
     assert!(total(|e| e.num_switches) > 100 && total(|e| e.num_fragmentations) > 100);
 }
 
-/// A Python that has motmetrics.
+/// A Python that has motmetrics: one of one's own, or the one that `make test` prepares, which is called by its pins.
 fn python() -> Option<PathBuf> {
     let given = std::env::var_os("PICKET_MOTMETRICS_PYTHON").map(PathBuf::from);
-    given.or_else(|| Some(cache().join("tools/motmetrics/bin/python"))).filter(|path| path.is_file())
+    let pins = sha256_hex(include_bytes!("motmetrics.txt"));
+    given.or_else(|| Some(cache().join(format!("motmetrics-{}/bin/python", &pins[..12])))).filter(|path| path.is_file())
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn saved(dir: &Path, name: &str, bytes: &[u8]) -> String {
 }
 
 /// The reference's pictures, and each of them mirrored: enough people to judge by.
-fn frames(dir: &Path) -> PathBuf {
+pub(crate) fn frames(dir: &Path) -> PathBuf {
     let folder = dir.join("frames");
     std::fs::create_dir_all(&folder).unwrap();
     for name in ["same.png", "wide.png", "tall.png"] {

@@ -10,10 +10,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod fallback;
 mod gate;
 mod onnx;
 mod outputs;
 mod quantize;
+mod wide;
 
 use std::path::{Path, PathBuf};
 

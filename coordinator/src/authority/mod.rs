@@ -297,7 +297,7 @@ impl Authority {
             self.write_revocations(now_s)?;
         }
         let (site, ca, orders) = (self.site.clone(), self.ca_pem()?, self.orders()?);
-        Ok(Admission { site, node, certificate, ca, brokers, orders })
+        Ok(Admission { site, node, certificate, ca, brokers, orders, model_root: None })
     }
 
     /// Takes back everything that a device was given, and the tickets of its name. How many certificates were taken back.

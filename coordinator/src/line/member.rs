@@ -83,9 +83,10 @@ impl Line {
     }
 
     /// A claim under an epoch that a later grant has ended, by somebody who should know: it is said, and answered with the
-    /// truth.
+    /// truth. And an epoch of this leader's that it never granted, even one whose lease has ended: whoever knows of it would
+    /// refuse every grant below.
     fn stale(&self, node: &NodeId, member: &Member) -> Option<Refusal> {
-        member.holdings.values().filter(|held| !held.provisional).find_map(|held| {
+        member.holdings.values().find_map(|held| {
             let post = self.posts.get(&held.station)?;
             if held.epoch.leader() == self.leader && held.epoch > post.epoch {
                 return Some((
@@ -95,7 +96,8 @@ impl Line {
             }
             let foreign = post.holder.as_ref().is_some_and(|holder| holder.node != *node && holder.epoch > held.epoch);
             // Who was not answered yet cannot know.
-            (foreign && post.plan.node != *node && held.epoch.leader() == self.leader).then(|| {
+            let knows = !held.provisional && held.epoch.leader() == self.leader;
+            (foreign && knows && post.plan.node != *node).then(|| {
                 ("stale_epoch", format!("{node} claims {} by {}, now {}", held.station, held.epoch, post.epoch))
             })
         })

@@ -340,6 +340,12 @@ fn heartbeats_that_lie_about_the_past_or_the_future_are_refused_by_name() {
         word(other, &|beat| (beat.number, beat.holdings) = (beat.number + 1, vec![claim(Epoch::new(1, 99))])),
         Some("future_epoch")
     );
+    let ended = Holding { provisional: true, ..claim(Epoch::new(1, 99)) };
+    assert_eq!(
+        word(other, &|beat| (beat.number, beat.holdings) = (beat.number + 2, vec![ended.clone()])),
+        Some("future_epoch"),
+        "it would refuse whatever is granted below"
+    );
     assert_eq!(word(&cover, &|beat| beat.number = 1), Some("repeated"));
     assert_eq!(word(&cover, &|beat| beat.boot = Boot(6)), Some("earlier_run"));
     assert_eq!(word(&cover, &|_| ()), None);

@@ -1,8 +1,10 @@
 //! Digests, authentication codes, signatures, secrets from the system's randomness, and their comparison. Only this folder knows
 //! ring. It reads and writes no file: that is `keyfile.rs`.
 
+mod digest;
 mod keys;
 
+pub use digest::{Digest, DigestError, Sha256};
 pub use keys::{KeyError, KeyId, PublicKey, SIGNATURE_BYTES, SecretKey};
 
 use ring::rand::SecureRandom;
@@ -17,6 +19,28 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// The SHA-256 of bytes that come a piece at a time.
+#[derive(Clone)]
+pub struct Sha256(ring::digest::Context);
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Sha256(ring::digest::Context::new(&ring::digest::SHA256))
+    }
+}
+
+impl Sha256 {
+    /// The next bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all of them, in hexadecimal.
+    pub fn hex(self) -> String {
+        hex(self.0.finish().as_ref())
+    }
 }
 
 /// Bytes in hexadecimal, in small letters.

@@ -54,4 +54,7 @@ pub struct Admission {
     pub brokers: Vec<BrokerUrl>,
     /// The keys that sign orders, from the first to the present one.
     pub orders: OrdersChain,
+    /// The newest model root of the site, as its file has it; none where there is none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_root: Option<String>,
 }

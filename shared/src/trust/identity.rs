@@ -17,6 +17,7 @@ use crate::brokers::BrokerUrl;
 use crate::crypto::SecretKey;
 use crate::ids::{NodeId, SiteId};
 use crate::keyfile::{self, KeyfileError};
+use crate::model::{Envelope, Root};
 
 /// What a device was told when it was admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +139,7 @@ impl Identity {
         };
         let (site, node, brokers) = (told.site.clone(), told.node.clone(), told.brokers.clone());
         let membership = Membership { site, node, door: door.to_string(), brokers, orders };
+        self.keep_model_root(told.model_root.as_deref()).map_err(|why| refused(&why))?;
         self.keep(&membership)?;
         self.put_certificate(&told.certificate, &told.ca)?;
         Ok(membership)
@@ -147,6 +149,25 @@ impl Identity {
     pub fn keep(&self, membership: &Membership) -> Result<(), KeyfileError> {
         let json = serde_json::to_vec_pretty(membership).expect("names, numbers and texts");
         keyfile::write_open(&self.at("membership.json"), &json)
+    }
+
+    /// The model root that the device was told when it was admitted; none where the site had none yet.
+    pub fn model_root(&self) -> Result<Option<Envelope>, KeyfileError> {
+        let path = self.at("model-root.json");
+        match keyfile::read_open(&path) {
+            Err(KeyfileError::Missing(_)) => Ok(None),
+            text => Envelope::from_file::<Root>(&text?).map(Some).map_err(|what| KeyfileError::Content(path, what)),
+        }
+    }
+
+    /// Keeps the first one and no other: later ones come as a chain from it, so that whoever has the door by then cannot put
+    /// his own in its place. The error is a sentence.
+    fn keep_model_root(&self, told: Option<&str>) -> Result<(), String> {
+        let path = self.at("model-root.json");
+        let Some(text) = told.filter(|_| !path.exists()) else { return Ok(()) };
+        let envelope = Envelope::from_file::<Root>(text).map_err(|what| format!("its model root {what}"))?;
+        Root::anchor(&envelope).map_err(|error| error.to_string())?;
+        keyfile::write_open(&path, text.as_bytes()).map_err(|error| error.to_string())
     }
 
     /// Keeps a certificate and its CA, both in PEM, for whoever needs no more than to connect.

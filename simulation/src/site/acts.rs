@@ -2,6 +2,8 @@
 //!
 //! One thing at a time is done to anybody: whoever is in trouble is not chosen again.
 
+use picket_coordinator::leader::row::Row;
+
 use super::coverage::Cause;
 use super::ground::station_of;
 use super::net::Who;
@@ -93,6 +95,10 @@ impl World {
                 self.net.still(now_ms, who, true, &mut due);
                 self.end(who, Cause::Silence);
             }
+            What::Lose => {
+                self.end(who, Cause::Crash);
+                self.lose_row(who);
+            }
             What::Pause => {
                 self.net.still(now_ms, who, true, &mut due);
                 self.body_mut(who).paused = true;
@@ -130,7 +136,7 @@ impl World {
         let Some(what) = body.trouble.take() else { return Ok(()) };
         let (now_ms, mut due) = (self.now_ms, Due::new());
         match what {
-            What::Kill => self.after(0, Happening::Start(who)),
+            What::Kill | What::Lose => self.after(0, Happening::Start(who)),
             What::Power => {
                 self.net.still(now_ms, who, false, &mut due);
                 self.after(0, Happening::Start(who));
@@ -257,6 +263,15 @@ impl World {
             self.break_connection(who);
         }
         self.drop_again();
+    }
+
+    /// Its grants begin anew under an epoch that has been.
+    fn lose_row(&mut self, who: Who) {
+        if let Who::Coordinator(index) = who {
+            let row = self.row_of(index);
+            self.rows[row] = Row::default();
+            self.referee.keep_no_books();
+        }
     }
 
     fn delude(&mut self, who: Who, deluded: bool) {

@@ -211,7 +211,7 @@ impl World {
                 self.agents[index].refused += 1;
             }
             // Nothing is observed here.
-            Effect::Store(_) | Effect::Acked { .. } | Effect::Send(_) => {}
+            Effect::Store(_) | Effect::Acked { .. } | Effect::Send(_) | Effect::Model(_) => {}
             Effect::DeadLetter { reason, .. } => return Err(format!("agent {index} has a dead letter: {reason}")),
         }
         Ok(())

@@ -99,11 +99,17 @@ impl World {
         self.leads(index) && self.now_ms >= self.coordinators[index].lead_since_ms + SETTLE_MS
     }
 
+    /// Which row it looks at.
+    pub(super) fn row_of(&self, index: usize) -> usize {
+        if self.scenario.own_rows { index } else { 0 }
+    }
+
     /// Looks at the row, as the shell's task does once a second.
     pub(super) fn look_who_leads(&mut self, index: usize, life: u64) -> Result<(), String> {
         let now_ms = self.now_ms;
         let apart = self.coordinators[index].body.trouble == Some(What::Estrange);
         let reaches = self.net.reaches(Who::Coordinator(index)) || !self.net.is_up() || apart;
+        let row = self.row_of(index);
         let it = &mut self.coordinators[index];
         if it.body.life != life || !it.body.alive {
             return Ok(());
@@ -115,7 +121,7 @@ impl World {
             let epoch = if it.deluded {
                 it.lead.map(|(epoch, _)| epoch)
             } else if reaches {
-                let row = &mut self.rows[if self.scenario.own_rows { index } else { 0 }];
+                let row = &mut self.rows[row];
                 if it.core.as_ref().is_some_and(|core| core.wants_the_lead(it.body.clock.now(now_ms))) {
                     let next = it.candidate.look(row, it.above, mono_ms).map_err(|_| "no epoch is left")?;
                     *row = next.clone().unwrap_or_else(|| row.clone());
@@ -185,8 +191,8 @@ impl World {
                 }
                 Effect::Reject { reason, detail, .. } => {
                     let known = ["repeated", "earlier_run", "stale_epoch", "outranked", "view_too_large"];
-                    let two = self.scenario.own_rows && reason == "future_epoch";
-                    if !known.contains(&reason) && !two {
+                    let again = self.referee.keeps_no_books() && reason == "future_epoch";
+                    if !known.contains(&reason) && !again {
                         return Err(format!("coordinator {index} rejected {reason}: {detail}"));
                     }
                     self.coordinators[index].rejected.push(reason);

@@ -9,11 +9,12 @@ use picket_shared::topics::Topic;
 pub(super) fn of_nodes(topic: &Topic) -> bool {
     match topic {
         Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Duty(_) => true,
-        Topic::Events(_) | Topic::CoordinatorHealth => true,
+        Topic::Events(_) | Topic::ModelWant(_) | Topic::ModelState(_) | Topic::CoordinatorHealth => true,
         Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::Platform(_) => false,
         // Nobody learns in these worlds.
         Topic::LearnUpdate(_) | Topic::LearnSamples(_) | Topic::LearnAck(_) => false,
         Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => false,
+        Topic::ModelAssignment(_) | Topic::Blob(_) => false,
         Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => false,
     }
 }

@@ -370,6 +370,11 @@ impl World {
             if home_lives && !at_home {
                 return Some(format!("{name} does not watch its own station"));
             }
+            let mono_ms = self.agents[station].body.clock.mono_ms(self.now_ms);
+            let owns = self.referee.owns(station, &station_of(name), mono_ms);
+            if home_lives && !owns && self.missing().is_none() {
+                return Some(format!("{name} watches its own station without a lease"));
+            }
             if it.watchers.is_empty() && !self.scenario.scarce {
                 return Some(format!("nobody watches the station of {name}, which is dead"));
             }

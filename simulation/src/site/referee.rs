@@ -54,8 +54,8 @@ pub struct Referee {
     pub stale_refused: u64,
     /// How often a platform began to act.
     pub acts: u64,
-    /// Two coordinators may grant under one epoch, each by a row of its own. Then no books can be kept of who owns what;
-    /// that only one acts must hold all the same.
+    /// Grants may be made twice under one epoch: by two coordinators with a row each, or because the row was lost. Then no
+    /// books can be kept of who owns what; that only one acts must hold all the same.
     no_books: bool,
 }
 
@@ -71,6 +71,16 @@ impl Referee {
             acts: 0,
             no_books,
         }
+    }
+
+    /// From here on grants may be made under epochs that have been.
+    pub fn keep_no_books(&mut self) {
+        self.no_books = true;
+    }
+
+    /// Whether grants may be made twice under one epoch.
+    pub fn keeps_no_books(&self) -> bool {
+        self.no_books
     }
 
     /// An agent begins a run.
@@ -260,6 +270,11 @@ impl Referee {
     /// The epoch of the last lease that an agent was given of a station.
     pub fn lease_of(&self, agent: usize, station: &StationId) -> Option<Epoch> {
         self.ears[agent].leases.get(station).map(|(epoch, _)| *epoch)
+    }
+
+    /// Whether an agent has a lease of a station now, on its clock.
+    pub fn owns(&self, agent: usize, station: &StationId, mono_ms: u64) -> bool {
+        self.ears[agent].leases.get(station).is_some_and(|(_, until_ms)| mono_ms < *until_ms)
     }
 
     /// A platform begins to act.

@@ -168,6 +168,8 @@ pub enum What {
     Kill,
     /// The machine has no power: nobody hears anything.
     Power,
+    /// A coordinator dies and its disk with it: it and the row that says who leads begin anew.
+    Lose,
     /// SIGSTOP: nothing runs, what is sent to it waits.
     Pause,
     /// No packet either way.
@@ -299,6 +301,9 @@ impl Scenario {
                 "a number of seconds is negative, or a range is the wrong way round: write [least, most]".into()
             );
         }
+        if self.acts.iter().any(|act| act.what == What::Lose && matches!(act.whom, Whom::Node | Whom::Coverer)) {
+            return Err("only a coordinator has a row to lose; kill a node".into());
+        }
         if let Some(act) = self.acts.iter().find(|act| act.whom == Whom::Broker && act.what != What::Kill) {
             return Err(format!("{:?} cannot be done to the broker; only kill can", act.what));
         }
@@ -386,6 +391,7 @@ mod tests {
             ("about = \"x\"\nseconds = 9\n[air]\nloss = 2.0", "from 0 to 0.9"),
             ("about = \"x\"\nseconds = 9\nstart_s = [2.0, 1.0]", "[least, most]"),
             ("about = \"x\"\nseconds = 9\n[[act]]\nat_s = 1\ndo = \"cut\"\nwhom = \"broker\"", "only kill"),
+            ("about = \"x\"\nseconds = 9\n[[act]]\nat_s = 1\ndo = \"lose\"\nwhom = \"node\"", "only a coordinator"),
         ] {
             let error = Scenario::read(text).unwrap_err();
             assert!(error.contains(expect), "{text}\ngave {error}");

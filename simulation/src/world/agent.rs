@@ -150,7 +150,7 @@ impl World {
             Effect::Heartbeat => self.agent(index, Input::Facts(node::Facts::default()))?,
             Effect::DeadLetter { reason, .. } => return Err(format!("agent {index} has a dead letter: {reason}")),
             // Nobody stands in for anybody here.
-            Effect::Duty(_) => {}
+            Effect::Duty(_) | Effect::Model(_) => {}
             // An answer that was overtaken by a restart, or by the time.
             Effect::Reject {
                 reason: "lease_too_late" | "lease_of_another_run" | "lease_of_an_old_leader" | "lease_from_the_future",

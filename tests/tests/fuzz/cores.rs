@@ -4,15 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use picket_agent::duty::Order;
 use picket_agent::node::{self, Facts, Node};
 use picket_agent::outbox::{Lane, Send};
 use picket_coordinator::archive::{Commit, MemoryArchive, What};
 use picket_coordinator::coordinator::{Coordinator, Effect, Identity, Input};
 use picket_coordinator::intake::{BOOTS_PER_NODE_MAX, PENDING_EVENTS_MAX};
+use picket_coordinator::plan::Station;
 use picket_coordinator::swarm::Rules;
 use picket_shared::clock::Now;
 use picket_shared::codec::{decode, encode};
-use picket_shared::ids::{Boot, NodeId, SiteId};
+use picket_shared::duty::{Epoch, Heartbeat, Holding, How, Leases, Sight};
+use picket_shared::ids::{Boot, NodeId, SiteId, StationId};
 use picket_shared::limits::{BATCH_EVENTS_MAX, NODES_MAX, PACKET_BYTES_MAX};
 use picket_shared::topics::Topic;
 use picket_shared::wire::{Ack, EventBatch, Gap, GapCause};
@@ -45,6 +48,9 @@ const NUMBERS: [u64; 20] = [
     u64::MAX - 1,
     u64::MAX,
 ];
+
+/// Stations of the plan.
+const STATIONS: u64 = 4;
 
 /// One step: what to do, with whom, and bytes to do it with.
 type Step<'a> = (u8, u8, &'a [u8]);
@@ -84,7 +90,25 @@ struct Site {
     under_way: Option<Arc<Commit>>,
     now: Now,
     taken: BTreeSet<(NodeId, Boot, u64)>,
+    /// To whom each station was granted, by epoch, since this coordinator began.
+    granted: BTreeMap<(StationId, Epoch), NodeId>,
     stopped: bool,
+}
+
+/// The first nodes' stations, which anybody can cover.
+fn rules() -> Rules {
+    let station = |n: u64| Station {
+        name: station(n),
+        node: NodeId::new(node_name(n)).unwrap(),
+        priority: n as i32,
+        position: None,
+        covers: vec![],
+    };
+    Rules { stations: (0..STATIONS).map(station).collect(), anyone: Some(How::Camera) }
+}
+
+fn station(number: u64) -> StationId {
+    StationId::new(node_name(number)).unwrap()
 }
 
 fn identity() -> Identity {
@@ -117,9 +141,16 @@ impl Site {
                 if payload.len() > PACKET_BYTES_MAX {
                     return Err(format!("{topic:?} with {} bytes", payload.len()));
                 }
-                if let Topic::Ack(node) = topic {
-                    let ack = decode::<Ack>(&payload).map_err(|error| format!("an ack of its own: {error}"))?;
-                    self.bears_out(&node, &ack)?;
+                match topic {
+                    Topic::Ack(node) => {
+                        let ack = decode::<Ack>(&payload).map_err(|error| format!("an ack of its own: {error}"))?;
+                        self.bears_out(&node, &ack)?;
+                    }
+                    Topic::Leases(node) => {
+                        let said = decode::<Leases>(&payload).map_err(|error| format!("leases of its own: {error}"))?;
+                        self.are_nobody_elses(&node, said)?;
+                    }
+                    _ => {}
                 }
             }
             Effect::Reject { reason, detail, count } if reason.is_empty() || detail.is_empty() || count == 0 => {
@@ -137,6 +168,17 @@ impl Site {
         let durable = lane.map_or(0, |(_, row)| row.watermark);
         if ack.watermark > durable {
             return Err(format!("{node} was told {ack:?} where the archive has {durable}"));
+        }
+        Ok(())
+    }
+
+    /// Whatever nodes claim, no grant is given to two of them.
+    fn are_nobody_elses(&mut self, node: &NodeId, said: Leases) -> Result<(), String> {
+        for lease in said.leases {
+            let to = self.granted.entry((lease.station.clone(), lease.epoch)).or_insert_with(|| node.clone());
+            if to != node {
+                return Err(format!("{} by {} is {to}'s and {node}'s", lease.station, lease.epoch));
+            }
         }
         Ok(())
     }
@@ -187,7 +229,8 @@ impl Site {
         if !found.problems.is_empty() {
             return Err(format!("after a restart: {:?}", found.problems));
         }
-        self.core = leading(Coordinator::new(identity(), Rules::default(), found, self.now), self.now);
+        self.core = leading(Coordinator::new(identity(), rules(), found, self.now), self.now);
+        self.granted.clear();
         (self.under_way, self.stopped) = (None, false);
         Ok(())
     }
@@ -223,11 +266,34 @@ fn batch(bytes: &[u8]) -> Option<Vec<u8>> {
     encode(&EventBatch { boot, base, first, events, gap }).ok()
 }
 
+/// A heartbeat from a few bytes: of any run, with any number, by which a node claims whatever it likes.
+fn beat(bytes: &[u8]) -> Option<Vec<u8>> {
+    let byte = |at: usize| bytes.get(at).copied().unwrap_or(1);
+    let claim = |of: &[u8]| {
+        let sight = [Sight::Starting, Sight::Watching, Sight::Blind][usize::from(of[0] >> 4) % 3];
+        let epoch = Epoch::new(u32::from(of[1] >> 6), u32::from(of[1] & 63));
+        let station = station(u64::from(of[0]) % (STATIONS + 1));
+        (station.clone(), Holding { station, epoch, provisional: of[0] & 8 != 0, sight })
+    };
+    let holdings: BTreeMap<_, _> = bytes.get(3..).unwrap_or(&[]).chunks_exact(2).map(claim).collect();
+    let ready = (0..STATIONS).filter(|n| byte(2) >> n & 1 != 0).map(station).collect();
+    encode(&Heartbeat {
+        boot: Boot(number(bytes, 0)),
+        number: number(bytes, 1),
+        leader: u32::from(byte(2) >> 6),
+        capacity_fps: u16::from(byte(2) >> 4 & 3),
+        holdings: holdings.into_values().collect(),
+        ready,
+        unheard: vec![],
+    })
+    .ok()
+}
+
 pub(super) fn coordinator(tape: &[u8]) -> Verdict {
     let now = Now { mono_ms: 0, unix_ms: 1_700_000_000_000 };
-    let core = leading(Coordinator::new(identity(), Rules::default(), MemoryArchive::default().recover(), now), now);
-    let archive = MemoryArchive::default();
-    let mut site = Site { core, archive, under_way: None, now, taken: BTreeSet::new(), stopped: false };
+    let core = leading(Coordinator::new(identity(), rules(), MemoryArchive::default().recover(), now), now);
+    let (archive, taken, granted) = (MemoryArchive::default(), BTreeSet::new(), BTreeMap::new());
+    let mut site = Site { core, archive, under_way: None, now, taken, granted, stopped: false };
     let steps = steps(tape);
     let mut floods = 0;
     for &(op, who, bytes) in &steps {
@@ -249,6 +315,11 @@ pub(super) fn coordinator(tape: &[u8]) -> Verdict {
             7 => site.give(Input::LinkUp)?,
             8 => site.give(Input::LinkDown("the broker is gone".into()))?,
             9 => site.committed()?,
+            10 if who & 16 != 0 => {
+                if let Some(beat) = beat(bytes) {
+                    site.give(message(from, "heartbeat", &beat))?;
+                }
+            }
             10 => site.give(message(from, if who & 8 == 0 { "heartbeat" } else { "duty" }, bytes))?,
             11 => site.failed(who.is_multiple_of(2))?,
             12 => {
@@ -307,6 +378,7 @@ struct Device {
     stored: BTreeMap<Boot, u64>,
     waiting: VecDeque<(Boot, u64)>,
     last: Option<Send>,
+    covers: BTreeSet<StationId>,
 }
 
 impl Device {
@@ -326,6 +398,7 @@ impl Device {
                     return Err(format!("{upto} of boot {boot} is acknowledged where {} is stored", self.stored(boot)));
                 }
                 node::Effect::Send(send) => self.sent(send)?,
+                node::Effect::Duty(order) => self.order(order)?,
                 node::Effect::Reject { reason, detail, .. } if reason.is_empty() || detail.is_empty() => {
                     return Err(broken("a refusal without a reason"));
                 }
@@ -333,6 +406,17 @@ impl Device {
             }
         }
         Ok(())
+    }
+
+    /// A station is begun once and ended once, and a platform goes only to what is covered.
+    fn order(&mut self, order: Order) -> Result<(), String> {
+        let fine = match &order {
+            Order::Cover(assignment) => self.covers.insert(assignment.standby.station.clone()),
+            Order::Uncover(station) => self.covers.remove(station),
+            Order::Go(standby, _) => standby.how.moves(),
+            _ => true,
+        };
+        if fine { Ok(()) } else { Err(format!("{order:?} where {:?} are covered", self.covers)) }
     }
 
     fn sent(&mut self, send: Send) -> Result<(), String> {
@@ -369,7 +453,7 @@ pub(super) fn node(tape: &[u8]) -> Verdict {
     ];
     let stored = found.iter().map(|(boot, lane)| (*boot, lane.stored)).collect();
     let core = Node::new(now, seeds::node_identity(), found);
-    let mut device = Device { core, now, stored, waiting: VecDeque::new(), last: None };
+    let mut device = Device { core, now, stored, waiting: VecDeque::new(), last: None, covers: BTreeSet::new() };
     let me = NodeId::new("n1").unwrap();
     let steps = steps(tape);
     let mut acked = false;
@@ -415,6 +499,10 @@ pub(super) fn node(tape: &[u8]) -> Verdict {
             }
             11 => {
                 let (me, other) = (me.clone(), NodeId::new("n2").unwrap());
+                if who % 8 == 7 {
+                    device.give(node::Input::Neighbour(other, bytes.to_vec()))?;
+                    continue;
+                }
                 let topics = [
                     Topic::Leases(me.clone()),
                     Topic::Standby(me),

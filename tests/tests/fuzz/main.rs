@@ -8,6 +8,7 @@
 
 mod cores;
 mod heap;
+mod models;
 mod mutate;
 mod seeds;
 mod texts;
@@ -37,7 +38,7 @@ struct Target {
 }
 
 /// Every door, in the order of the paths through the product.
-const TARGETS: [Target; 24] = [
+const TARGETS: [Target; 29] = [
     Target { name: "ppm", run: texts::ppm, heap_bytes_max: |_| texts::PPM_HEAP_BYTES_MAX },
     Target { name: "onnx", run: texts::onnx, heap_bytes_max: |bytes| 64 * bytes + 64 * KIB },
     Target { name: "truth", run: texts::truth, heap_bytes_max: |bytes| 128 * bytes + 64 * KIB },
@@ -57,6 +58,11 @@ const TARGETS: [Target; 24] = [
     Target { name: "leases", run: wire::leases, heap_bytes_max: |bytes| 96 * bytes + 4 * KIB },
     Target { name: "standby", run: wire::standby, heap_bytes_max: |bytes| 96 * bytes + 4 * KIB },
     Target { name: "duty", run: wire::duty, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
+    Target { name: "assignment", run: models::assignment, heap_bytes_max: |bytes| 256 * bytes + 64 * KIB },
+    Target { name: "manifest", run: models::manifest, heap_bytes_max: |bytes| 256 * bytes + 64 * KIB },
+    Target { name: "envelope", run: models::envelope, heap_bytes_max: |bytes| 64 * bytes + 64 * KIB },
+    Target { name: "pieces", run: models::pieces, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
+    Target { name: "trusted", run: models::trusted, heap_bytes_max: |bytes| 256 * bytes + 16 * KIB },
     Target { name: "neighbour", run: texts::neighbour, heap_bytes_max: |bytes| 400 * bytes + 256 * KIB },
     Target { name: "entry", run: wire::entry, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
     Target { name: "row", run: wire::row, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },

@@ -19,6 +19,7 @@ use picket_shared::wire::{Ack, EventBatch, Gap, GapCause};
 use serde_bytes::ByteBuf;
 
 use super::cores::step;
+use super::models;
 use super::wire::{KEY, SEALED_ON};
 
 const MARK: Mark = Mark { run: 7, seq: 9, issued_s: 1_800_000_000, expires_s: Some(1_900_000_000) };
@@ -213,7 +214,7 @@ fn entry(what: What) -> Vec<u8> {
     encode(&Entry { node, boot: Boot(7), archive_time_ms: 1_700_000_000_000, what }).unwrap()
 }
 
-fn coordinator_tapes() -> [(&'static str, Vec<u8>); 4] {
+fn coordinator_tapes() -> [(&'static str, Vec<u8>); 5] {
     let talk = [
         step(7, 0, b""),
         step(0, 1, &health(UpDown::Up)),
@@ -258,7 +259,21 @@ fn coordinator_tapes() -> [(&'static str, Vec<u8>); 4] {
         step(7, 0, b""),
         step(9, 0, b""),
     ];
-    [("talk", talk.concat()), ("disk", disk.concat()), ("again", again.concat()), ("flood", flood.concat())]
+    // Two nodes watch their own, time passes, and one falls silent; the other covers, and both claim it.
+    let beats = |number: u8| [step(10, 16, &[5, number, 0x3f, 0x18, 0]), step(10, 17, &[5, number, 0x3f, 0x19, 0])];
+    let line = [
+        step(7, 0, b""),
+        beats(1).concat(),
+        step(1, 1, &serde_json::to_vec(&twin()).unwrap()),
+        (2..10).flat_map(beats).collect::<Vec<_>>().concat(),
+        step(12, 0, &[13, 14]),
+        step(10, 17, &[5, 11, 0x3f, 0x11, 66, 0x10, 67]),
+        step(10, 16, &[5, 12, 0x3f, 0x10, 66]),
+        step(3, 1, &batch()),
+        step(9, 0, b""),
+    ];
+    let tapes = [("talk", &talk[..]), ("disk", &disk), ("again", &again), ("flood", &flood), ("line", &line)];
+    tapes.map(|(name, tape)| (name, tape.concat()))
 }
 
 fn node_tape() -> Vec<u8> {
@@ -279,6 +294,7 @@ fn node_tape() -> Vec<u8> {
         step(11, 3, &encode(&told()).unwrap()),
         step(9, 0, b""),
         step(11, 2, &heartbeat()),
+        step(11, 7, &heartbeat()),
         step(11, 0, &leases()),
         step(8, 0, &[13, 3]),
         step(5, 0, &[12]),
@@ -338,6 +354,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("row", "node", encode(&NodeRow { retired: Boot(3), events: 9, missed: 1 }).unwrap()),
         ("node", "life", node_tape()),
     ];
+    seeds.extend(models::seeds());
     seeds.extend(coordinator_tapes().map(|(name, tape)| ("coordinator", name, tape)));
     seeds
 }

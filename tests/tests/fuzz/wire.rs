@@ -17,7 +17,7 @@ use picket_shared::wire::{Ack, EventBatch, Wire};
 
 use super::Verdict;
 
-fn message<T: Wire + PartialEq + Debug>(bytes: &[u8]) -> Result<Option<T>, String> {
+pub(super) fn message<T: Wire + PartialEq + Debug>(bytes: &[u8]) -> Result<Option<T>, String> {
     let message = match decode::<T>(bytes) {
         Ok(message) => message,
         Err(error) if error.to_string().len() < 12 || error.word().is_empty() => {

@@ -21,7 +21,7 @@ type Owns = fn(path: &str) -> bool;
 /// A crate, and the only files that may name it.
 /// Three have another reader: the writer that the power cut test expects to lose events, because it has sled without what
 /// our store adds; the peers that the storage bench compares; and the naive publisher that the soak compares.
-const OWNERS: [(&str, Owns); 20] = [
+const OWNERS: [(&str, Owns); 21] = [
     ("rumqttc", |path| ["shared/src/mqtt.rs", "simulation/src/soak/naive.rs"].contains(&path)),
     ("sled", |path| {
         let compared = ["tests/src/bin/power-cut-writer.rs", "simulation/src/bench/storage/peers.rs"];
@@ -47,6 +47,7 @@ const OWNERS: [(&str, Owns); 20] = [
     ("axum", |path| path.starts_with("agent/src/sinks/") || path == "coordinator/src/http.rs"),
     ("mavlink", |path| path.starts_with("agent/src/platform/pilot/")),
     ("jpeg_encoder", |path| path == "agent/src/sinks/studio.rs"),
+    ("ruzstd", |path| path == "agent/src/model/decode.rs"),
     ("zune_jpeg", |path| path == "agent/src/capture/pixels.rs"),
 ];
 
@@ -59,7 +60,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 64] = [
+const CORES: [&str; 77] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -84,6 +85,13 @@ const CORES: [&str; 64] = [
     "agent/src/gate",
     "agent/src/gossip/ear",
     "agent/src/mask",
+    "agent/src/model/assign",
+    "agent/src/model/decode",
+    "agent/src/model/fetch",
+    "agent/src/model/models",
+    "agent/src/model/record",
+    "agent/src/model/say",
+    "agent/src/model/verdict",
     "agent/src/node",
     "agent/src/observe",
     "agent/src/outbox",
@@ -106,21 +114,27 @@ const CORES: [&str; 64] = [
     "coordinator/src/intake",
     "coordinator/src/lead",
     "coordinator/src/leader/row",
+    "coordinator/src/learn/learner",
     "coordinator/src/learn/peers",
+    "coordinator/src/learn/root",
     "coordinator/src/learn/star",
     "coordinator/src/learn/sums",
     "coordinator/src/line",
     "coordinator/src/liveness",
     "coordinator/src/lossy",
+    "coordinator/src/model/blobs",
+    "coordinator/src/model/record",
     "coordinator/src/namesake",
     "coordinator/src/plan",
     "coordinator/src/swarm",
     "coordinator/src/view",
     "shared/src/backoff",
     "shared/src/brokers",
+    "shared/src/chunks",
     "shared/src/gossip",
     "shared/src/learn",
     "shared/src/random",
+    "shared/src/model",
     "shared/src/trust/door",
     "shared/src/trust/orders",
     "shared/src/trust/token",

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use picket_tests::{run_within, text};
+use picket_tests::{run_within, skipped, text};
 use tempfile::TempDir;
 
-use crate::package::{missing, packages, skipped};
+use crate::package::{missing, packages};
 
 /// A boot, and the watchdog's half minute.
 const PATIENCE: Duration = Duration::from_secs(240);

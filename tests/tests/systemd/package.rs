@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use picket_tests::{binary, run_within, text};
+use picket_tests::{binary, run_within, skipped, text};
 use tempfile::TempDir;
 
 const PACKAGES: [&str; 2] = ["picket-agent", "picket-coordinator"];
@@ -27,10 +27,6 @@ pub(crate) fn packages(out: &Path, version: &str) -> Vec<PathBuf> {
 
 fn architecture() -> &'static str {
     if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }
-}
-
-pub(crate) fn skipped(why: &str) {
-    eprintln!("SKIPPED: {why}");
 }
 
 /// What a machine without Debian's tools lacks.

@@ -1,17 +1,23 @@
-//! A neighbour stands in, with real processes, a real broker and a real video: kill -9, SIGSTOP, no coordinator, no broker,
-//! two coordinators. How long each takeover took is printed; that it came is what is tested, and that nobody acts under an
+//! A neighbour stands in, with real processes, a real broker and a real video: kill -9, SIGSTOP, a cut cable, no coordinator,
+//! no broker, two coordinators. How long each takeover took is printed; that it came is what is tested, and that nobody acts under an
 //! old lease.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod cable;
 mod loss;
 mod rig;
 
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use picket_coordinator::line::SETTLE_MS;
 use picket_shared::duty::Sight;
+use picket_shared::status::UpDown;
 use picket_shared::view::{ChangeKind, Guard};
 use picket_simulation::soak::killer::Deed;
-use picket_tests::wait_for;
+use picket_tests::{run_within, text, wait_for};
 use rig::{Rig, digest_of_a, hit, station};
 
 /// Tells how long something took: figures for the README.
@@ -49,6 +55,23 @@ fn a_crashed_node_is_covered_its_cover_too_and_both_have_their_stations_back() {
     took("both back, until each watches its own", back, Instant::now());
     let epochs: Vec<u64> = rig.changes(ChangeKind::HandBack, back).iter().map(|change| change.epoch).collect();
     assert!(epochs.len() == 2 && epochs.iter().all(|epoch| *epoch > view.epoch), "{epochs:?}");
+    for change in ["down", "takeover", "up", "hand_back"] {
+        let said = format!("\"change\":\"{change}\"");
+        let log = rig.log("coordinator-0");
+        let evidence = log.lines().any(|line| line.contains(&said) && line.contains("\"why\":\""));
+        assert!(evidence, "the journal keeps each transition with its evidence, and {change} is not there: {log}");
+    }
+
+    // Where all are gone, that is the first thing that somebody sees.
+    for (node, ..) in rig::LINE {
+        rig.kill(node);
+    }
+    rig.until_seen("gate", Guard::Uncovered, None);
+    let mut browser = Command::new("node");
+    browser.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/dashboard.mjs")).args(["--url", &rig.page(0)]);
+    browser.args(["--nodes", "3", "--liveness", "down", "--events", "0", "--ground", "gate:uncovered"]);
+    let output = run_within(&mut browser, Duration::from_secs(90));
+    assert!(output.status.success(), "{}", text(&output));
 }
 
 #[test]
@@ -86,6 +109,8 @@ fn with_the_coordinator_dead_as_well_the_first_in_line_stands_in_and_the_next_co
     assert!(!is_granted(&rig), "nobody is there to grant it");
     rig.until_event(&by, "gate", killed);
     let back = Instant::now();
+    // It knows nothing of before: its grants would count from 1 again, below what nodes know.
+    rig.lose_the_row();
     rig.coordinators[0].revive().unwrap();
     rig.until_seen("gate", Guard::Covered, Some(&by));
     wait_for("the lease", rig::WITHIN, || is_granted(&rig).then_some(()));
@@ -139,4 +164,41 @@ fn a_standby_leads_when_the_leader_freezes_and_two_that_believe_they_lead_harm_n
     drop(heard);
     rig.revive("a");
     rig.until_seen("gate", Guard::Home, Some("a"));
+}
+
+#[test]
+fn two_coordinators_with_a_file_each_both_lead_harm_nobody_and_one_stands_back() {
+    let mut rig = Rig::start(1);
+    let came = Instant::now();
+    rig.stranger();
+    rig.until("both to have said that they lead", |heard| {
+        let leading = heard.coordinators.iter().filter(|health| health.status == UpDown::Up && health.epoch > 0);
+        (leading.map(|health| health.boot).collect::<BTreeSet<_>>().len() == 2).then_some(())
+    });
+    let complains = |n: &usize| rig.problems(*n).contains("give both the same leader.file");
+    let stands_back = wait_for("one of them to stand back", rig::WITHIN, || (0..2).find(complains));
+    took("a second coordinator leads, until one stands back", came, Instant::now());
+    std::thread::sleep(Duration::from_millis(SETTLE_MS + 2_000));
+    for kind in [ChangeKind::Takeover, ChangeKind::Uncovered, ChangeKind::HandBack] {
+        let changes = rig.changes(kind, came);
+        assert!(changes.is_empty(), "{changes:?}");
+    }
+
+    let killed = rig.kill("a");
+    let (by, watched) = rig.until_covered("gate", "a", killed);
+    took("crash after that, until the neighbour's first pictures", killed, watched);
+    let covered = rig.until_seen("gate", Guard::Covered, Some(&by));
+
+    // The one that leads goes, and the other finds things as they are.
+    let gone = hit(&mut rig.coordinators[1 - stands_back], Deed::Kill);
+    let confirmed = rig.until("the cover to be confirmed by the other", |heard| {
+        let (_, beat) = heard.beats.get(&by).filter(|(at, _)| *at > gone)?;
+        let gate = beat.holdings.iter().find(|held| held.station == station("gate"))?;
+        (!gate.provisional && gate.epoch.0 > covered.epoch).then_some(gate.epoch.0)
+    });
+    assert!(rig.changes(ChangeKind::Uncovered, gone).is_empty(), "it is not taken from who watches it");
+    assert_eq!(rig.problems(stands_back).matches("leader.file").count(), 0, "it leads, and nobody contradicts");
+    rig.revive("a");
+    let home = rig.until_seen("gate", Guard::Home, Some("a"));
+    assert!(home.epoch > confirmed);
 }

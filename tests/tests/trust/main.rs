@@ -4,6 +4,7 @@
 
 mod forged;
 mod knock;
+mod models;
 mod rig;
 mod rules;
 

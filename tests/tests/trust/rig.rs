@@ -54,13 +54,18 @@ pub fn node(name: &str) -> NodeId {
 impl Rig {
     /// Starts the broker and the coordinator of a new site.
     pub fn start() -> Rig {
+        Rig::start_with("")
+    }
+
+    /// The same, with more in the coordinator's configuration.
+    pub fn start_with(more: &str) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let [mqtt_port, page_port, door_port, http_port] = [(); 4].map(|()| free_port().unwrap());
         let at = |name: &str| dir.path().join(name);
         let config = format!(
             "site = \"yard\"\ndata_dir = \"{}\"\n[mqtt]\nbroker = \"mqtts://127.0.0.1:{mqtt_port}\"\n\
              [http]\nlisten = \"127.0.0.1:{http_port}\"\n\
-             [enrolment]\nlisten = \"127.0.0.1:{door_port}\"\ndoor = \"127.0.0.1:{door_port}\"\n",
+             [enrolment]\nlisten = \"127.0.0.1:{door_port}\"\ndoor = \"127.0.0.1:{door_port}\"\n{more}",
             at("coordinator").display(),
         );
         fs::write(at("coordinator.toml"), config).unwrap();

@@ -24,7 +24,9 @@ impl Who {
         match topic {
             Topic::Health(of) | Topic::Twin(of) | Topic::Stats(of) | Topic::Heartbeat(of) => mine(of),
             Topic::Duty(of) | Topic::Platform(of) | Topic::Events(of) => mine(of),
+            Topic::ModelWant(of) | Topic::ModelState(of) => mine(of),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => self == Who::Coordinator,
+            Topic::ModelAssignment(_) | Topic::Blob(_) => self == Who::Coordinator,
             Topic::CoordinatorHealth | Topic::Roster => self == Who::Coordinator,
             Topic::LearnUpdate(of) | Topic::LearnSamples(of) => mine(of),
             Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) => self == Who::Coordinator,
@@ -42,9 +44,13 @@ impl Who {
         match topic {
             // What neighbours stand in for each other by.
             Topic::Health(_) | Topic::Heartbeat(_) | Topic::Duty(_) => self != Who::Page,
-            Topic::Twin(_) | Topic::Stats(_) => matches!(self, Who::Coordinator | Who::Dashboard),
-            Topic::Events(_) => self == Who::Coordinator,
-            Topic::Leases(of) | Topic::Standby(of) | Topic::Ack(of) => mine(of),
+            Topic::Twin(_) | Topic::Stats(_) | Topic::ModelState(_) => {
+                matches!(self, Who::Coordinator | Who::Dashboard)
+            }
+            Topic::Events(_) | Topic::ModelWant(_) => self == Who::Coordinator,
+            Topic::Leases(of) | Topic::Standby(of) | Topic::Ack(of) | Topic::ModelAssignment(of) => mine(of),
+            // One transmission serves every device that wants the file.
+            Topic::Blob(_) => self == Who::A,
             // For what moves the node, which has its own way in.
             Topic::Platform(_) => false,
             Topic::CoordinatorHealth => true,

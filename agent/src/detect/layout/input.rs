@@ -46,7 +46,7 @@ impl Scaling {
 }
 
 /// What the configuration or a manifest says of a model's input, where the family's convention is not right.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct InputOverride {
     /// Width and height, for a model that leaves them open.

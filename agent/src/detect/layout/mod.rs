@@ -274,6 +274,13 @@ impl Layout {
     }
 }
 
+impl Family {
+    /// The family that the configuration calls so.
+    pub fn of_word(word: &str) -> Option<Family> {
+        FAMILIES.iter().find(|family| family.word == word).map(|family| family.family)
+    }
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(FAMILIES.iter().find(|family| family.family == *self).map_or("", |family| family.word))

@@ -5,6 +5,7 @@
 //! makes the runtime take memory that the file does not have, and operators that need code from elsewhere. Nothing here
 //! understands the graph, and no bytes make it panic. Field numbers are those of `onnx.proto3`.
 
+mod circle;
 mod wire;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 use std::collections::HashSet;
 
+use circle::Feeds;
 use picket_shared::event::Precision;
 use wire::{Fields, Value};
 
@@ -66,6 +68,9 @@ pub enum OnnxError {
     /// Graphs within graphs beyond what is followed.
     #[error("nests graphs more than {DEPTH_MAX} deep; simplify the model")]
     TooDeep,
+    /// Nodes, or functions, that wait for each other.
+    #[error("has nodes that feed each other in a circle; export the model again")]
+    Circle,
 }
 
 /// What a look through a model file shows.
@@ -126,6 +131,8 @@ struct Walk<'a> {
     functions: HashSet<(&'a [u8], &'a [u8])>,
     /// Operators of domains that the runtime does not have; fine only if a function is what they mean.
     foreign: Vec<(&'a [u8], &'a [u8])>,
+    /// Which function calls which.
+    calls: Feeds<(&'a [u8], &'a [u8])>,
     quantized: bool,
     /// Tensors stored in 16 bits. Many models only store them so, and compute in 32.
     halves: HashSet<&'a [u8]>,
@@ -160,19 +167,27 @@ impl<'a> Walk<'a> {
                 }
                 (25, Value::Bytes(function)) => {
                     let (mut name, mut domain): (&[u8], &[u8]) = (b"", b"");
+                    let (mut feeds, mut called) = (Feeds::default(), Vec::new());
                     for field in Fields(function) {
                         match field? {
                             (1, Value::Bytes(text)) => name = text,
                             (10, Value::Bytes(text)) => domain = text,
-                            (7, Value::Bytes(node)) => self.node(node, 0)?,
+                            (7, Value::Bytes(node)) => called.push(self.node(node, 0, &mut feeds)?),
                             (11, Value::Bytes(attribute)) => self.attribute(attribute, 0)?,
                             _ => {}
                         }
                     }
+                    if feeds.is_circle() {
+                        return Err(OnnxError::Circle);
+                    }
                     self.functions.insert((domain, name));
+                    self.calls.add(&[(domain, name)], &called);
                 }
                 _ => {}
             }
+        }
+        if self.calls.is_circle() {
+            return Err(OnnxError::Circle);
         }
         match self.foreign.iter().find(|operator| !self.functions.contains(*operator)) {
             Some((domain, name)) => Err(OnnxError::Operator(format!("{}.{}", shown(domain), shown(name)))),
@@ -199,33 +214,43 @@ impl<'a> Walk<'a> {
         if depth > DEPTH_MAX {
             return Err(OnnxError::TooDeep);
         }
+        let mut feeds = Feeds::default();
         for field in Fields(bytes) {
             match field? {
-                (1, Value::Bytes(node)) => self.node(node, depth)?,
+                (1, Value::Bytes(node)) => drop(self.node(node, depth, &mut feeds)?),
                 (5, Value::Bytes(tensor)) => self.tensor(tensor)?,
                 (15, Value::Bytes(sparse)) => self.sparse(sparse)?,
                 _ => {}
             }
         }
-        Ok(())
+        if feeds.is_circle() { Err(OnnxError::Circle) } else { Ok(()) }
     }
 
-    fn node(&mut self, bytes: &'a [u8], depth: usize) -> Result<(), OnnxError> {
+    /// Which operator the node is, by domain and name.
+    fn node(
+        &mut self,
+        bytes: &'a [u8],
+        depth: usize,
+        feeds: &mut Feeds<&'a [u8]>,
+    ) -> Result<(&'a [u8], &'a [u8]), OnnxError> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
             return Err(OnnxError::TooManyNodes);
         }
-        let mut inputs = Vec::new();
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
         let (mut kind, mut domain): (&[u8], &[u8]) = (b"", b"");
         for field in Fields(bytes) {
             match field? {
-                (1, Value::Bytes(input)) => inputs.push(input),
+                // Without a name it is none.
+                (1, Value::Bytes(input)) if !input.is_empty() => inputs.push(input),
+                (2, Value::Bytes(output)) if !output.is_empty() => outputs.push(output),
                 (4, Value::Bytes(op_type)) => kind = op_type,
                 (5, Value::Bytes(attribute)) => self.attribute(attribute, depth)?,
                 (7, Value::Bytes(text)) => domain = text,
                 _ => {}
             }
         }
+        feeds.add(&outputs, &inputs);
         if !DOMAINS.contains(&domain) {
             self.foreign.push((domain, kind));
         }
@@ -241,7 +266,7 @@ impl<'a> Walk<'a> {
             | b"MatMulInteger" => self.quantized = true,
             _ => {}
         }
-        Ok(())
+        Ok((domain, kind))
     }
 
     fn attribute(&mut self, bytes: &'a [u8], depth: usize) -> Result<(), OnnxError> {

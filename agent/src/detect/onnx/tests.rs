@@ -189,6 +189,88 @@ fn what_a_model_says_of_itself_is_shown() {
     assert_eq!(seen.opsets, [("".to_owned(), 17), ("com.microsoft".to_owned(), 1)]);
 }
 
+/// A node with what it makes.
+fn maker(kind: &str, inputs: &[&str], output: &str) -> Vec<u8> {
+    node(kind, inputs, &message(2, &[output.as_bytes()]))
+}
+
+/// A tensor whose weights are at a place of the model's choice.
+fn external(location: &str) -> Vec<u8> {
+    let place = message(13, &[&message(1, &[b"location"]), &message(2, &[location.as_bytes()])]);
+    message(5, &[&message(8, &[b"w"]), &number(14, 1), &place])
+}
+
+/// What a signed model can still try, each by its name; whoever has stolen enough keys gets no further than here.
+#[test]
+fn what_a_hostile_model_reaches_for_is_refused_by_name() {
+    let conv = node("Conv", &["x", "w"], &[]);
+    let outside = || OnnxError::External("w".into());
+    let sides = |sides: &[u64]| sides.iter().flat_map(|side| long(1, *side)).collect::<Vec<u8>>();
+    let huge = message(5, &[&sides(&[1 << 20, 1 << 20]), &number(2, 1), &message(8, &[b"w"]), &message(9, &[&[0; 4]])]);
+    let calls = |name: &str, called: &str| {
+        let call = node(called, &[], &message(7, &[b"own"]));
+        message(25, &[&message(1, &[name.as_bytes()]), &message(10, &[b"own"]), &message(7, &[&call])])
+    };
+    let whole = model(&[&conv]);
+    for (what, bytes, expect) in [
+        ("external data in a folder above", model(&[&conv, &external("../../../etc/passwd")]), outside()),
+        ("external data by an absolute path", model(&[&conv, &external("/etc/passwd")]), outside()),
+        ("external data below the working directory", model(&[&conv, &external("etc/passwd")]), outside()),
+        ("external data in a file of the kernel's", model(&[&conv, &external("/proc/self/environ")]), outside()),
+        ("external data without a place", model(&[&conv, &external("")]), outside()),
+        ("an allocation of 2^40 elements", model(&[&conv, &huge]), OnnxError::TensorSize("w".into())),
+        ("a file that is cut short", whole[..whole.len() - 1].to_vec(), OnnxError::CutShort),
+        ("a node that feeds itself", model(&[&maker("Relu", &["a"], "a")]), OnnxError::Circle),
+        (
+            "nodes in a circle",
+            model(&[&maker("Relu", &["c"], "a"), &maker("Relu", &["a"], "b"), &maker("Relu", &["b"], "c")]),
+            OnnxError::Circle,
+        ),
+        (
+            "nodes in a circle within a branch",
+            model(&[&node(
+                "If",
+                &["x"],
+                &message(5, &[&message(6, &[&maker("Relu", &["b"], "a"), &maker("Relu", &["a"], "b")])]),
+            )]),
+            OnnxError::Circle,
+        ),
+        ("a function that calls itself", [whole.clone(), calls("f", "f")].concat(), OnnxError::Circle),
+        ("functions in a circle", [whole.clone(), calls("f", "g"), calls("g", "f")].concat(), OnnxError::Circle),
+    ] {
+        assert_eq!(scan(&bytes).map(|_| ()), Err(expect), "{what}");
+    }
+    // In any order, and one way only.
+    let line = model(&[&maker("Relu", &["b"], "c"), &maker("Relu", &["a"], "b"), &maker("Add", &["b", "c"], "d")]);
+    assert!(scan(&line).is_ok());
+    assert!(scan(&[whole, calls("f", "g"), calls("g", "h")].concat()).is_err(), "and h is of nobody");
+}
+
+#[test]
+fn a_link_beside_a_model_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("secret"), b"what a model may not read").unwrap();
+    std::os::unix::fs::symlink(at("secret"), at("symbolic")).unwrap();
+    std::fs::hard_link(at("secret"), at("hard")).unwrap();
+    for link in ["symbolic", "hard"] {
+        let path = at("model.onnx");
+        std::fs::write(&path, model(&[&node("Conv", &["x", "w"], &[]), &external(link)])).unwrap();
+        let config = crate::detect::Config { model: path.display().to_string(), ..Default::default() };
+        let file = crate::detect::model::file(&config).unwrap();
+        let refused = crate::detect::model::read(&config, file).map(|_| ()).unwrap_err();
+        assert!(refused.sentence.contains("keeps the tensor \"w\" in another file"), "{link}: {refused}");
+    }
+}
+
+#[test]
+fn a_long_chain_of_nodes_takes_no_stack() {
+    let names: Vec<String> = (0..50_000).map(|n| format!("n{n}")).collect();
+    let nodes: Vec<u8> = names.windows(2).rev().flat_map(|pair| maker("Relu", &[&pair[0]], &pair[1])).collect();
+    let length = long(2, nodes.len() as u64)[1..].to_vec();
+    assert!(scan(&[number(1, 8), vec![(7 << 3) | 2], length, nodes].concat()).is_ok());
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
