@@ -31,6 +31,7 @@ pub mod broker;
 pub mod http;
 pub mod watchdog;
 
+pub mod clock;
 pub mod credentials;
 pub mod app;
 pub mod config;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use picket_coordinator::authority::command::{self, AuthorityCommand};
 use picket_coordinator::config::{Config, Flags};
+use picket_coordinator::learn::command::{self as learn_command, LearnCommand};
 use picket_coordinator::model::command::{self as model, ModelCommand};
 use picket_coordinator::store::Archive;
 use picket_coordinator::{app, view};
@@ -58,6 +59,9 @@ enum Command {
     /// Look after who belongs to the site
     #[command(subcommand)]
     Authority(AuthorityCommand),
+    /// Look after what all stations learn together
+    #[command(subcommand)]
+    Learn(LearnCommand),
     /// Look after which models may run, and where
     #[command(subcommand)]
     Model(ModelCommand),
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
             command::enrol(&flags, &name, minutes, url.as_deref()).map_err(Into::into)
         }
         Command::Revoke { name, out, flags } => command::revoke(&flags, &name, out.as_deref()).map_err(Into::into),
+        Command::Learn(command) => learn_command::run(&command),
         Command::Authority(command) => command::run(&command).map_err(Into::into),
         Command::Model(command) => model::run(&command).map_err(Into::into),
         Command::Archive(ArchiveCommand::List(place)) => list(&place.data_dir),

@@ -203,7 +203,6 @@ fn the_page_numbers_every_field_of_every_cbor_message() {
         ("### Standby\n", serde_json::to_string(&standby()).unwrap()),
         ("### StandbyDuty", serde_json::to_string(&standby().duties[0]).unwrap()),
         ("### Duty", serde_json::to_string(&duty()).unwrap()),
-    ] {
     ]
     .into_iter()
     .chain(models::cbor())

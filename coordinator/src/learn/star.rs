@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use picket_shared::ids::NodeId;
 use picket_shared::learn::message::digest;
 use picket_shared::learn::view::{Fate, Mixing};
+use picket_shared::limits::NODES_MAX;
 
 use super::sums::{Mixer, dots, norm};
 
@@ -181,6 +182,10 @@ impl Star {
         digest(&self.head)
     }
 
+    fn rows_max(&self) -> usize {
+        NODES_MAX.min(CELLS_MAX / self.head.len().max(1))
+    }
+
     /// Whether something like this would be taken, without its values.
     pub fn place_of(&self, station: &NodeId, epoch: u64, seq: u64, base: u64) -> Result<Taken, Refused> {
         if base > self.version {
@@ -190,7 +195,7 @@ impl Star {
             Some(newest) if *newest == (epoch, seq) => Ok(Taken::Repeated),
             Some(newest) if *newest > (epoch, seq) => Ok(Taken::Late),
             Some(_) => Ok(Taken::New),
-            None if (self.seen.len() + 1) * self.head.len() > CELLS_MAX => Err(Refused::Rows(self.seen.len())),
+            None if self.seen.len() >= self.rows_max() => Err(Refused::Rows(self.seen.len())),
             None => Ok(Taken::New),
         }
     }

@@ -30,3 +30,8 @@ pub fn sent_max(parameters: usize) -> usize {
     let one_of = if parameters >= SPARSE_PARAMETERS_MIN { SENT_ONE_OF } else { SENT_ONE_OF_SMALL };
     parameters.div_ceil(one_of)
 }
+
+/// The CRC-32 (IEEE) of some bytes.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
+}

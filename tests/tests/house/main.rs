@@ -60,7 +60,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 77] = [
+const CORES: [&str; 78] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -119,6 +119,7 @@ const CORES: [&str; 77] = [
     "coordinator/src/learn/root",
     "coordinator/src/learn/star",
     "coordinator/src/learn/sums",
+    "coordinator/src/learn/voice",
     "coordinator/src/line",
     "coordinator/src/liveness",
     "coordinator/src/lossy",
