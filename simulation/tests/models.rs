@@ -112,7 +112,9 @@ fn serve(devices: u32, trouble: Trouble, seed: u64) -> Cost {
                 fetch.written(due.index, true);
                 device.unnoted.push(due.index);
                 if device.unnoted.len() as u32 >= NOTED || fetch.is_whole() {
-                    device.unnoted.drain(..).for_each(|index| drop(device.noted.add(index)));
+                    for index in device.unnoted.drain(..) {
+                        device.noted.add(index);
+                    }
                 }
                 if fetch.is_whole() {
                     assert_eq!(fetch.bytes(), LENGTH);

@@ -118,7 +118,9 @@ impl Fetch {
             return None;
         }
         let mut there = self.chunks.clone();
-        (0..there.total()).filter(|index| self.writing.has(*index)).for_each(|index| drop(there.add(index)));
+        for index in (0..there.total()).filter(|index| self.writing.has(*index)) {
+            there.add(index);
+        }
         let wanted = there.missing(MODEL_WANT_RANGES_MAX);
         self.asked_to = wanted.last().map_or(self.asked_to, |(_, to)| *to);
         let quiet_ms = (QUIET_MS << self.in_vain.min(16)).min(QUIET_MS_MAX);

@@ -17,15 +17,15 @@ use super::{Device, News, Order, Refused, Trying, Wanted, files};
 use crate::detect::agreement::BOXES_MIN;
 
 /// Loading a model may take this long: TensorRT builds an engine for minutes.
-pub const LOADING_MS_MAX: u64 = 20 * 60_000;
+pub(super) const LOADING_MS_MAX: u64 = 20 * 60_000;
 /// Looking at stored frames may take this long: two models, some dozens of frames, and the lowest priority.
-pub const STORED_MS_MAX: u64 = 5 * 60_000;
+pub(super) const STORED_MS_MAX: u64 = 5 * 60_000;
 /// A candidate that looks at a live frame and says nothing for so long hangs. One frame takes it a second where it is very slow.
-pub const HANG_MS: u64 = 30_000;
+pub(super) const HANG_MS: u64 = 30_000;
 /// What runs anew has lasted after so long …
-pub const PROBATION_MS: u64 = 30_000;
+pub(super) const PROBATION_MS: u64 = 30_000;
 /// … and so many frames.
-pub const PROBATION_FRAMES: u64 = 10;
+pub(super) const PROBATION_FRAMES: u64 = 10;
 /// How often a file whose bytes are wrong in the end is fetched anew.
 const FETCHES_MAX: u8 = 2;
 /// How often progress is said.
@@ -177,14 +177,12 @@ impl Models {
 
     /// A chunk of the blob of this digest has come.
     pub fn chunk(&mut self, now: Now, digest: &Digest, chunk: Chunk, out: &mut Vec<Order>) -> Result<(), Refused> {
-        match &mut self.course {
-            Course::Fetching(encoding, fetch) if encoding.sha256 == *digest => {
-                if fetch.came(now.mono_ms, chunk.index, chunk.bytes.len())? {
-                    out.push(Order::Write(chunk.index, chunk.bytes.into_vec()));
-                }
-            }
-            // One that was on its way when it was not wanted any more.
-            _ => {}
+        // One that is not of this digest was on its way when it was not wanted any more.
+        if let Course::Fetching(encoding, fetch) = &mut self.course
+            && encoding.sha256 == *digest
+            && fetch.came(now.mono_ms, chunk.index, chunk.bytes.len())?
+        {
+            out.push(Order::Write(chunk.index, chunk.bytes.into_vec()));
         }
         Ok(())
     }

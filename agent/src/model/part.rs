@@ -138,7 +138,7 @@ pub fn digest_of(path: &Path) -> io::Result<String> {
     let (mut file, mut sha256, mut block) = (File::open(path)?, Sha256::default(), vec![0; BLOCK_BYTES]);
     loop {
         match file.read(&mut block)? {
-            0 => return Ok(sha256.hex()),
+            0 => return Ok(sha256.finish().to_string()),
             count => sha256.add(&block[..count]),
         }
     }

@@ -44,7 +44,9 @@ impl Bench {
     fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        ["one.pem", "two.pem", "three.pem"].iter().for_each(|name| drop(offline::keygen(&at(name)).unwrap()));
+        for name in ["one.pem", "two.pem", "three.pem"] {
+            offline::keygen(&at(name)).unwrap();
+        }
         std::fs::write(at("model.onnx"), b"the first model").unwrap();
         std::fs::write(at("head.f32"), [0; 12]).unwrap();
         let terms = RootTerms { keys: vec![at("one.pem"), at("two.pem")], members: vec![], threshold: None, days: 365 };

@@ -68,6 +68,7 @@ impl fmt::Debug for Digest {
 }
 
 /// The SHA-256 of bytes that come in pieces: a model is not held in memory for it.
+#[derive(Clone)]
 pub struct Sha256(ring::digest::Context);
 
 impl Sha256 {

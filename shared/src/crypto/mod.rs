@@ -21,28 +21,6 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// The SHA-256 of bytes that come a piece at a time.
-#[derive(Clone)]
-pub struct Sha256(ring::digest::Context);
-
-impl Default for Sha256 {
-    fn default() -> Self {
-        Sha256(ring::digest::Context::new(&ring::digest::SHA256))
-    }
-}
-
-impl Sha256 {
-    /// The next bytes.
-    pub fn add(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The digest of all of them, in hexadecimal.
-    pub fn hex(self) -> String {
-        hex(self.0.finish().as_ref())
-    }
-}
-
 /// Bytes in hexadecimal, in small letters.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -77,7 +77,7 @@ fn killed_at_every_state_it_goes_on_and_ends_with_the_model_that_it_should_run()
 
 #[test]
 fn a_model_that_finds_nobody_dies_or_hangs_is_given_up_and_the_one_before_watches_on() {
-    let mut site = Site::start(&["a"]);
+    let site = Site::start(&["a"]);
     let before = site.looks_with("a");
     let blind = release(1, "blind").with_a_head_that_finds_nobody();
     site.publish(&blind);

@@ -72,10 +72,9 @@ fn what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides() {
     let said = |topic: &Topic| topic.sealed().is_some();
     let of_edge: Vec<Topic> = Topic::one_of_each(&node("edge")).into_iter().filter(said).collect();
     // Of models nobody speaks where none is assigned.
-    let unspoken = |topic: &Topic| match topic {
-        Topic::Platform(_) | Topic::Standby(_) | Topic::CoordinatorHealth => true,
-        Topic::ModelAssignment(_) | Topic::ModelWant(_) | Topic::ModelState(_) | Topic::Blob(_) => true,
-        _ => false,
+    let unspoken = |topic: &Topic| {
+        matches!(topic, Topic::Platform(_) | Topic::Standby(_) | Topic::CoordinatorHealth)
+            || matches!(topic, Topic::ModelAssignment(_) | Topic::ModelWant(_) | Topic::ModelState(_) | Topic::Blob(_))
     };
     let spoken = |topic: &&Topic| !unspoken(topic);
     wait_for("both sides to have said something of each kind, and some of it twice", WITHIN, || {

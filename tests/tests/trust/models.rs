@@ -46,7 +46,7 @@ impl Device {
             let LinkEvent::Message { payload, .. } = self.peer.next() else { continue };
             let message = match self.verifier.open(&topic, &payload, now_s()) {
                 Ok(message) => message.into_owned(),
-                Err((word, _)) if word == "replayed" => continue,
+                Err(("replayed", _)) => continue,
                 Err(refusal) => panic!("{refusal:?}"),
             };
             let assignment: Assignment = codec::decode(&message).unwrap();

@@ -23,7 +23,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     /// One more that makes these of those.
     pub(super) fn add(&mut self, makes: &[K], wants: &[K]) {
         let at = self.ends.len() as u32;
-        makes.iter().for_each(|made| drop(self.made_by.insert(*made, at)));
+        self.made_by.extend(makes.iter().map(|made| (*made, at)));
         self.wants.extend(wants);
         self.ends.push(self.wants.len() as u32);
     }
