@@ -422,6 +422,9 @@ impl Shell {
             if let (Topic::ModelWant(node), true) = (&of, self.core.leads_under().is_some()) {
                 self.models.want(self.clock.now(), node, &payload)?;
             }
+            if self.study.is_none() && matches!(of, Topic::LearnUpdate(_) | Topic::LearnSamples(_)) {
+                return Err(("learn_off", format!("{topic}: nothing is learned here; [learn] enabled says whether")));
+            }
             // Who does not lead takes only what the leader says.
             let leads = self.core.leads_under().is_some() || matches!(of, Topic::LearnHead(_));
             if !voice::heard(&of, &payload).filter(|_| leads).is_none_or(|input| self.learn(input)) {

@@ -539,8 +539,11 @@ impl Learner {
         let (time, version, step) = (now.unix_ms as f64 / 1000.0, self.version(), flush.step as f32);
         self.curve.push(CurvePoint { time, version, rows: used as u32, step, loss, canary });
         if self.curve.len() > CURVE_MAX {
-            let mut odd = false;
-            self.curve.retain(|_| std::mem::replace(&mut odd, !odd));
+            let mut place = 0;
+            self.curve.retain(|_| {
+                place += 1;
+                place % 2 == 0
+            });
         }
         for (node, part) in flush.parts {
             let station = self.stations.entry(node.clone()).or_default();

@@ -264,18 +264,18 @@ mod tests {
     #[test]
     fn what_was_acknowledged_is_there_after_the_thread_is_gone_and_orders_are_done_once() {
         let dir = tempfile::tempdir().unwrap();
-        let acked = |effect: &Effect| if let Effect::Ack(_, ack) = effect { Some(ack.seq) } else { None };
         let version = {
             let (study, mut told) = begin(terms(), dir.path(), clock()).unwrap();
-            for n in 0..3 {
-                assert!(study.hand(said(n, 7)));
-                assert_eq!(wait(&mut told, acked), 7);
-            }
-            let flushed = |effect: &Effect| if let Effect::Full(full) = effect { Some(full.version) } else { None };
-            let mut version = 0;
-            while version == 0 {
-                version = wait(&mut told, flushed);
-            }
+            (0..3).for_each(|n| assert!(study.hand(said(n, 7))));
+            let (mut acked, mut version) = (0, 0);
+            wait(&mut told, |effect| {
+                match effect {
+                    Effect::Ack(_, ack) => acked += u32::from(ack.seq == 7),
+                    Effect::Full(full) => version = full.version,
+                    _ => {}
+                }
+                (acked == 3 && version > 0).then_some(())
+            });
             std::fs::write(folder(dir.path()).join(ORDER), br#""freeze""#).unwrap();
             wait(&mut told, |effect| matches!(effect, Effect::Full(full) if full.frozen).then_some(()));
             assert!(!folder(dir.path()).join(ORDER).exists());

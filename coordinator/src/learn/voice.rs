@@ -138,7 +138,7 @@ mod tests {
     fn a_large_head_is_said_whole_and_then_by_what_is_different() {
         let lineage = Lineage { fleet_epoch: 1, backbone: "ab".repeat(32), shape: HeadShape::softmax(299, 10) };
         let (mut head, mut voice) = (vec![0.5f32; 3_000], Voice::default());
-        let mut say = |voice: &mut Voice, ms, version, head: &[f32]| {
+        let say = |voice: &mut Voice, ms, version, head: &[f32]| {
             let words = Words { lineage: &lineage, version, head, revert_of: None, frozen: false };
             voice.say(at(ms), words)
         };
