@@ -6,15 +6,15 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::brokers::fallback_problem;
-use picket_shared::clock::Now;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::keyfile::KeyfileError;
-use picket_shared::limits::{BATCH_BYTES_MAX, DUTY_BYTES_MAX, STATUS_BYTES_MAX};
+use picket_shared::learn::view::Learning;
+use picket_shared::limits::{BATCH_BYTES_MAX, DUTY_BYTES_MAX, HEAD_UPDATE_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions, Will};
 use picket_shared::status::UpDown;
 use picket_shared::store::StoreError;
@@ -29,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::archive::Commit;
 use crate::authority::Authority;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Effect, Identity, Input};
 use crate::credentials::Credentials;
@@ -36,6 +37,9 @@ use crate::heads::Heads;
 use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::lead::DEAF_MS_MAX;
 use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
+use crate::learn::learner;
+use crate::learn::study::{self, Study};
+use crate::learn::voice;
 use crate::model::desk::Desk;
 use crate::model::server::Server;
 use crate::outgoing::Outgoing;
@@ -111,6 +115,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let (commits, answers) = spawn_writer(archive, clock)?;
     let core = Coordinator::new(me, config.rules(), recovered, clock.now());
     let (outgoing, desk) = (Outgoing::default(), Desk::new(&config.models_dir()));
+    let clock_of = move || clock.now();
+    let study = config.learn.terms().map(|terms| study::begin(terms, &config.data_dir, clock_of)).transpose();
+    let study =
+        study.map_err(|error| Failure::new(Exit::Disk, format!("the log of learning: {error}; check the disk")))?;
+    let (study, learned) = study.unzip();
     let (outranked, above) = watch::channel(0);
     let leader = FileLeader::new(&config.leader_file(), config.leader.name.as_str());
     let (want, wanted) = watch::channel(true);
@@ -124,6 +133,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         link,
         credentials,
         desk,
+        study,
+        learning: None,
+        led: false,
         outgoing,
         audit,
         heads,
@@ -135,7 +147,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         want,
         effects: Vec::new(),
     };
-    let ended = shell.run(events, answers, asked, &mut leading, shutdown).await;
+    let ended = shell.run(events, answers, asked, learned, &mut leading, shutdown).await;
     page.abort();
     door.iter().for_each(tokio::task::JoinHandle::abort);
     // The row is given back by a task of its own, which ends when it has.
@@ -269,7 +281,8 @@ fn link_options(
         will: Some(will),
         filters: Topic::coordinator_filters(&me.site),
         // The largest of what nodes say; more is cut off, and refused.
-        payload_bytes_max: BATCH_BYTES_MAX.max(STATUS_BYTES_MAX).max(DUTY_BYTES_MAX) + SEAL_JSON_BYTES_MAX,
+        payload_bytes_max: BATCH_BYTES_MAX.max(STATUS_BYTES_MAX).max(DUTY_BYTES_MAX).max(HEAD_UPDATE_BYTES_MAX)
+            + SEAL_JSON_BYTES_MAX,
         tls,
     }
 }
@@ -301,27 +314,6 @@ fn write(mut archive: Archive, clock: Clock, orders: &Receiver<Arc<Commit>>, res
     }
 }
 
-/// Time for the core: monotonic since the start, and by the calendar.
-#[derive(Clone, Copy)]
-struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    fn start() -> Clock {
-        Clock { start: Instant::now() }
-    }
-
-    fn now(self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono_ms: self.start.elapsed().as_millis() as u64, unix_ms: unix.as_millis() as u64 }
-    }
-
-    fn at(self, mono_ms: u64) -> Instant {
-        self.start + Duration::from_millis(mono_ms)
-    }
-}
-
 /// The core and what performs its effects.
 struct Shell {
     config: Config,
@@ -332,6 +324,12 @@ struct Shell {
     link: Link,
     credentials: Credentials,
     desk: Desk,
+    /// The thread that learns, where anything is learned.
+    study: Option<Study>,
+    /// What it showed last.
+    learning: Option<Learning>,
+    /// It led when it was last looked at.
+    led: bool,
     outgoing: Outgoing,
     audit: Arc<AuditLog>,
     heads: Heads,
@@ -353,6 +351,7 @@ impl Shell {
         mut events: mpsc::Receiver<LinkEvent>,
         mut answers: mpsc::Receiver<Written>,
         mut asked: mpsc::Receiver<Question>,
+        mut learned: Option<mpsc::Receiver<learner::Effect>>,
         leading: &mut mpsc::Receiver<Input>,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
@@ -380,6 +379,7 @@ impl Shell {
                     }
                     continue;
                 }
+                effect = next_of(&mut learned) => self.learned(effect.context("the thread that learns ended")?),
                 lead = leading.recv() => lead.context("the task that settles who leads ended")?,
                 event = events.recv() => self.link_event(event.context("the link's task ended")?),
                 () = sleep_until(wakeup) => Input::Tick,
@@ -423,6 +423,7 @@ impl Shell {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 self.say_roster();
                 self.desk.say_again();
+                self.learn(learner::Input::SayAgain);
                 Input::LinkUp
             }
             LinkEvent::Down(reason) => {
@@ -448,6 +449,14 @@ impl Shell {
             if let (Topic::ModelWant(node), true) = (&of, self.core.leads_under().is_some()) {
                 self.models.want(self.clock.now(), node, &payload)?;
             }
+            if self.study.is_none() && matches!(of, Topic::LearnUpdate(_) | Topic::LearnSamples(_)) {
+                return Err(("learn_off", format!("{topic}: nothing is learned here; [learn] enabled says whether")));
+            }
+            // Who does not lead takes only what the leader says.
+            let leads = self.core.leads_under().is_some() || matches!(of, Topic::LearnHead(_));
+            if !voice::heard(&of, &payload).filter(|_| leads).is_none_or(|input| self.learn(input)) {
+                return Err(("learn_busy", format!("{topic}: too much waits to be learned from; it is said again")));
+            }
             Ok(payload)
         });
         let now = self.clock.now();
@@ -466,6 +475,25 @@ impl Shell {
             }
             Err((reason, detail)) => Input::Refused(reason, detail),
         }
+    }
+
+    /// Hands something to the thread that learns; false where too much waits there.
+    fn learn(&self, input: learner::Input) -> bool {
+        self.study.as_ref().is_none_or(|study| study.hand(input))
+    }
+
+    /// What the thread that learns says, where this coordinator leads.
+    fn learned(&mut self, effect: learner::Effect) -> Input {
+        let said = voice::message(&effect);
+        match effect {
+            learner::Effect::Refused(word, detail) => return Input::Refused(word, detail),
+            learner::Effect::View(view) => self.learning = Some(view),
+            _ => {}
+        }
+        if let Some((topic, payload)) = said.filter(|_| self.core.leads_under().is_some() && self.core.link_is_up()) {
+            self.outgoing.push(topic, payload);
+        }
+        Input::Tick
     }
 
     /// There may be another key, under which everything that stands is to be said again.
@@ -504,6 +532,7 @@ impl Shell {
             outgoing_dropped: self.outgoing.dropped(),
             archive_bytes: self.archive_bytes,
             models: self.models.served(),
+            learning: self.learning.clone(),
         }
     }
 
@@ -538,6 +567,11 @@ impl Shell {
             self.authority_changed();
         }
         self.say_models();
+        let leads = self.core.leads_under().is_some();
+        if leads && !std::mem::replace(&mut self.led, leads) {
+            self.learn(learner::Input::SayAgain);
+        }
+        self.led = leads;
         if let (Some(signer), Some(epoch)) = (&self.credentials.signer, self.core.leads_under()) {
             signer.run(u64::from(epoch));
         }
@@ -580,6 +614,14 @@ impl Shell {
             0 => Ok(()),
             n => Err(Failure::new(Exit::Disk, format!("{n} events could not be archived; agents hold them")).into()),
         }
+    }
+}
+
+/// What comes next; for ever nothing where nobody says anything.
+async fn next_of<T>(from: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match from {
+        Some(from) => from.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,11 +9,13 @@ use picket_shared::brokers::check_fallback;
 use picket_shared::duty::How;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{NodeId, SiteId};
+use picket_shared::learn::lineage::{HeadKind, HeadShape, Lineage};
 use picket_shared::mqtt::BrokerUrl;
 use picket_shared::trust::tls::TlsFiles;
 use picket_shared::trust::token::Door;
 use serde::Deserialize;
 
+use crate::learn::learner::Terms;
 use crate::swarm::Rules;
 use crate::{pictures, plan};
 
@@ -46,6 +48,8 @@ pub struct Config {
     pub model: Model,
     /// Who watches what where the plan says nothing.
     pub line: Line,
+    /// What all stations learn together.
+    pub learn: Learn,
     /// The site plan.
     #[serde(rename = "station")]
     pub stations: Vec<plan::Station>,
@@ -96,6 +100,62 @@ pub struct Line {
     /// Stations without a `[[station.cover]]` can be covered by every node in this way; `camera` is the only one that needs
     /// no more to be said.
     pub anyone: Option<How>,
+}
+
+/// What all stations learn together.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Learn {
+    /// Whether anything is learned.
+    pub enabled: bool,
+    /// The SHA-256 of the file of the frozen network, whose features are learned from.
+    pub backbone: String,
+    /// What a head computes.
+    pub kind: HeadKind,
+    /// Features of a candidate.
+    pub inputs: u32,
+    /// Classes; 2 but for `softmax`.
+    pub classes: u32,
+    /// Counts the times that this fleet began to learn anew. A higher one forgets what was learned.
+    pub fleet_epoch: u32,
+    /// The stations' learning rate, which the gate's own steps take too.
+    pub rate: f32,
+    /// Every station is trusted: changes are cut and averaged, and none is left out.
+    pub trusted: bool,
+}
+
+impl Default for Learn {
+    fn default() -> Self {
+        let (kind, inputs, classes) = (HeadKind::Logistic, 137, 2);
+        Learn {
+            enabled: false,
+            backbone: String::new(),
+            kind,
+            inputs,
+            classes,
+            fleet_epoch: 1,
+            rate: 0.3,
+            trusted: false,
+        }
+    }
+}
+
+impl Learn {
+    /// What the learner goes by; nothing where nothing is learned.
+    pub fn terms(&self) -> Option<Terms> {
+        let shape = HeadShape { kind: self.kind, inputs: self.inputs, classes: self.classes };
+        let lineage = Lineage { fleet_epoch: self.fleet_epoch, backbone: self.backbone.clone(), shape };
+        self.enabled.then_some(Terms { lineage, rate: self.rate, trusted: self.trusted })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Some(terms) = self.terms() else { return Ok(()) };
+        terms.lineage.check().map_err(|sentence| format!("learn: {sentence}"))?;
+        match self.rate > 0.0 && self.rate <= 10.0 {
+            true => Ok(()),
+            false => Err(format!("learn.rate is {}; choose more than 0 and at most 10", self.rate)),
+        }
+    }
 }
 
 impl Default for Leader {
@@ -149,6 +209,7 @@ impl Default for Config {
             leader: Leader::default(),
             model: Model::default(),
             line: Line::default(),
+            learn: Learn::default(),
             stations: Vec::new(),
         }
     }
@@ -227,6 +288,7 @@ impl Config {
     pub fn check(&self) -> Result<(), String> {
         let mqtt = &self.mqtt;
         plan::check(&self.stations)?;
+        self.learn.check()?;
         if self.line.anyone.is_some_and(|how| how != How::Camera) {
             return Err("line.anyone can only be \"camera\"; for the other ways each [[station.cover]] says what is \
                         seen or done there"

@@ -426,6 +426,9 @@ impl Coordinator {
             Ok(Topic::Duty(id)) => self.swarm.duty(now, id, &payload),
             Ok(Topic::Heartbeat(id)) => self.swarm.heartbeat(now, id, &payload, &mut self.words),
             Ok(Topic::Events(id)) => self.events(now, id, &payload, out),
+            // Read by what learns, beside this.
+            Ok(Topic::LearnUpdate(id) | Topic::LearnSamples(id)) => self.swarm.node(now, id).map(|_| ()),
+            Ok(Topic::LearnHead(_)) => Ok(()),
             // Read by what sends models, beside this.
             Ok(Topic::ModelWant(id) | Topic::ModelState(id)) => self.swarm.node(now, id).map(|_| ()),
             // The filter for all nodes' health brings back what this side says of itself; or another coordinator's will.

@@ -10,6 +10,7 @@ use axum::middleware::map_response_with_state;
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use picket_shared::ids::{NodeId, SiteId};
+use picket_shared::learn::view::{LearnerView, Learning, Mixing};
 use picket_shared::status::CameraStats;
 use picket_shared::view::{Guard, Liveness};
 use picket_shared::wire::GapCause;
@@ -47,6 +48,8 @@ pub struct Answer {
     pub archive_bytes: u64,
     /// What was sent of models.
     pub models: Served,
+    /// What is learned, where anything is.
+    pub learning: Option<Learning>,
 }
 
 /// Asks the coordinator.
@@ -183,6 +186,19 @@ fn metrics_text(answer: &Answer) -> String {
     ] {
         metric(name, kind, help, &[(String::new(), value)]);
     }
+    if let Some(learning) = &answer.learning {
+        let sum = |of: fn(&LearnerView) -> u64| learning.stations.iter().map(of).sum::<u64>();
+        for (name, kind, help, value) in [
+            ("learn_version", "gauge", "The version of the head that all learn.", learning.version),
+            ("learn_frozen", "gauge", "1 where nothing is learned.", u64::from(learning.frozen)),
+            ("learn_gate", "gauge", "1 where confirmed samples judge.", u64::from(learning.mixing == Mixing::NnmGate)),
+            ("learn_stations", "gauge", "Stations that contributed.", learning.stations.len() as u64),
+            ("learn_updates_total", "counter", "Updates taken.", sum(|station| station.updates)),
+            ("learn_updates_repeated_total", "counter", "Updates that came again.", sum(|station| station.repeated)),
+        ] {
+            metric(name, kind, help, &[(String::new(), value)]);
+        }
+    }
     let missed = GapCause::ALL.map(|cause| {
         let count = counters.events_missed.get(&cause).copied().unwrap_or(0);
         (format!("{{cause=\"{}\"}}", cause.word()), count)
@@ -278,6 +294,7 @@ mod tests {
             outgoing_dropped: 0,
             archive_bytes: 4096,
             models: Served::default(),
+            learning: None,
         });
         for line in [
             "# TYPE picket_events_archived_total counter",

@@ -1,13 +1,14 @@
 //! Picket's coordinator: takes in what a site's agents saw, keeps it once and for good, and shows it.
 //!
 //! Modules stand in the order of two paths, `MQTT → intake → archive → ack and view` and `heartbeat → liveness → line (who
-//! watches what) → leases`. `coordinator` is the root state
+//! watches what) → leases`, beside that of `learn` (what all stations learn together). `coordinator` is the root state
 //! machine; it and everything above `store` are pure: no clock, no threads, no files, no network. The rest are shells.
 
 pub mod archive;
 pub mod coordinator;
 pub mod intake;
 pub mod lead;
+pub mod learn;
 pub mod line;
 pub mod liveness;
 pub mod lossy;
@@ -32,6 +33,7 @@ pub mod broker;
 pub mod http;
 pub mod watchdog;
 
+pub mod clock;
 pub mod credentials;
 pub mod app;
 pub mod config;

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use picket_coordinator::authority::command::{self, AuthorityCommand};
 use picket_coordinator::config::{Config, Flags};
 use picket_coordinator::heads;
+use picket_coordinator::learn::command::{self as learn_command, LearnCommand};
 use picket_coordinator::model::command::{self as model, ModelCommand};
 use picket_coordinator::pictures::command::{self as pictures, PictureCommand};
 use picket_coordinator::store::Archive;
@@ -67,6 +68,9 @@ enum Command {
     /// Look into the audit log: who asked for pictures, who was admitted and taken back
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Look after what all stations learn together
+    #[command(subcommand)]
+    Learn(LearnCommand),
     /// Look after which models may run, and where
     #[command(subcommand)]
     Model(ModelCommand),
@@ -127,6 +131,7 @@ fn main() -> ExitCode {
             command::enrol(&flags, &name, minutes, url.as_deref()).map_err(Into::into)
         }
         Command::Revoke { name, out, flags } => command::revoke(&flags, &name, out.as_deref()).map_err(Into::into),
+        Command::Learn(command) => learn_command::run(&command),
         Command::Authority(command) => command::run(&command).map_err(Into::into),
         Command::Picture(command) => pictures::run(&command).map_err(Into::into),
         Command::Audit(command) => audit(&command).map_err(Into::into),

@@ -27,7 +27,7 @@ impl Outgoing {
     /// Takes in a message.
     pub fn push(&mut self, topic: Topic, payload: Vec<u8>) {
         let (queue, waiting_max) = match topic {
-            Topic::Ack(_) => (&mut self.acks, ACKS_WAITING_MAX),
+            Topic::Ack(_) | Topic::LearnAck(_) => (&mut self.acks, ACKS_WAITING_MAX),
             Topic::ViewEvent | Topic::ViewChange => (&mut self.events, EVENTS_WAITING_MAX),
             _ => return drop(self.newest.insert(topic, payload)),
         };

@@ -30,6 +30,9 @@ pub mod model;
 pub mod compress;
 pub mod store;
 
+pub mod learn;
+pub mod random;
+
 pub mod backoff;
 pub mod brokers;
 pub mod trust;

@@ -59,6 +59,27 @@ pub const STANDBY_BYTES_MAX: usize = 384 * 1024;
 /// What one station's node says of it: the cameras' tables of a configuration.
 pub const DUTY_BYTES_MAX: usize = 64 * 1024;
 
+/// Numbers of a learned head. A re-scorer has 138; the largest that were measured have 100,000.
+pub const HEAD_PARAMETERS_MAX: usize = 128 * 1024;
+/// Features that a head judges by.
+pub const HEAD_INPUTS_MAX: usize = 4 * 1024;
+/// Classes that a head tells apart.
+pub const HEAD_CLASSES_MAX: usize = 256;
+/// Parameters of a whole head that share one scale: few enough that one outlier costs the others little.
+pub const HEAD_SCALE_PARAMETERS: usize = 256;
+/// One station's change of a head: a byte for each value, its place in at most half of one, and the head of the message.
+pub const HEAD_UPDATE_BYTES_MAX: usize = HEAD_PARAMETERS_MAX * 3 / 2 + 512;
+/// A whole head: a byte for each parameter, a scale for each block, and the head of the message.
+pub const HEAD_BYTES_MAX: usize = HEAD_PARAMETERS_MAX + HEAD_PARAMETERS_MAX / HEAD_SCALE_PARAMETERS * 4 + 512;
+/// A head as its difference from the whole one.
+pub const HEAD_DELTA_BYTES_MAX: usize = HEAD_UPDATE_BYTES_MAX;
+/// Confirmed samples in one message.
+pub const ROOT_SAMPLES_MAX: usize = 16;
+/// Their bytes: sixteen of a thousand features each, with who confirmed them.
+pub const ROOT_SAMPLES_BYTES_MAX: usize = 68 * 1024;
+/// What the coordinator has of a device's learning: five numbers.
+pub const LEARN_ACK_BYTES_MAX: usize = 128;
+
 /// How often a node says its statistics.
 pub const STATS_MS: u64 = 2_000;
 /// One JSON message (health, twin, statistics) from a node. Sixteen cameras with all zones, lines and sinks under the

@@ -4,6 +4,7 @@
 
 use crate::crypto::Digest;
 use crate::ids::{NodeId, RequestId, SiteId};
+use crate::learn::lineage::LineageId;
 
 /// The first two levels: the product and the protocol's major version.
 pub const ROOT: &str = "picket/v1";
@@ -37,6 +38,16 @@ pub enum Topic {
     PictureState(NodeId, RequestId),
     /// CBOR [`crate::picture::PicturePart`]: the picture, for who asked alone.
     PicturePart(NodeId, RequestId),
+    /// CBOR [`crate::learn::message::HeadUpdate`].
+    LearnUpdate(NodeId),
+    /// CBOR [`crate::learn::message::RootSamples`].
+    LearnSamples(NodeId),
+    /// Retained CBOR [`crate::learn::message::LearnAck`], from the coordinator to one node.
+    LearnAck(NodeId),
+    /// Retained CBOR [`crate::learn::message::HeadFull`].
+    LearnHead(LineageId),
+    /// Retained CBOR [`crate::learn::message::HeadDelta`].
+    LearnDelta(LineageId),
     /// Retained CBOR [`crate::model::Assignment`], from the coordinator to one node: the model that it should run.
     ModelAssignment(NodeId),
     /// CBOR [`crate::model::Want`]: the pieces of a file that a node still lacks.
@@ -57,6 +68,8 @@ pub enum Topic {
     ViewEvent,
     /// JSON [`crate::view::Change`]: each change of who lives and who watches what.
     ViewChange,
+    /// Retained JSON [`crate::learn::view::Learning`].
+    ViewLearning,
 }
 
 /// Who says something.
@@ -107,6 +120,11 @@ impl Topic {
             Topic::PictureOrder(node, id) => format!("{ROOT}/{site}/{node}/cmd/picture/{id}"),
             Topic::PictureState(node, id) => format!("{ROOT}/{site}/{node}/cmd/picture/{id}/state"),
             Topic::PicturePart(node, id) => format!("{ROOT}/{site}/{node}/cmd/picture/{id}/part"),
+            Topic::LearnUpdate(node) => format!("{ROOT}/{site}/{node}/learn/update"),
+            Topic::LearnSamples(node) => format!("{ROOT}/{site}/{node}/learn/samples"),
+            Topic::LearnAck(node) => format!("{ROOT}/{site}/{node}/learn/ack"),
+            Topic::LearnHead(lineage) => format!("{ROOT}/{site}/coordinator/learn/head/{lineage}"),
+            Topic::LearnDelta(lineage) => format!("{ROOT}/{site}/coordinator/learn/delta/{lineage}"),
             Topic::ModelAssignment(node) => format!("{ROOT}/{site}/{node}/model/assignment"),
             Topic::ModelWant(node) => format!("{ROOT}/{site}/{node}/model/want"),
             Topic::ModelState(node) => format!("{ROOT}/{site}/{node}/model/state"),
@@ -117,6 +135,7 @@ impl Topic {
             Topic::ViewRecent => format!("{ROOT}/{site}/view/recent"),
             Topic::ViewEvent => format!("{ROOT}/{site}/view/event"),
             Topic::ViewChange => format!("{ROOT}/{site}/view/change"),
+            Topic::ViewLearning => format!("{ROOT}/{site}/view/learning"),
         }
     }
 
@@ -145,11 +164,17 @@ impl Topic {
             ("view", "recent") => return Ok(Topic::ViewRecent),
             ("view", "event") => return Ok(Topic::ViewEvent),
             ("view", "change") => return Ok(Topic::ViewChange),
-            ("coordinator", blob) => {
-                let digest = blob.strip_prefix("blob/").and_then(|digest| digest.parse().ok());
-                return digest.map(Topic::Blob).ok_or_else(refused);
-            }
+            ("view", "learning") => return Ok(Topic::ViewLearning),
             _ => {}
+        }
+        if who == "coordinator" {
+            let topic = match what.rsplit_once('/') {
+                Some(("blob", digest)) => digest.parse().ok().map(Topic::Blob),
+                Some(("learn/head", lineage)) => lineage.parse().ok().map(Topic::LearnHead),
+                Some(("learn/delta", lineage)) => lineage.parse().ok().map(Topic::LearnDelta),
+                _ => None,
+            };
+            return topic.ok_or_else(refused);
         }
         let node = NodeId::new(who).map_err(|_| refused())?;
         match what {
@@ -163,6 +188,9 @@ impl Topic {
             "platform" => Ok(Topic::Platform(node)),
             "events" => Ok(Topic::Events(node)),
             "ack" => Ok(Topic::Ack(node)),
+            "learn/update" => Ok(Topic::LearnUpdate(node)),
+            "learn/samples" => Ok(Topic::LearnSamples(node)),
+            "learn/ack" => Ok(Topic::LearnAck(node)),
             "model/assignment" => Ok(Topic::ModelAssignment(node)),
             "model/want" => Ok(Topic::ModelWant(node)),
             "model/state" => Ok(Topic::ModelState(node)),
@@ -188,6 +216,8 @@ impl Topic {
             Topic::ModelAssignment(_) | Topic::ModelState(_) => true,
             Topic::CoordinatorHealth | Topic::Roster | Topic::ViewSite | Topic::ViewRecent => true,
             Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
+            Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => true,
+            Topic::LearnUpdate(_) | Topic::LearnSamples(_) => false,
             Topic::Platform(_) | Topic::ModelWant(_) | Topic::Blob(_) | Topic::ViewChange => false,
             // Who asks says it again until he is answered, so no broker need keep who asked for what, nor any picture.
             Topic::PictureOrder(..) | Topic::PictureState(..) | Topic::PicturePart(..) => false,
@@ -203,6 +233,10 @@ impl Topic {
             Topic::Duty(node) | Topic::Platform(node) | Topic::Events(node) => Speaker::Node(node.clone()),
             Topic::PictureState(node, _) | Topic::PicturePart(node, _) => Speaker::Node(node.clone()),
             Topic::PictureOrder(..) => Speaker::Coordinator,
+            Topic::LearnUpdate(node) | Topic::LearnSamples(node) => Speaker::Node(node.clone()),
+            Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => {
+                Speaker::Coordinator
+            }
             Topic::ModelWant(node) | Topic::ModelState(node) => Speaker::Node(node.clone()),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::CoordinatorHealth => Speaker::Coordinator,
             Topic::ModelAssignment(_) | Topic::Blob(_) => Speaker::Coordinator,
@@ -219,10 +253,13 @@ impl Topic {
             Topic::Heartbeat(_) | Topic::Duty(_) | Topic::Events(_) => Some(Form::Cbor),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => Some(Form::Cbor),
             Topic::PictureOrder(..) | Topic::PictureState(..) | Topic::PicturePart(..) => Some(Form::Cbor),
+            Topic::LearnUpdate(_) | Topic::LearnSamples(_) | Topic::LearnAck(_) => Some(Form::Cbor),
+            Topic::LearnHead(_) | Topic::LearnDelta(_) => Some(Form::Cbor),
             Topic::ModelAssignment(_) | Topic::ModelWant(_) | Topic::Blob(_) => Some(Form::Cbor),
             Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Platform(_) => Some(Form::Json),
             Topic::ModelState(_) | Topic::CoordinatorHealth => Some(Form::Json),
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => None,
+            Topic::ViewLearning => None,
         }
     }
 
@@ -255,13 +292,17 @@ impl Topic {
         *self != Topic::CoordinatorHealth
     }
 
-    /// What a coordinator listens to: all that nodes say.
+    /// What a coordinator listens to: all that nodes say, and what stands at the broker of the head that was learned before.
     pub fn coordinator_filters(site: &SiteId) -> Vec<String> {
+        let of_nodes = ["status/health", "twin", "m/stats", "heartbeat", "duty", "events"];
+        let of_models = ["model/want", "model/state", "learn/update", "learn/samples"];
         let pictures = ["cmd/picture/+/state", "cmd/picture/+/part"];
-        ["status/health", "twin", "m/stats", "heartbeat", "duty", "events", "model/want", "model/state"]
+        of_nodes
             .iter()
+            .chain(&of_models)
             .chain(&pictures)
             .map(|what| format!("{ROOT}/{site}/+/{what}"))
+            .chain([format!("{ROOT}/{site}/coordinator/learn/head/+")])
             .collect()
     }
 
@@ -282,6 +323,11 @@ impl Topic {
             Topic::PictureOrder(node.clone(), request()),
             Topic::PictureState(node.clone(), request()),
             Topic::PicturePart(node.clone(), request()),
+            Topic::LearnUpdate(node.clone()),
+            Topic::LearnSamples(node.clone()),
+            Topic::LearnAck(node.clone()),
+            Topic::LearnHead(LineageId([0xAB; 8])),
+            Topic::LearnDelta(LineageId([0xAB; 8])),
             Topic::ModelAssignment(node.clone()),
             Topic::ModelWant(node.clone()),
             Topic::ModelState(node.clone()),
@@ -292,6 +338,7 @@ impl Topic {
             Topic::ViewRecent,
             Topic::ViewEvent,
             Topic::ViewChange,
+            Topic::ViewLearning,
         ]
     }
 }
@@ -322,6 +369,8 @@ mod tests {
             "picket/v1/yard/N/ack",
             "picket/v1/yard/n/ack/",
             "picket/v1/yard/view/ack",
+            "picket/v1/yard/n/learn/head/abababababababab",
+            "picket/v1/yard/coordinator/learn/head/ABABABABABABABAB",
             "picket/v1/yard/coordinator/blob/ab",
             "picket/v1/yard/coordinator/ack",
             "picket/v1/yard/n/model",

@@ -4,6 +4,8 @@
 // Helpers of a test may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "protocol/learning.rs"]
+mod learning;
 #[path = "protocol/models.rs"]
 mod models;
 
@@ -198,6 +200,7 @@ fn the_golden_bytes_of_version_1_are_read_and_written() {
     golden("picture_state", include_str!("golden/v1/picture_state.hex"), &picture_state());
     golden("picture_part", include_str!("golden/v1/picture_part.hex"), &picture_part());
     models::golden();
+    learning::golden();
 }
 
 #[test]
@@ -216,6 +219,7 @@ fn the_page_names_every_topic_and_whether_it_is_retained() {
         .into_iter()
         .map(|row| (row[0].replace("<site>", "yard").replace("<node>", "gate-3"), row[1] == "yes"))
         .map(|(topic, retained)| (topic.replace("<digest>", &"ab".repeat(32)), retained))
+        .map(|(topic, retained)| (topic.replace("<lineage>", &"ab".repeat(8)), retained))
         .collect();
     let site = SiteId::new("yard").unwrap();
     let topics = Topic::one_of_each(&NodeId::new("gate-3").unwrap());
@@ -244,6 +248,7 @@ fn the_page_numbers_every_field_of_every_cbor_message() {
     ]
     .into_iter()
     .chain(models::cbor())
+    .chain(learning::cbor())
     {
         let fields = keys_in_order(&json);
         let expect: Vec<_> = fields.iter().enumerate().map(|(i, key)| (i.to_string(), key.clone())).collect();
@@ -394,7 +399,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         ("SeenEvent", serde_json::to_string(&seen).unwrap()),
         ("SeenCrossing", serde_json::to_string(&seen.crossings[0]).unwrap()),
     ];
-    let expect: Vec<_> = expect.into_iter().chain(models::json()).collect();
+    let expect: Vec<_> = expect.into_iter().chain(learning::json()).chain(models::json()).collect();
     let rows = table("## JSON messages");
     assert_eq!(rows.len(), expect.len());
     for (row, (name, json)) in rows.iter().zip(&expect) {
@@ -452,7 +457,7 @@ fn the_page_states_every_limit() {
         ("SEAL_BYTES_MAX", SEAL_BYTES_MAX),
         ("SEAL_JSON_BYTES_MAX", SEAL_JSON_BYTES_MAX),
     ];
-    let expect = expect.into_iter().chain(models::limits());
+    let expect = expect.into_iter().chain(models::limits()).chain(learning::limits());
     let expect: Vec<_> = expect.map(|(name, value)| (name.to_owned(), value.to_string())).collect();
     assert_eq!(rows, expect);
 }

@@ -60,7 +60,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 79] = [
+const CORES: [&str; 87] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -120,6 +120,12 @@ const CORES: [&str; 79] = [
     "coordinator/src/intake",
     "coordinator/src/lead",
     "coordinator/src/leader/row",
+    "coordinator/src/learn/learner",
+    "coordinator/src/learn/peers",
+    "coordinator/src/learn/root",
+    "coordinator/src/learn/star",
+    "coordinator/src/learn/sums",
+    "coordinator/src/learn/voice",
     "coordinator/src/line",
     "coordinator/src/liveness",
     "coordinator/src/lossy",
@@ -136,6 +142,8 @@ const CORES: [&str; 79] = [
     "shared/src/chunks",
     "shared/src/compress",
     "shared/src/gossip",
+    "shared/src/learn",
+    "shared/src/random",
     "shared/src/model",
     "shared/src/trust/door",
     "shared/src/trust/orders",

@@ -30,6 +30,9 @@ impl Who {
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) => self == Who::Coordinator,
             Topic::ModelAssignment(_) | Topic::Blob(_) => self == Who::Coordinator,
             Topic::CoordinatorHealth | Topic::Roster => self == Who::Coordinator,
+            Topic::LearnUpdate(of) | Topic::LearnSamples(of) => mine(of),
+            Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) => self == Who::Coordinator,
+            Topic::ViewLearning => self == Who::Coordinator,
             Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => self == Who::Coordinator,
         }
     }
@@ -56,9 +59,12 @@ impl Who {
             Topic::CoordinatorHealth => true,
             // Keys to check by: no secret, and a rule by pattern is for everybody with a certificate.
             Topic::Roster => self != Who::Page,
-            // One transmission serves every device that wants the file; nor is that a secret among them.
-            Topic::Blob(_) => self != Who::Page,
-            Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
+            Topic::LearnUpdate(_) | Topic::LearnSamples(_) => self == Who::Coordinator,
+            Topic::LearnAck(of) => mine(of),
+            // One transmission serves every device that wants the file, and the head that all learn is numbers that every device
+            // of the site works with: no secrets among them.
+            Topic::Blob(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) => self != Who::Page,
+            Topic::ViewLearning | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
                 matches!(self, Who::Dashboard | Who::Page)
             }
         }
