@@ -96,8 +96,11 @@ pub(super) fn read(config: &Config, file: ModelFile) -> Result<Model, Failure> {
     Ok(Model { name, bytes, digest: short(&sha256), scan, head, said })
 }
 
+/// A model's bytes, and the numbers of its head where that is an input.
+type Parts = (Cow<'static, [u8]>, Option<Vec<f32>>);
+
 /// The configured model's bytes, looked through, and its head: for commands that make another model of it.
-pub(crate) fn bytes_and_head(config: &Config) -> Result<(Cow<'static, [u8]>, Option<Vec<f32>>), Failure> {
+pub(crate) fn bytes_and_head(config: &Config) -> Result<Parts, Failure> {
     read(config, file(config)?).map(|model| (model.bytes, model.head))
 }
 

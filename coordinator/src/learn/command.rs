@@ -32,6 +32,7 @@ pub enum LearnCommand {
     Out {
         /// Its node
         node: NodeId,
+        /// Where the coordinator keeps what it knows
         #[command(flatten)]
         flags: Flags,
     },
@@ -39,6 +40,7 @@ pub enum LearnCommand {
     In {
         /// Its node
         node: NodeId,
+        /// Where the coordinator keeps what it knows
         #[command(flatten)]
         flags: Flags,
     },

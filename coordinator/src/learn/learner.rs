@@ -437,7 +437,7 @@ impl Learner {
             self.change(Record::Samples { node: node.clone(), samples }, effects);
             for (word, count) in &self.refused {
                 if before.get(word) != Some(count) {
-                    effects.push(Effect::Refused(*word, format!("a confirmed sample of {node}")));
+                    effects.push(Effect::Refused(word, format!("a confirmed sample of {node}")));
                 }
             }
         }
