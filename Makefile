@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint model soak swarm fuzz powercut bench deb clean prepare-demo prepare-test prepare-bench
+.PHONY: help build demo test lint model soak swarm fuzz flood powercut bench deb clean prepare-demo prepare-test prepare-bench
 
 CARGO_TARGET_DIR ?= target
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/picket
@@ -66,6 +66,9 @@ bench: build prepare-bench ## the frame path and the store against the raw limit
 fuzz: ## hostile bytes at every door for FUZZ_S seconds (600), from seed SEED (1)
 	PICKET_FUZZ_S=$(or $(FUZZ_S),600) PICKET_FUZZ_SEED=$(or $(SEED),1) \
 		cargo test --release --locked -p picket-tests --test fuzz -- --nocapture
+
+flood: ## 20 s of 10,000 malformed messages a second beside a healthy agent
+	PICKET_FLOOD_S=20 cargo test --release --locked -p picket-tests --test trust flood -- --nocapture
 
 powercut: ## 200 power cuts under the agent's store, 40 under the archive; as root
 	PICKET_POWER_CUTS=200 cargo test --release --locked -p picket-tests --test power_cut -- --nocapture

@@ -157,6 +157,7 @@ struct Doctor {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::start();
+    picket_shared::crypto::keep_out_of_dumps();
     match execute(cli.command) {
         Ok(code) => code,
         Err(error) => report("picket-agent", error.downcast_ref::<Failure>(), &format!("{error:#}")),

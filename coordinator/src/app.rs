@@ -15,6 +15,7 @@ use picket_shared::exit::{Exit, Failure};
 use picket_shared::keyfile::KeyfileError;
 use picket_shared::learn::view::Learning;
 use picket_shared::limits::{BATCH_BYTES_MAX, DUTY_BYTES_MAX, HEAD_UPDATE_BYTES_MAX, STATUS_BYTES_MAX};
+use picket_shared::listener::Refusals;
 use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions, Will};
 use picket_shared::status::UpDown;
 use picket_shared::store::StoreError;
@@ -23,7 +24,6 @@ use picket_shared::trust::DAY_S;
 use picket_shared::trust::seal::SEAL_JSON_BYTES_MAX;
 use picket_shared::trust::signer::Signer;
 use picket_shared::trust::tls::{TlsFiles, now_s};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -81,8 +81,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     if config.mqtt.embedded {
         broker::start(config.mqtt.port, config.mqtt.websocket_port)?;
     }
-    let listener = TcpListener::bind(config.http.listen)
-        .await
+    let (refusals, of_the_door) = (Refusals::default(), Refusals::default());
+    let listener = http::listen(config.http.listen, refusals.clone())
         .map_err(|error| broker::port_failure(config.http.listen, "http.listen or --http-port", &error))?;
     tracing::info!("page, metrics and health on http://{}", config.http.listen);
     if !config.http.listen.ip().is_loopback() {
@@ -102,13 +102,14 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let heads = Heads::open(&config.data_dir, Arc::clone(&audit)).map_err(disk)?;
     let pictures = Pictures::new(config.pictures.clone(), Folder::below(&config.data_dir), Arc::clone(&audit));
 
-    let (tls, door) = trust(&config, &audit).await?;
+    let (tls, door) = trust(&config, &audit, &of_the_door)?;
     let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
     let credentials = credentials(&config)?;
     let options = link_options(&config, &me, tls, &credentials, clock);
     let (link, events) = mqtt::open_any(options, config.mqtt.fallback.clone());
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
-    let pages = Pages { site: config.site.clone(), mqtt_websocket_url: config.websocket_url(), questions };
+    let refusals = [("http", refusals), ("enrolment", of_the_door)];
+    let pages = Pages { site: config.site.clone(), mqtt_websocket_url: config.websocket_url(), questions, refusals };
     let page = tokio::spawn(http::serve(listener, pages));
 
     let archive_bytes = archive.size_bytes();
@@ -166,9 +167,10 @@ fn credentials(config: &Config) -> anyhow::Result<Credentials> {
 }
 
 /// What connections by TLS are made with, and the tasks that keep it fresh and the door open, where there are any.
-async fn trust(
+fn trust(
     config: &Config,
     audit: &Arc<AuditLog>,
+    refusals: &Refusals,
 ) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::task::JoinHandle<()>>)> {
     let (brokers, mut tasks) = (config.brokers(), Vec::new());
     let open = || Authority::open(&config.authority_dir(), &config.site, now_s());
@@ -196,11 +198,9 @@ async fn trust(
         }));
     }
     if let Some(listen) = config.enrolment.listen {
-        let (models, audit) = (config.models_dir(), Arc::clone(audit));
-        let door = door::Door::new(open().map_err(Failure::from)?, config.brokers_told(), models, audit)?;
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|error| broker::port_failure(listen, "enrolment.listen", &error))?;
+        let (models, audit, refusals) = (config.models_dir(), Arc::clone(audit), refusals.clone());
+        let door = door::Door::new(open().map_err(Failure::from)?, config.brokers_told(), models, audit, refusals)?;
+        let listener = door.listen(listen).map_err(|error| broker::port_failure(listen, "enrolment.listen", &error))?;
         tracing::info!("devices are admitted at {listen}");
         tasks.push(tokio::spawn(door.serve(listener)));
     }

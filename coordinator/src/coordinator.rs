@@ -9,7 +9,7 @@ use std::sync::Arc;
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::ids::{Boot, NodeId, SiteId};
-use picket_shared::status::{CameraStats, Health, UpDown};
+use picket_shared::status::{self, CameraStats, Health, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Site, StationView};
 use picket_shared::wire::{Ack, EventBatch};
@@ -364,7 +364,12 @@ impl Coordinator {
 
     /// The topic of the coordinator's health: what this one says of itself, or an earlier run, or another coordinator.
     fn coordinators_health(&mut self, now: Now, payload: &[u8], out: &mut Vec<Effect>) {
-        let Ok(health) = serde_json::from_slice::<Health>(payload) else { return };
+        let health = match status::read::<Health>(payload) {
+            Ok(health) => health,
+            // Somebody has cleared what was retained.
+            Err(_) if payload.is_empty() => return,
+            Err((reason, detail)) => return self.reject(reason, detail, out),
+        };
         match self.lead.health(now, &health) {
             Heard::Nothing => {}
             Heard::SayAgain if self.course == Course::Running => self.say_health(now, UpDown::Up, out),

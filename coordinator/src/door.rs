@@ -2,12 +2,12 @@
 //! everything about a connection has a limit: its time, its bytes, and how many there are at once, from one address and
 //! altogether.
 //!
-//! Who is admitted is decided by `authority`; this file carries the question in and the answer out.
+//! Who is admitted is decided by `authority`; this file carries the question in and the answer out, and counts who was
+//! refused, and why.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -18,13 +18,13 @@ use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::brokers::BrokerUrl;
 use picket_shared::crypto::from_hex;
 use picket_shared::exit::Failure;
+use picket_shared::listener::{Limits, Listener, Patient, Refusals, SLOW};
 use picket_shared::model::Root;
 use picket_shared::trust::DAY_S;
 use picket_shared::trust::certificate::Certificate;
 use picket_shared::trust::door::{Admission, ENROL_PATH, EnrolRequest, RENEW_PATH, REQUEST_BYTES_MAX, RenewRequest};
 use picket_shared::trust::tls::{self, now_s};
 use serde::de::DeserializeOwned;
-use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::tickets::TicketError;
@@ -37,11 +37,16 @@ pub const CONNECTIONS_MAX: usize = 64;
 pub const CONNECTIONS_OF_ONE_MAX: usize = 8;
 /// From the connection to the end of the answer. A device on the worst radio link needs three.
 pub const CONNECTION_MAX: Duration = Duration::from_secs(10);
+const LIMITS: Limits = Limits {
+    name: "the door of enrolment",
+    connections_max: CONNECTIONS_MAX,
+    of_one_max: CONNECTIONS_OF_ONE_MAX,
+    quiet_max: CONNECTION_MAX,
+    send_buffer_bytes: None,
+};
 /// Request line and headers. What hyper takes at least.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 const HEADERS_MAX: usize = 32;
-/// How long not to accept when the system has no room for another connection.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// A door that stands open.
 pub struct Door {
@@ -49,74 +54,35 @@ pub struct Door {
     audit: Arc<AuditLog>,
     brokers: Vec<BrokerUrl>,
     models: PathBuf,
-    inside: Arc<Inside>,
+    refusals: Refusals,
     acceptor: TlsAcceptor,
     /// When its certificate was made.
     since_s: u64,
 }
 
-/// Who is being served.
-#[derive(Default)]
-struct Inside {
-    of: Mutex<BTreeMap<IpAddr, usize>>,
-}
-
-/// One place inside, given back when it is dropped.
-struct Place(IpAddr, Arc<Inside>);
-
-impl Inside {
-    fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
-        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, mine) = (of.values().sum::<usize>(), of.get(&ip).copied().unwrap_or(0));
-        if all >= CONNECTIONS_MAX || mine >= CONNECTIONS_OF_ONE_MAX {
-            return None;
-        }
-        of.insert(ip, mine + 1);
-        Some(Place(ip, Arc::clone(self)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut of = self.1.of.lock().unwrap_or_else(PoisonError::into_inner);
-        match of.get_mut(&self.0) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(of.remove(&self.0)),
-        }
-    }
-}
-
 impl Door {
     /// A door of this authority, that tells devices of these brokers and of the model root in this folder's registry, and writes
-    /// down whom it admits.
+    /// down whom it admits. Who is refused is counted there.
     pub fn new(
         authority: Authority,
         brokers: Vec<BrokerUrl>,
         models: PathBuf,
         audit: Arc<AuditLog>,
+        refusals: Refusals,
     ) -> Result<Door, Failure> {
         let acceptor = acceptor(&authority)?;
-        Ok(Door { authority, audit, brokers, models, inside: Arc::default(), acceptor, since_s: now_s() })
+        Ok(Door { authority, audit, brokers, models, refusals, acceptor, since_s: now_s() })
+    }
+
+    /// Opens it at this address, on the current tokio runtime.
+    pub fn listen(&self, address: SocketAddr) -> std::io::Result<Listener> {
+        Listener::open(address, LIMITS, self.refusals.clone())
     }
 
     /// Serves until the task is dropped.
-    pub async fn serve(mut self, listener: TcpListener) {
-        let mut turned_away: u64 = 0;
+    pub async fn serve(mut self, listener: Listener) {
         loop {
-            let Ok((stream, from)) = listener.accept().await else {
-                tokio::time::sleep(BREATH).await;
-                continue;
-            };
-            let Some(place) = self.inside.enter(from.ip()) else {
-                turned_away += 1;
-                if turned_away.is_power_of_two() {
-                    tracing::warn!(
-                        "the door of enrolment is crowded: {turned_away} turned away so far, now {}",
-                        from.ip()
-                    );
-                }
-                continue;
-            };
+            let (stream, from) = listener.accept().await;
             if now_s().abs_diff(self.since_s) > DAY_S {
                 match acceptor(&self.authority) {
                     Ok(acceptor) => (self.acceptor, self.since_s) = (acceptor, now_s()),
@@ -124,14 +90,14 @@ impl Door {
                 }
             }
             let (authority, brokers, models) = (self.authority.clone(), self.brokers.clone(), self.models.clone());
-            let knock = Knock { authority, audit: Arc::clone(&self.audit), brokers, models, from };
+            let refusals = self.refusals.clone();
+            let knock =
+                Knock { authority, audit: Arc::clone(&self.audit), brokers, models, from, refusals: refusals.clone() };
             let acceptor = self.acceptor.clone();
             tokio::spawn(async move {
-                let served = tokio::time::timeout(CONNECTION_MAX, knock.serve(acceptor, stream)).await;
-                if served.is_err() {
-                    tracing::debug!("{}: not finished in time", from.ip());
+                if tokio::time::timeout(CONNECTION_MAX, knock.serve(acceptor, stream)).await.is_err() {
+                    refusals.count(SLOW);
                 }
-                drop(place);
             });
         }
     }
@@ -153,16 +119,18 @@ struct Knock {
     brokers: Vec<BrokerUrl>,
     models: PathBuf,
     from: SocketAddr,
+    refusals: Refusals,
 }
 
-/// What is answered in place of an admission.
-type Refusal = (StatusCode, String);
+/// What is answered in place of an admission, and the word it is counted by.
+type Refusal = (StatusCode, &'static str, String);
 
 impl Knock {
-    async fn serve(self, acceptor: TlsAcceptor, stream: TcpStream) {
+    async fn serve(self, acceptor: TlsAcceptor, stream: Patient) {
         let stream = match acceptor.accept(stream).await {
             Ok(stream) => stream,
             Err(error) => {
+                self.refusals.count("no_tls");
                 tracing::debug!("{}: no TLS ({error})", self.from.ip());
                 return;
             }
@@ -196,9 +164,10 @@ impl Knock {
     }
 
     async fn answer(self, request: Request<Incoming>, shown: Option<Certificate>) -> Response<Full<Bytes>> {
-        let from = self.from.ip();
+        let (from, refusals) = (self.from.ip(), self.refusals.clone());
         match self.clone().admit(request, shown).await {
             Ok(admission) if !self.written(&admission).await => {
+                refusals.count("broken");
                 let sentence = "the audit log cannot be written, so nobody is admitted; the coordinator's log says why";
                 response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", sentence.as_bytes().to_vec())
             }
@@ -207,8 +176,12 @@ impl Knock {
                 let body = serde_json::to_vec(&admission).expect("names, numbers and texts");
                 response(StatusCode::OK, "application/json", body)
             }
-            Err((status, sentence)) => {
-                tracing::warn!("enrolment refused to {from}: {sentence}");
+            Err((status, word, sentence)) => {
+                let count = refusals.count(word);
+                // Whoever knocks without end must not fill the log.
+                if count.is_power_of_two() {
+                    tracing::warn!("enrolment refused to {from} ({word}, {count} so far): {sentence}");
+                }
                 response(status, "text/plain; charset=utf-8", sentence.into_bytes())
             }
         }
@@ -218,35 +191,38 @@ impl Knock {
         let renews = match request.uri().path() {
             ENROL_PATH => false,
             RENEW_PATH => true,
-            _ => return Err((StatusCode::NOT_FOUND, "there is nothing here but enrolment".into())),
+            _ => return Err((StatusCode::NOT_FOUND, "no_such_path", "there is nothing here but enrolment".into())),
         };
         if request.method() != Method::POST {
-            return Err((StatusCode::METHOD_NOT_ALLOWED, "enrolment is asked for by POST".into()));
+            return Err((StatusCode::METHOD_NOT_ALLOWED, "no_post", "enrolment is asked for by POST".into()));
         }
         let Self { authority, brokers, models, .. } = self;
         let admitted = if renews {
             let shown = shown.ok_or_else(|| {
-                (StatusCode::UNAUTHORIZED, "a certificate is renewed by showing the present one".to_owned())
+                let sentence = "a certificate is renewed by showing the present one".to_owned();
+                (StatusCode::UNAUTHORIZED, "no_certificate", sentence)
             })?;
             let RenewRequest { csr } = read(request).await?;
             tokio::task::spawn_blocking(move || authority.renew(&shown, &csr, brokers, now_s())).await
         } else {
             let EnrolRequest { secret, csr } = read(request).await?;
             // A secret of another form cannot be one of ours, and is refused in the same words.
-            let unknown = || (StatusCode::FORBIDDEN, TicketError::Unknown.to_string());
+            let unknown = || (StatusCode::FORBIDDEN, TicketError::Unknown.word(), TicketError::Unknown.to_string());
             let secret = from_hex(&secret).ok_or_else(unknown)?;
             tokio::task::spawn_blocking(move || authority.enrol(&secret, &csr, brokers, now_s())).await
         };
         let broken = |what: &dyn std::fmt::Display| {
             tracing::error!("the authority cannot admit anybody: {what}");
-            (StatusCode::INTERNAL_SERVER_ERROR, "the authority cannot do it now; its log says why".to_owned())
+            let sentence = "the authority cannot do it now; its log says why".to_owned();
+            (StatusCode::INTERNAL_SERVER_ERROR, "broken", sentence)
         };
         match admitted {
             Ok(Ok(admission)) => Ok(Admission { model_root: model_root(&models), ..admission }),
             Ok(Err(AuthorityError::Ticket(TicketError::File(error)))) => Err(broken(&error)),
-            Ok(Err(refused @ (AuthorityError::Ticket(_) | AuthorityError::Refused(_)))) => {
-                Err((StatusCode::FORBIDDEN, refused.to_string()))
+            Ok(Err(AuthorityError::Ticket(refused))) => {
+                Err((StatusCode::FORBIDDEN, refused.word(), refused.to_string()))
             }
+            Ok(Err(AuthorityError::Refused(sentence))) => Err((StatusCode::FORBIDDEN, "refused", sentence)),
             Ok(Err(error)) => Err(broken(&error)),
             Err(error) => Err(broken(&error)),
         }
@@ -263,14 +239,17 @@ fn model_root(models: &Path) -> Option<String> {
 async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refusal> {
     let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            (StatusCode::PAYLOAD_TOO_LARGE, format!("a request has at most {REQUEST_BYTES_MAX} bytes"))
+            let sentence = format!("a request has at most {REQUEST_BYTES_MAX} bytes");
+            (StatusCode::PAYLOAD_TOO_LARGE, "too_large", sentence)
         } else {
-            (StatusCode::BAD_REQUEST, "the request ended early".to_owned())
+            (StatusCode::BAD_REQUEST, "malformed", "the request ended early".to_owned())
         }
     })?;
     // What serde says might repeat the secret.
-    serde_json::from_slice(&body.to_bytes())
-        .map_err(|_| (StatusCode::BAD_REQUEST, "the request is not what this version of the door reads".to_owned()))
+    serde_json::from_slice(&body.to_bytes()).map_err(|_| {
+        let sentence = "the request is not what this version of the door reads".to_owned();
+        (StatusCode::BAD_REQUEST, "malformed", sentence)
+    })
 }
 
 fn response(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
@@ -278,25 +257,4 @@ fn response(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<F
     *response.status_mut() = status;
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_address_has_few_places_and_all_have_their_bound() {
-        let inside = Arc::new(Inside::default());
-        let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
-        let mut places: Vec<_> = (0..CONNECTIONS_OF_ONE_MAX).map(|_| inside.enter(ip(1)).unwrap()).collect();
-        assert!(inside.enter(ip(1)).is_none());
-        places.extend((1..CONNECTIONS_MAX / CONNECTIONS_OF_ONE_MAX).flat_map(|n| {
-            let inside = &inside;
-            (0..CONNECTIONS_OF_ONE_MAX).map(move |_| inside.enter(ip(1 + n as u8)).unwrap())
-        }));
-        assert!(inside.enter(ip(99)).is_none(), "full");
-        places.truncate(1);
-        assert_eq!(inside.of.lock().unwrap().len(), 1, "what is given back leaves nothing behind");
-        assert!(inside.enter(ip(99)).is_some());
-    }
 }

@@ -11,7 +11,7 @@ use picket_shared::audit::{Act, AuditLog, Head, Note};
 use picket_shared::ids::NodeId;
 use picket_shared::keyfile::{self, KeyfileError};
 use picket_shared::limits::NODES_MAX;
-use picket_shared::status::Health;
+use picket_shared::status::{self, Health};
 use serde::{Deserialize, Serialize};
 
 /// Where they are kept, below the data directory.
@@ -46,7 +46,7 @@ impl Heads {
 
     /// What a node's health says of its log.
     pub fn hear(&mut self, now_s: u64, node: &NodeId, health: &[u8]) {
-        let Some(head) = serde_json::from_slice::<Health>(health).ok().and_then(|health| health.audit) else { return };
+        let Some(head) = status::read::<Health>(health).ok().and_then(|health| health.audit) else { return };
         if self.changed() != self.read {
             // Somebody took a log as it is, by the command line.
             self.known = read(&self.path).unwrap_or_else(|_| std::mem::take(&mut self.known));

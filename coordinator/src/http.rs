@@ -2,6 +2,9 @@
 //! here, and there is no access control, so it listens on the loopback unless told otherwise.
 
 use std::fmt::Write;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -11,10 +14,10 @@ use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::learn::view::{LearnerView, Learning, Mixing};
+use picket_shared::listener::{Limits, Listener, Patient, Refusals};
 use picket_shared::status::CameraStats;
 use picket_shared::view::{Guard, Liveness};
 use picket_shared::wire::GapCause;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::coordinator::Counters;
@@ -23,6 +26,14 @@ use crate::watchdog;
 
 /// Requests for the counters that wait for the coordinator.
 pub const QUESTIONS_MAX: usize = 16;
+/// Browsers open six connections for a page, and a proxy in front of many of them comes from one address.
+const LIMITS: Limits = Limits {
+    name: "the page's port",
+    connections_max: 128,
+    of_one_max: 64,
+    quiet_max: Duration::from_secs(15),
+    send_buffer_bytes: None,
+};
 
 /// The dashboard as Vite built it; empty in a build without it.
 #[derive(rust_embed::RustEmbed)]
@@ -64,10 +75,33 @@ pub struct Pages {
     pub mqtt_websocket_url: Option<String>,
     /// Where the coordinator is asked.
     pub questions: mpsc::Sender<Question>,
+    /// What was refused at each port, before anybody was asked.
+    pub refusals: [(&'static str, Refusals); 2],
+}
+
+/// The listening socket, as axum takes it.
+pub struct Port(Listener);
+
+/// Opens it, on the current tokio runtime; what it refuses is counted there.
+pub fn listen(address: SocketAddr, refusals: Refusals) -> io::Result<Port> {
+    Listener::open(address, LIMITS, refusals).map(Port)
+}
+
+impl axum::serve::Listener for Port {
+    type Io = Patient;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Patient, SocketAddr) {
+        self.0.accept().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
 }
 
 /// Serves until the task is dropped, and feeds the watchdog by the same door: without pages the coordinator is not whole.
-pub async fn serve(listener: TcpListener, pages: Pages) -> std::io::Result<()> {
+pub async fn serve(listener: Port, pages: Pages) -> io::Result<()> {
     let questions = pages.questions.clone();
     tokio::select! {
         ended = axum::serve(listener, routes(pages)) => ended,
@@ -124,7 +158,14 @@ async fn config(State(pages): State<Pages>) -> impl IntoResponse {
 
 async fn metrics(State(pages): State<Pages>) -> Response {
     match ask(&pages).await {
-        Some(answer) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics_text(&answer)).into_response(),
+        Some(answer) => {
+            let refused = pages.refusals.iter().flat_map(|(port, refusals)| {
+                let sample = |(reason, count)| (format!("{{port=\"{port}\",reason=\"{reason}\"}}"), count);
+                refusals.all().into_iter().map(sample).collect::<Vec<_>>()
+            });
+            let text = metrics_text(&answer, &refused.collect::<Vec<_>>());
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+        }
         None => busy(),
     }
 }
@@ -148,7 +189,7 @@ fn busy() -> Response {
 }
 
 /// The Prometheus text format, version 0.0.4.
-fn metrics_text(answer: &Answer) -> String {
+fn metrics_text(answer: &Answer, refused: &[(String, u64)]) -> String {
     let counters = &answer.counters;
     let mut text = String::new();
     let mut metric = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
@@ -207,6 +248,7 @@ fn metrics_text(answer: &Answer) -> String {
     let rejected: Vec<_> =
         counters.rejected.iter().map(|(reason, count)| (format!("{{reason=\"{reason}\"}}"), *count)).collect();
     metric("messages_rejected_total", "counter", "Messages refused, in whole or in part.", &rejected);
+    metric("requests_refused_total", "counter", "Connections and requests refused at a port.", refused);
     let nodes: Vec<_> = counters.nodes.iter().map(|(liveness, count)| (label(*liveness), *count)).collect();
     metric("nodes", "gauge", "Nodes by what is believed of them.", &nodes);
     let guards = [(Guard::Home, "home"), (Guard::Covered, "covered"), (Guard::Uncovered, "uncovered")];
@@ -288,14 +330,16 @@ mod tests {
             "lines": {"kerb": {"left_to_right": 5, "right_to_left": 2}},
         });
         let cameras = vec![(NodeId::new("gate-3").unwrap(), serde_json::from_value(camera).unwrap())];
-        let text = metrics_text(&Answer {
+        let answer = Answer {
             counters,
             cameras,
             outgoing_dropped: 0,
             archive_bytes: 4096,
             models: Served::default(),
             learning: None,
-        });
+        };
+        let refused = [("{port=\"enrolment\",reason=\"token_spent\"}".to_owned(), 3)];
+        let text = metrics_text(&answer, &refused);
         for line in [
             "# TYPE picket_events_archived_total counter",
             "picket_events_archived_total 3",
@@ -306,6 +350,7 @@ mod tests {
             "picket_station_uncovered{station=\"gate\"} 1",
             "picket_events_missed_total{cause=\"full\"} 7",
             "picket_events_missed_total{cause=\"store_lost\"} 0",
+            "picket_requests_refused_total{port=\"enrolment\",reason=\"token_spent\"} 3",
             "picket_archive_bytes 4096",
             "picket_broker_up 1",
             "picket_camera_persons{node=\"gate-3\",camera=\"north\"} 4",

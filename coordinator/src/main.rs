@@ -125,6 +125,7 @@ struct Place {
 
 fn main() -> ExitCode {
     picket_shared::telemetry::start();
+    picket_shared::crypto::keep_out_of_dumps();
     let ended = match Arguments::parse().command {
         Command::Run { flags } => run(&flags),
         Command::Enrol { name, minutes, url, flags } => {

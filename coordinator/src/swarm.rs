@@ -11,12 +11,9 @@ use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::duty::{Duty, Heartbeat, How};
 use picket_shared::ids::NodeId;
-use picket_shared::limits::{
-    CAMERA_LINES_MAX, EVENT_ZONES_MAX, NODES_MAX, RECENT_CHANGES_MAX, SOURCES_MAX, STATUS_BYTES_MAX,
-};
-use picket_shared::status::{CameraStats, Health, Stats, Twin, UpDown};
+use picket_shared::limits::{CAMERA_LINES_MAX, EVENT_ZONES_MAX, NODES_MAX, RECENT_CHANGES_MAX, SOURCES_MAX};
+use picket_shared::status::{self, CameraStats, Health, Stats, Twin, UpDown};
 use picket_shared::view::{Change, ChangeKind, Liveness, StationView};
-use serde::de::DeserializeOwned;
 
 use crate::line::{Line, Standing, Word};
 use crate::liveness::Witness;
@@ -91,7 +88,7 @@ impl Swarm {
 
     /// A node's health, its will, or a retained copy of either.
     pub fn health(&mut self, now: Now, id: NodeId, payload: &[u8]) -> Result<(), Refusal> {
-        let health: Health = status(payload)?;
+        let health: Health = status::read(payload)?;
         let node = self.node(now, id)?;
         node.pulse.health(now, &health);
         if health.status == UpDown::Up {
@@ -105,7 +102,7 @@ impl Swarm {
 
     /// What a node is.
     pub fn twin(&mut self, now: Now, id: NodeId, payload: &[u8]) -> Result<(), Refusal> {
-        let twin: Twin = status(payload)?;
+        let twin: Twin = status::read(payload)?;
         if let Some(line) = &mut self.line {
             line.belongs(now, &twin.station, &id);
         }
@@ -125,7 +122,7 @@ impl Swarm {
 
     /// How a node does.
     pub fn stats(&mut self, now: Now, id: NodeId, payload: &[u8]) -> Result<(), Refusal> {
-        let stats: Stats = status(payload)?;
+        let stats: Stats = status::read(payload)?;
         check_stats(&id, &stats)?;
         let node = self.node(now, id)?;
         node.pulse.heartbeat(now, stats.boot);
@@ -324,12 +321,4 @@ fn check_stats(id: &NodeId, stats: &Stats) -> Result<(), Refusal> {
         return Err(("refused", format!("more zones or lines than a camera may have in the statistics of {id}")));
     }
     Ok(())
-}
-
-fn status<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Refusal> {
-    match payload.len() {
-        0 => Err(("empty", "an empty status message".into())),
-        bytes if bytes > STATUS_BYTES_MAX => Err(("too_large", format!("a status message of {bytes} bytes"))),
-        _ => serde_json::from_slice(payload).map_err(|error| ("malformed", format!("a status message: {error}"))),
-    }
 }

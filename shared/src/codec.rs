@@ -2,7 +2,8 @@
 //!
 //! Only this file knows serde_cbor. Bytes are capped before they are parsed, nothing is decoded to a dynamic value,
 //! trailing bytes are refused, and every refusal says why. Decoding never panics, and never allocates more than a small
-//! multiple of the bytes that came.
+//! multiple of the bytes that came:
+//! at most four times what such a message may have.
 
 use crate::wire::Wire;
 
@@ -54,6 +55,7 @@ pub fn encode<T: Wire>(message: &T) -> Result<Vec<u8>, CodecError> {
     let mut serializer = serde_cbor::Serializer::new(serde_cbor::ser::IoWrite::new(&mut bytes)).packed_format();
     message.serialize(&mut serializer).map_err(|e| CodecError::Malformed(e.to_string()))?;
     cap(&bytes, T::BYTES_MAX)?;
+    look_over(&bytes[1..], T::ITEMS_MAX).map_err(|what| CodecError::Malformed(what.into()))?;
     Ok(bytes)
 }
 
@@ -66,25 +68,29 @@ pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, CodecError> {
         0 => return Err(CodecError::Malformed("version 0 was never used".into())),
         newer => return Err(CodecError::NewerVersion(newer)),
     }
-    if !lengths_are_true(item) {
-        return Err(CodecError::Malformed("a length goes beyond the end".into()));
-    }
+    look_over(item, T::ITEMS_MAX).map_err(|what| CodecError::Malformed(what.into()))?;
     let message: T = serde_cbor::from_slice(item).map_err(|e| CodecError::Malformed(e.to_string()))?;
     message.check().map_err(CodecError::Refused)?;
     Ok(message)
 }
 
-/// Whether no array, map or string claims more than the bytes behind it can hold. serde reserves room for the claim, up to
-/// 1 MiB, before it reads the first element. Items are walked head by head (RFC 8949, section 3); what is wrong in another
+/// Whether no array, map or string claims more than the bytes behind it can hold, and there are no more items than may be.
+/// serde reserves room for the claim, up to 1 MiB, before it reads the first element; and a byte of CBOR may be 24 in memory. Items are walked head by head (RFC 8949, section 3); what is wrong in another
 /// way is for the parser to say.
-fn lengths_are_true(mut rest: &[u8]) -> bool {
+fn look_over(mut rest: &[u8], items_max: usize) -> Result<(), &'static str> {
+    const UNTRUE: &str = "a length goes beyond the end";
+    let mut items = 0;
     while let Some((&head, after)) = rest.split_first() {
         let (kind, short) = (head >> 5, head & 0x1f);
         let bytes = match short {
             24..=27 => 1 << (short - 24),
             _ => 0,
         };
-        let Some((argument, after)) = after.split_at_checked(bytes) else { return false };
+        items += 1;
+        if items > items_max {
+            return Err("it has more items than such a message may have");
+        }
+        let (argument, after) = after.split_at_checked(bytes).ok_or(UNTRUE)?;
         let claimed = argument.iter().fold(0u64, |number, &byte| number << 8 | u64::from(byte));
         // 31 opens an item of no stated length, or closes it.
         let claimed = if short < 24 { u64::from(short) } else { claimed };
@@ -94,12 +100,19 @@ fn lengths_are_true(mut rest: &[u8]) -> bool {
             _ => 0,
         };
         if bytes_min > after.len() as u64 {
-            return false;
+            return Err(UNTRUE);
         }
         // The bytes of a string are no heads; the elements of an array are.
         rest = if matches!(kind, 2 | 3) { &after[bytes_min as usize..] } else { after };
     }
-    true
+    Ok(())
+}
+
+/// Whether a JSON text may have more values than `items_max`: each but the first follows a comma. The commas in its texts
+/// count too, so the bound must be far above what is right. It is for a look before serde makes values of a text: a value of
+/// four bytes may take sixty in memory.
+pub fn json_is_crowded(text: &[u8], items_max: usize) -> bool {
+    text.iter().filter(|&&byte| byte == b',').nth(items_max - 1).is_some()
 }
 
 fn cap(bytes: &[u8], bytes_max: usize) -> Result<(), CodecError> {

@@ -238,6 +238,8 @@ impl Wire for Leases {
 
 impl Wire for Standby {
     const BYTES_MAX: usize = STANDBY_BYTES_MAX;
+    /// Each of 32 duties has about twenty.
+    const ITEMS_MAX: usize = 1024;
 
     fn check(&self) -> Result<(), String> {
         at_most(self.duties.len(), STANDBY_DUTIES_MAX, "stations to stand by for")?;

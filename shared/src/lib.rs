@@ -37,6 +37,7 @@ pub mod backoff;
 pub mod brokers;
 pub mod trust;
 pub mod mqtt;
+pub mod listener;
 
 pub mod config;
 pub mod exit;

@@ -85,6 +85,8 @@ pub const STATS_MS: u64 = 2_000;
 /// One JSON message (health, twin, statistics) from a node. Sixteen cameras with all zones, lines and sinks under the
 /// longest names are about 77 KiB.
 pub const STATUS_BYTES_MAX: usize = 96 * 1024;
+/// Values in a JSON message from a node, its commas counted; sixteen full cameras have about 2,100.
+pub const STATUS_ITEMS_MAX: usize = 4096;
 /// Sources of one agent.
 pub const SOURCES_MAX: usize = 16;
 /// Nodes that one coordinator shows. The retained view is one document, so it has a size.
@@ -126,6 +128,9 @@ pub const MQTT_RECEIVED_MAX: usize = 1024;
 pub const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 /// Most bytes of a roster: each of [`NODES_MAX`] devices with its keys, and the chain of orders keys.
 pub const ROSTER_BYTES_MAX: usize = 256 * 1024;
+/// Values in a roster, its commas counted: four of each of [`NODES_MAX`] devices, and as many again for the chain of orders
+/// keys and keys that were taken back.
+pub const ROSTER_ITEMS_MAX: usize = 6 * NODES_MAX;
 
 /// Largest model file: the large members of the known families have about 100 MB.
 pub const MODEL_BYTES_MAX: usize = 256 * 1024 * 1024;

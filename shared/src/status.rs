@@ -5,11 +5,26 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Head;
+use crate::codec::json_is_crowded;
 use crate::event::Precision;
 use crate::ids::{Boot, CameraId, LineId, StationId, ZoneId};
+use crate::limits::{STATUS_BYTES_MAX, STATUS_ITEMS_MAX};
+
+/// Reads a status message; or why it is refused, as a constant word and a sentence.
+pub fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, (&'static str, String)> {
+    match payload.len() {
+        0 => Err(("empty", "an empty status message".into())),
+        bytes if bytes > STATUS_BYTES_MAX => Err(("too_large", format!("a status message of {bytes} bytes"))),
+        _ if json_is_crowded(payload, STATUS_ITEMS_MAX) => {
+            Err(("malformed", format!("a status message of more than {STATUS_ITEMS_MAX} values")))
+        }
+        _ => serde_json::from_slice(payload).map_err(|error| ("malformed", format!("a status message: {error}"))),
+    }
+}
 
 /// Up or down, as thin-edge.io's health topics say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -355,6 +355,19 @@ mod tests {
         }
     }
 
+    /// Everything that goes over all topics rests on that list: the access rules' test, the page of the protocol.
+    #[test]
+    fn one_of_each_leaves_none_out() {
+        let source = include_str!("topics.rs");
+        let kinds = source.split_once("pub enum Topic {").unwrap().1.split_once("\n}").unwrap().0;
+        let kinds =
+            kinds.lines().filter(|line| line.trim_start().starts_with(|c: char| c.is_ascii_uppercase())).count();
+        let listed: std::collections::BTreeSet<_> =
+            Topic::one_of_each(&NodeId::new("a").unwrap()).into_iter().collect();
+        assert!(kinds > 10);
+        assert_eq!(listed.len(), kinds);
+    }
+
     #[test]
     fn what_is_not_ours_is_refused() {
         let site = SiteId::new("yard").unwrap();

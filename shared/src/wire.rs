@@ -15,6 +15,10 @@ pub trait Wire: Serialize + DeserializeOwned {
     /// Most bytes, the version byte included.
     const BYTES_MAX: usize;
 
+    /// Most CBOR items, so that a message of many tiny ones does not become many large ones in memory. It leaves room for
+    /// what newer writers append.
+    const ITEMS_MAX: usize = 512;
+
     /// Refuses a message that decodes and still makes no sense, in a few words.
     fn check(&self) -> Result<(), String>;
 }

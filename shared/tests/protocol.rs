@@ -440,6 +440,7 @@ fn the_page_states_every_limit() {
         ("DUTY_BYTES_MAX", limits::DUTY_BYTES_MAX),
         ("STATS_MS", limits::STATS_MS as usize),
         ("STATUS_BYTES_MAX", limits::STATUS_BYTES_MAX),
+        ("STATUS_ITEMS_MAX", limits::STATUS_ITEMS_MAX),
         ("SOURCES_MAX", limits::SOURCES_MAX),
         ("NODES_MAX", limits::NODES_MAX),
         ("RECENT_EVENTS_MAX", limits::RECENT_EVENTS_MAX),
@@ -454,6 +455,7 @@ fn the_page_states_every_limit() {
         ("PICTURE_PART_BYTES_MAX", limits::PICTURE_PART_BYTES_MAX),
         ("PICTURE_PARTS_MAX", limits::PICTURE_PARTS_MAX),
         ("ROSTER_BYTES_MAX", limits::ROSTER_BYTES_MAX),
+        ("ROSTER_ITEMS_MAX", limits::ROSTER_ITEMS_MAX),
         ("SEAL_BYTES_MAX", SEAL_BYTES_MAX),
         ("SEAL_JSON_BYTES_MAX", SEAL_JSON_BYTES_MAX),
     ];

@@ -13,8 +13,8 @@ use picket_shared::codec;
 use picket_shared::duty::{Duty, Heartbeat, Leases, Sight, Standby};
 use picket_shared::event::{Class, Event};
 use picket_shared::ids::{Boot, CameraId, NodeId, StationId};
-use picket_shared::limits::{DEAD_LETTER_BYTES_MAX, HEARTBEAT_MS, STATS_MS, STATUS_BYTES_MAX};
-use picket_shared::status::{CameraStats, Health, Stats, Twin, UpDown};
+use picket_shared::limits::{DEAD_LETTER_BYTES_MAX, HEARTBEAT_MS, STATS_MS};
+use picket_shared::status::{self, CameraStats, Health, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::wire::{Ack, Gap, GapCause, Wire};
 
@@ -422,7 +422,7 @@ impl Node {
 
     /// The topic of our own health: what stands there is ours, an earlier run's, or of somebody who has our name.
     fn own_health(&mut self, now: Now, payload: &[u8], out: &mut Vec<Effect>) {
-        match health(payload) {
+        match status::read::<Health>(payload) {
             // Somebody has cleared what was retained.
             Err(_) if payload.is_empty() => {}
             Err((reason, detail)) => self.reject(reason, detail, out),
@@ -459,8 +459,10 @@ impl Node {
             Topic::Duty(node) => {
                 decoded::<Duty>(payload, "a duty").map(|duty| self.duties.peer_duty(node, duty, &mut self.orders))
             }
-            Topic::Health(node) => health(payload).map(|health| self.duties.peer_health(now, node, &health)),
-            _ => health(payload).map(|health| self.duties.coordinator_health(now, &health)),
+            Topic::Health(node) => {
+                status::read::<Health>(payload).map(|health| self.duties.peer_health(now, node, &health))
+            }
+            _ => status::read::<Health>(payload).map(|health| self.duties.coordinator_health(now, &health)),
         };
         if let Err((reason, detail)) = taken {
             self.reject(reason, detail, out);
@@ -577,13 +579,6 @@ fn dead_letter(event: &Event) -> Vec<u8> {
 
 fn decoded<T: Wire>(payload: &[u8], what: &str) -> Result<T, (&'static str, String)> {
     codec::decode(payload).map_err(|error| (error.word(), format!("{what}: {error}")))
-}
-
-fn health(payload: &[u8]) -> Result<Health, (&'static str, String)> {
-    if payload.len() > STATUS_BYTES_MAX {
-        return Err(("too_large", format!("a health message of {} bytes", payload.len())));
-    }
-    serde_json::from_slice(payload).map_err(|error| ("malformed", format!("a health message: {error}")))
 }
 
 fn to_json(message: &impl serde::Serialize) -> Vec<u8> {

@@ -126,7 +126,7 @@ fn bad_messages_are_counted_by_reason_and_change_nothing() {
         (&other, beyond.clone(), "topic"),
         (&mine, beyond, "ack_beyond"),
         (&Topic::Health(me()), b"{}".to_vec(), "malformed"),
-        (&Topic::Health(me()), vec![b' '; STATUS_BYTES_MAX + 1], "too_large"),
+        (&Topic::Health(me()), vec![b' '; picket_shared::limits::STATUS_BYTES_MAX + 1], "too_large"),
     ] {
         let before = node.rejected.get(reason).copied().unwrap_or(0);
         let out = step(&mut node, 1, Input::Message(topic.clone(), payload));

@@ -48,6 +48,19 @@ pub enum TicketError {
     File(#[from] KeyfileError),
 }
 
+impl TicketError {
+    /// A constant word, for a counter.
+    pub fn word(&self) -> &'static str {
+        match self {
+            TicketError::Unknown => "token_unknown",
+            TicketError::Expired => "token_expired",
+            TicketError::Spent => "token_spent",
+            TicketError::TooMany => "tokens_too_many",
+            TicketError::File(_) => "broken",
+        }
+    }
+}
+
 /// The folder of tickets.
 pub struct Tickets {
     dir: PathBuf,

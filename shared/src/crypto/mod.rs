@@ -12,6 +12,13 @@ pub use parcel::{PARCEL_KEY_BYTES, PARCEL_OVERHEAD_BYTES, Parcel, ParcelKey};
 use ring::rand::SecureRandom;
 use ring::{hmac, rand};
 
+/// No dump of this process is ever written, wherever it crashes, and nobody but root looks into its memory: keys lie there.
+/// A child that it starts is a process like others.
+pub fn keep_out_of_dumps() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// The SHA-256 of some bytes, in hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&sha256(bytes))

@@ -71,6 +71,8 @@ impl TrialTerms {
 
 impl Wire for Assignment {
     const BYTES_MAX: usize = MODEL_ASSIGNMENT_BYTES_MAX;
+    /// Each of 32 roots and two manifests has sixteen signatures.
+    const ITEMS_MAX: usize = 4096;
 
     fn check(&self) -> Result<(), String> {
         if self.roots.len() > MODEL_ROOTS_MAX {

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::orders::{OrdersChain, OrdersError, OrdersKey};
 use super::seal::{self, Mark, SealError};
+use crate::codec::json_is_crowded;
 use crate::crypto::{KeyId, PublicKey, SecretKey};
 use crate::ids::{NodeId, SiteId};
-use crate::limits::{NODES_MAX, ROSTER_BYTES_MAX};
+use crate::limits::{NODES_MAX, ROSTER_BYTES_MAX, ROSTER_ITEMS_MAX};
 use crate::topics::Topic;
 
 /// A device of the site.
@@ -82,6 +83,9 @@ impl Roster {
         let malformed = |what: String| RosterError::Malformed(what);
         if bytes.len() > ROSTER_BYTES_MAX {
             return Err(malformed(format!("it has {} bytes, of at most {ROSTER_BYTES_MAX}", bytes.len())));
+        }
+        if json_is_crowded(bytes, ROSTER_ITEMS_MAX) {
+            return Err(malformed(format!("it has more than {ROSTER_ITEMS_MAX} values")));
         }
         let roster: Roster = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
         if roster.devices.len() > NODES_MAX {

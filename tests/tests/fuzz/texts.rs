@@ -13,6 +13,7 @@ use picket_agent::eval::truth::{csv, mot, towncentre, voc};
 use picket_agent::frame::Frame;
 use picket_agent::pictures::sequence;
 use picket_agent::polygon::Polygon;
+use picket_coordinator::authority::issue::key_of_request;
 use picket_coordinator::config::{Config as CoordinatorConfig, Flags};
 use picket_shared::duty::{Duty, How, StandbyDuty};
 use picket_shared::exit::{Exit, Failure};
@@ -20,6 +21,9 @@ use picket_shared::ids::{NodeId, SiteId, StationId};
 use picket_shared::mqtt::BrokerUrl;
 use picket_shared::status::{Health, Stats, Twin};
 use picket_shared::topics::Topic;
+use picket_shared::trust::certificate::Certificate;
+use picket_shared::trust::door::{EnrolRequest, REQUEST_BYTES_MAX, RenewRequest};
+use picket_shared::trust::token::Token;
 use serde_json::Value;
 
 use super::Verdict;
@@ -77,6 +81,27 @@ pub(super) fn broker_url(bytes: &[u8]) -> Verdict {
         Err(error) if error.contains("write it as mqtt://host:1883") => Ok(false),
         Err(error) => Err(format!("a refusal without a remedy: {error}")),
     }
+}
+
+/// What is said at the door of enrolment, and what people carry there: requests with their certificate requests, certificates,
+/// tokens.
+pub(super) fn door(bytes: &[u8]) -> Verdict {
+    let text = text(bytes);
+    let cut = &bytes[..bytes.len().min(REQUEST_BYTES_MAX)];
+    let request = serde_json::from_slice::<EnrolRequest>(cut).map(|request| request.csr);
+    let request = request.or_else(|_| serde_json::from_slice::<RenewRequest>(cut).map(|request| request.csr));
+    let mut accepted = match request.map(|csr| key_of_request(&csr)) {
+        Ok(Ok(_)) => true,
+        Ok(Err(refused)) => sentence(refused)?,
+        Err(_) => false,
+    };
+    accepted |= Certificate::from_pem(&text).is_ok() | Certificate::from_der(bytes).is_ok();
+    match Token::parse(&text) {
+        Ok(token) if Token::parse(&token.text()).is_ok_and(|again| again.secret == token.secret) => accepted = true,
+        Ok(_) => return Err("a token that is another one when it is written".into()),
+        Err(error) => accepted |= sentence(&error.to_string())?,
+    }
+    Ok(accepted)
 }
 
 /// A file of this thread, in memory where there is such a place.

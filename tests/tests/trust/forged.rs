@@ -9,6 +9,7 @@ use picket_shared::crypto::SecretKey;
 use picket_shared::mqtt::LinkEvent;
 use picket_shared::status::Stats;
 use picket_shared::topics::{Form, Speaker, Topic};
+use picket_shared::trust::seal;
 use picket_shared::trust::signer::Signer;
 use picket_shared::wire::Ack;
 use picket_tests::{sample_video, wait_for};
@@ -16,13 +17,20 @@ use picket_tests::{sample_video, wait_for};
 use super::rig::{OBSERVER, Peer, Rig, WITHIN, node, site};
 
 /// What passes over the broker, by topic, the newest last.
-struct Tap {
-    peer: Peer,
-    heard: BTreeMap<Topic, Vec<Vec<u8>>>,
+pub struct Tap {
+    pub peer: Peer,
+    pub heard: BTreeMap<Topic, Vec<Vec<u8>>>,
 }
 
 impl Tap {
-    fn listen(&mut self) {
+    /// Hears everything that is said at the site.
+    pub fn on(rig: &Rig) -> Tap {
+        let mut peer = rig.connect("liar", Some(rig.client(OBSERVER)), &["picket/v1/yard/#"]);
+        peer.until_up();
+        Tap { peer, heard: BTreeMap::new() }
+    }
+
+    pub fn listen(&mut self) {
         while let Some(event) = self.peer.pending() {
             if let LinkEvent::Message { topic, payload } = event
                 && let Ok(topic) = Topic::parse(&site(), &topic)
@@ -35,27 +43,27 @@ impl Tap {
         }
     }
 
-    fn publish(&self, topic: &Topic, payload: Vec<u8>) {
+    pub fn publish(&self, topic: &Topic, payload: Vec<u8>) {
         self.peer.link.publish(&topic.render(&site()), payload, false, false).unwrap();
     }
 
     /// The newest statistics of a node.
-    fn stats(&mut self, name: &str) -> Option<Stats> {
+    pub fn stats(&mut self, name: &str) -> Option<Stats> {
         self.listen();
         let said = self.heard.get(&Topic::Stats(node(name)))?.last()?;
         serde_json::from_slice(said).ok()
     }
 }
 
-fn refused_by_coordinator(rig: &Rig, word: &str) -> u64 {
+pub fn refused_by_coordinator(rig: &Rig, word: &str) -> u64 {
     rig.metric(&format!("messages_rejected_total{{reason=\"{word}\"}}"))
 }
 
-fn refused_by_agent(tap: &mut Tap, word: &str) -> u64 {
+pub fn refused_by_agent(tap: &mut Tap, word: &str) -> u64 {
     tap.stats("edge").and_then(|stats| stats.rejected.get(word).copied()).unwrap_or(0)
 }
 
-fn signer(key: SecretKey) -> Signer {
+pub fn signer(key: SecretKey) -> Signer {
     // As far ahead as a run can be: nobody may say that it is only late.
     Signer::new(key, site(), u64::MAX)
 }
@@ -65,9 +73,7 @@ fn what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides() {
     let rig = Rig::start();
     let (edge, b) = (rig.device("edge"), rig.device("b"));
     let orders = std::fs::read_to_string(rig.at("coordinator/authority/orders-1.key.pem")).unwrap();
-    let peer = rig.connect("liar", Some(rig.client(OBSERVER)), &["picket/v1/yard/#"]);
-    let mut tap = Tap { peer, heard: BTreeMap::new() };
-    tap.peer.until_up();
+    let mut tap = Tap::on(&rig);
     let _agent = rig.start_agent("edge", &["--source", sample_video().to_str().unwrap()]);
     let said = |topic: &Topic| topic.sealed().is_some();
     let of_edge: Vec<Topic> = Topic::one_of_each(&node("edge")).into_iter().filter(said).collect();
@@ -91,7 +97,7 @@ fn what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides() {
     for topic in of_edge.iter().filter(spoken) {
         let by_coordinator = topic.speaker() == Speaker::Coordinator;
         let newest = tap.heard[topic].last().unwrap().clone();
-        let message = picket_shared::trust::seal::strip(&newest).unwrap().into_owned();
+        let message = seal::strip(&newest).unwrap().into_owned();
         let mut cases = vec![
             ("unsigned", message.clone()),
             ("foreign_key", honest_b.sign(topic, message.clone(), 0)),

@@ -2,12 +2,14 @@
 //! admitted, connect, renew and are taken back; whoever is not what he says is refused, and told why.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod flood;
 mod forged;
 mod knock;
 mod models;
 mod pictures;
 mod rig;
 mod rules;
+mod slow;
 
 use std::fs;
 use std::io::Write;
@@ -122,6 +124,139 @@ fn who_takes_anothers_client_id_throws_out_nobody() {
     // The first is still there: it hears, and nothing ended before.
     coordinator.say("picket/v1/yard/a/ack", "for a");
     assert!(matches!(first.next(), LinkEvent::Message { payload, .. } if payload == b"for a"));
+}
+
+/// What SECURITY.md says was tried is tried: each test that it names is one.
+#[test]
+fn the_page_of_attacks_names_tests_that_are_there() {
+    let page = include_str!("../../../.github/SECURITY.md");
+    let table = page.split_once("## Attacks that are tried").unwrap().1.split_once("\n## ").unwrap().0;
+    let sources = [
+        include_str!("main.rs"),
+        include_str!("flood.rs"),
+        include_str!("forged.rs"),
+        include_str!("slow.rs"),
+        include_str!("../fuzz/greed.rs"),
+    ]
+    .concat();
+    let last = |row: &str| row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default().to_owned();
+    let rows: Vec<String> = table.lines().filter(|line| line.starts_with("| ")).skip(1).map(last).collect();
+    assert!(rows.len() > 8, "{rows:?}");
+    for named in rows.iter().flat_map(|row| row.split('`')).filter(|word| word.contains('_')) {
+        assert!(sources.contains(&format!("#[test]\nfn {named}()")), "{named}");
+    }
+}
+
+/// The commands of README, as they stand there.
+#[test]
+fn a_ca_of_ones_own_serves_the_connections_as_readme_says() {
+    let rig = Rig::start();
+    let readme = include_str!("../../../README.md");
+    let from = readme.find("openssl req -x509").unwrap();
+    let commands = &readme[from..from + readme[from..].find("```").unwrap()];
+    let dir = rig.at("own");
+    fs::create_dir(&dir).unwrap();
+    let mut shell = Command::new("bash");
+    let made = shell.args(["-e", "-o", "pipefail", "-c", commands]).current_dir(&dir).output().unwrap();
+    assert!(made.status.success(), "{}", text(&made));
+    let conf = fs::read_to_string(rig.at("mosquitto.conf")).unwrap();
+    let port = picket_simulation::soak::site::free_port().unwrap();
+    let conf = conf.replace(&format!("{}/", rig.at("broker").display()), &format!("{}/", dir.display()));
+    let conf = conf.replace(&format!("listener {} ", rig.mqtt_port), &format!("listener {port} "));
+    let page = picket_simulation::soak::site::free_port().unwrap();
+    let conf = conf.replace(&format!("listener {} ", rig.page_port), &format!("listener {page} "));
+    let conf: String =
+        conf.lines().filter(|line| !line.starts_with("crlfile")).map(|line| format!("{line}\n")).collect();
+    fs::write(rig.at("own.conf"), conf).unwrap();
+    let _broker = rig::start(rig.dir.path(), "own", "mosquitto".into(), ["-c".into(), rig.at("own.conf").into()]);
+    let config = format!(
+        "site = \"yard\"\nnode = \"gate-1\"\ndata_dir = \"{0}/data\"\n[mqtt]\nbroker = \"mqtts://127.0.0.1:{port}\"\n\
+         tls = {{ ca = \"{0}/ca.crt\", certificate = \"{0}/gate-1.crt\", key = \"{0}/gate-1.key\" }}\n\
+         [[camera]]\nname = \"none\"\nsource = \"synthetic:\"\n",
+        dir.display()
+    );
+    fs::write(dir.join("agent.toml"), config).unwrap();
+    let run = ["run".into(), "--config".into(), dir.join("agent.toml").into_os_string()];
+    let agent = rig::start(rig.dir.path(), "gate-1", binary("picket-agent"), run);
+    wait_for("the agent at the broker", WITHIN, || rig.log("gate-1").contains("connected to mqtts://").then_some(()));
+    // Two of one identity would throw each other out.
+    drop(agent);
+    // By the name in that certificate, it may say what is its own and nothing else.
+    let files = rig::files(&dir, "ca.crt", "gate-1");
+    let broker = || format!("mqtts://127.0.0.1:{port}").try_into().unwrap();
+    let mut hears = rig.connect_to(broker(), "x", Some(files), &["picket/v1/yard/+/heartbeat"]);
+    hears.until_up();
+    hears.say("picket/v1/yard/b/heartbeat", "by gate-1");
+    hears.say("picket/v1/yard/gate-1/heartbeat", "by gate-1");
+    assert!(hears.heard_until("by gate-1", "picket/v1/yard/gate-1/heartbeat").is_empty());
+}
+
+#[test]
+fn a_device_that_was_away_while_keys_changed_follows_them_when_it_is_back() {
+    let rig = Rig::start();
+    let identity = rig.device("edge");
+    let source = sample_video();
+    let args = ["--source", source.to_str().unwrap(), "--frames", "60", "--drain-timeout-s", "60"];
+    let delivers = |rig: &Rig| {
+        let mut agent = rig.start_agent("edge", &args);
+        let status = wait_for("the agent to have delivered", WITHIN, || agent.ended().unwrap());
+        assert!(status.success(), "{}", rig.log("edge"));
+    };
+    delivers(&rig);
+    let before = rig.metric("events_archived_total");
+    let first = identity.membership().unwrap().orders.number;
+    for _ in 0..2 {
+        assert!(rig.command(&["authority", "rotate"]).status.success());
+    }
+    assert_eq!(identity.membership().unwrap().orders.number, first, "it is away");
+    // It has delivered only where it believes the acks, which are signed by a key that it never heard of.
+    delivers(&rig);
+    assert!(rig.metric("events_archived_total") > before);
+    assert_eq!(identity.membership().unwrap().orders.number, first + 2, "it has followed both steps");
+    assert!(rig.log("edge").contains("orders are signed by key 3"), "{}", rig.log("edge"));
+}
+
+#[test]
+fn a_name_that_leads_out_of_its_folder_is_no_name() {
+    let rig = Rig::start();
+    let beside = |rig: &Rig| {
+        let mut names: Vec<_> = fs::read_dir(rig.dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = beside(&rig);
+    let names =
+        ["..", ".", "../edge", "/etc/passwd", "a/b", "a\\..\\b", "a\0b", ".hidden", "%2e%2e", "A", "", "a b", "a\n"];
+    for name in names.iter().filter(|name| !name.contains('\0')) {
+        // As a name of a device, on the command line of both programs.
+        let refused = rig.command(&["enrol", name]);
+        assert_eq!(refused.status.code(), Some(2), "{name:?}: {}", text(&refused));
+        let refused = rig.command(&["revoke", name]);
+        assert_eq!(refused.status.code(), Some(2), "{name:?}: {}", text(&refused));
+    }
+    for name in names {
+        assert!(picket_shared::ids::NodeId::new(name).is_err(), "{name:?}");
+        assert!(picket_shared::ids::CameraId::new(name).is_err(), "{name:?}");
+        assert!(picket_shared::ids::StationId::new(name).is_err(), "{name:?}");
+        assert!(picket_shared::ids::EventId::new(name).is_err() || !name.contains(['/', '\\', '%', '.']), "{name:?}");
+    }
+    // As a page, at both ports that have pages.
+    for path in
+        ["/../coordinator.toml", "/..%2f..%2fetc/passwd", "//etc/passwd", "/assets/../../../etc/passwd", "/%2e%2e/x"]
+    {
+        let ask = async {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", rig.http_port)).await.unwrap();
+            let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut page = String::new();
+            stream.read_to_string(&mut page).await.unwrap();
+            page
+        };
+        let page = rig.runtime.block_on(ask);
+        assert!(page.starts_with("HTTP/1.1 404") || page.starts_with("HTTP/1.1 400"), "{path}: {page}");
+    }
+    assert_eq!(beside(&rig), before, "nothing was written beside");
 }
 
 #[test]
@@ -243,7 +378,9 @@ fn a_token_is_not_in_the_list_of_processes() {
     agent.0.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
     // It has read the token by now, and waits for the door.
     let _stream = door.accept().unwrap();
-    let shown = ["cmdline", "environ"].map(|what| fs::read(format!("/proc/{}/{what}", agent.0.id())).unwrap()).concat();
+    // Who is not root does not even see its environment.
+    let shown = |what| fs::read(format!("/proc/{}/{what}", agent.0.id())).unwrap_or_default();
+    let shown = ["cmdline", "environ"].map(shown).concat();
     let shown = String::from_utf8_lossy(&shown);
     assert!(shown.contains("enrol") && !shown.contains(&secret), "{shown}");
 }

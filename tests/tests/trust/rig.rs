@@ -57,15 +57,20 @@ impl Rig {
         Rig::start_with("")
     }
 
-    /// The same, with more in the coordinator's configuration.
-    pub fn start_with(more: &str) -> Rig {
+    /// The same with these tables in the coordinator's configuration.
+    pub fn start_with(tables: &str) -> Rig {
+        Rig::saying("info", tables)
+    }
+
+    /// The same with so much in the coordinator's log.
+    pub fn saying(level: &str, tables: &str) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let [mqtt_port, page_port, door_port, http_port] = [(); 4].map(|()| free_port().unwrap());
         let at = |name: &str| dir.path().join(name);
         let config = format!(
             "site = \"yard\"\ndata_dir = \"{}\"\n[mqtt]\nbroker = \"mqtts://127.0.0.1:{mqtt_port}\"\n\
              [http]\nlisten = \"127.0.0.1:{http_port}\"\n\
-             [enrolment]\nlisten = \"127.0.0.1:{door_port}\"\ndoor = \"127.0.0.1:{door_port}\"\n{more}",
+             [enrolment]\nlisten = \"127.0.0.1:{door_port}\"\ndoor = \"127.0.0.1:{door_port}\"\n{tables}",
             at("coordinator").display(),
         );
         fs::write(at("coordinator.toml"), config).unwrap();
@@ -84,8 +89,8 @@ impl Rig {
         fs::write(at("site.acl"), format!("{}\nuser {OBSERVER}\ntopic readwrite #\n", yard(SITE_ACL))).unwrap();
         fs::write(at("page.acl"), yard(PAGE_ACL)).unwrap();
         let broker = start(dir.path(), "mosquitto", "mosquitto".into(), ["-c".into(), at("mosquitto.conf").into()]);
-        let run = ["run".into(), "--config".into(), at("coordinator.toml").into()];
-        let coordinator = start(dir.path(), "coordinator", binary("picket-coordinator"), run);
+        let run = [OsString::from("run"), "--config".into(), at("coordinator.toml").into()];
+        let coordinator = start_saying(level, dir.path(), "coordinator", binary("picket-coordinator"), run);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let rig = Rig { broker, coordinator, mqtt_port, page_port, door_port, http_port, runtime, dir };
         wait_for("the coordinator at the broker", WITHIN, || (rig.metric("broker_up") == 1).then_some(()));
@@ -154,15 +159,19 @@ impl Rig {
     }
 
     pub fn connect_to(&self, broker: BrokerUrl, client_id: &str, tls: Option<TlsFiles>, filters: &[&str]) -> Peer {
-        let _in = self.runtime.enter();
-        let (link, events) = mqtt::open(LinkOptions {
+        self.connect_by(LinkOptions {
             broker,
             client_id: client_id.into(),
             will: None,
             filters: filters.iter().map(|&filter| filter.to_owned()).collect(),
             payload_bytes_max: PACKET_BYTES_MAX,
             tls,
-        });
+        })
+    }
+
+    pub fn connect_by(&self, options: LinkOptions) -> Peer {
+        let _in = self.runtime.enter();
+        let (link, events) = mqtt::open(options);
         Peer { link, events, handle: self.runtime.handle().clone() }
     }
 
@@ -189,16 +198,22 @@ impl Rig {
     }
 
     pub fn metric(&self, name: &str) -> u64 {
+        let line =
+            self.metrics().lines().find_map(|line| line.strip_prefix(&format!("picket_{name} ")).map(str::to_owned));
+        line.and_then(|value| value.parse().ok()).unwrap_or(0)
+    }
+
+    /// All that the coordinator counts; empty where it does not answer.
+    pub fn metrics(&self) -> String {
         let ask = async {
             use tokio::io::{AsyncReadExt, AsyncWriteExt};
             let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.http_port)).await.ok()?;
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.ok()?;
             let mut page = String::new();
             stream.read_to_string(&mut page).await.ok()?;
-            let line = page.lines().find_map(|line| line.strip_prefix(&format!("picket_{name} ")))?;
-            line.parse().ok()
+            Some(page)
         };
-        self.runtime.block_on(ask).unwrap_or(0)
+        self.runtime.block_on(ask).unwrap_or_default()
     }
 
     pub fn log(&self, name: &str) -> String {
@@ -234,16 +249,28 @@ pub fn secret_of(token: &str) -> String {
     picket_shared::crypto::hex(&Token::parse(token).unwrap().secret)
 }
 
-fn start(dir: &Path, name: &str, program: PathBuf, args: impl IntoIterator<Item = OsString>) -> Victim {
+pub fn start(dir: &Path, name: &str, program: PathBuf, args: impl IntoIterator<Item = OsString>) -> Victim {
     let log = dir.join(format!("{name}.log"));
     Victim::start(Plan { name: name.into(), program, args: args.into_iter().collect(), log }).unwrap()
+}
+
+/// The same with so much in its log.
+pub fn start_saying(
+    level: &str,
+    dir: &Path,
+    name: &str,
+    program: PathBuf,
+    args: impl IntoIterator<Item = OsString>,
+) -> Victim {
+    let before = [format!("RUST_LOG={level}").into(), program.into_os_string()];
+    start(dir, name, "env".into(), before.into_iter().chain(args))
 }
 
 /// A client at the broker.
 pub struct Peer {
     pub link: Link,
-    events: mpsc::Receiver<LinkEvent>,
-    handle: tokio::runtime::Handle,
+    pub events: mpsc::Receiver<LinkEvent>,
+    pub handle: tokio::runtime::Handle,
 }
 
 impl Peer {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::config::within;
 use picket_shared::ids::CameraId;
+use picket_shared::listener::{CROWDED, Refusals, SLOW};
 use picket_shared::status::CameraStats;
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -103,6 +104,8 @@ pub struct Hub {
     denied: AtomicU64,
     turned_away: AtomicU64,
     slow: AtomicU64,
+    /// Connections.
+    refusals: Refusals,
     audit: Option<Arc<AuditLog>>,
     /// What was looked at, and when that was written down last, in seconds since 1970.
     noted: Mutex<BTreeMap<String, u64>>,
@@ -111,9 +114,10 @@ pub struct Hub {
 /// Begins to serve, on the current tokio runtime, as long as that runs. Who looks is written down in
 /// `audit`. The error is a sentence.
 pub(super) async fn open(config: &Config, data_dir: &Path, audit: Option<Arc<AuditLog>>) -> Result<Arc<Hub>, String> {
-    let addresses = config.addresses();
-    let opened = addresses.iter().find_map(|address| Door::open(*address).ok());
-    let door = opened.ok_or_else(|| match (Door::open(addresses[0]).err(), addresses[0]) {
+    let (addresses, refusals) = (config.addresses(), Refusals::default());
+    let open = |address: &SocketAddr| Door::open(*address, refusals.clone());
+    let opened = addresses.iter().find_map(|address| open(address).ok());
+    let door = opened.ok_or_else(|| match (open(&addresses[0]).err(), addresses[0]) {
         (Some(error), address) => format!("{address} cannot be listened on ({error}); set live.listen to another port"),
         (None, address) => format!("{address} cannot be listened on; set live.listen to another port"),
     })?;
@@ -129,6 +133,7 @@ pub(super) async fn open(config: &Config, data_dir: &Path, audit: Option<Arc<Aud
         denied: AtomicU64::new(0),
         turned_away: AtomicU64::new(0),
         slow: AtomicU64::new(0),
+        refusals,
         audit,
         noted: Mutex::default(),
     });
@@ -191,10 +196,14 @@ impl Hub {
     /// Requests that were refused, by a constant word.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let connections = self.refusals.all();
+        let of = |word| connections.get(word).copied().unwrap_or(0);
         [
             ("live_token", read(&self.denied)),
             ("live_viewers", read(&self.turned_away)),
             ("live_slow_viewer", read(&self.slow)),
+            ("live_crowded", of(CROWDED)),
+            ("live_slow", of(SLOW)),
         ]
         .into_iter()
         .filter(|(_, count)| *count > 0)

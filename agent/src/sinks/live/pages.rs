@@ -55,7 +55,9 @@ async fn guard(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Res
         Given::Wrong => {
             hub.denied.fetch_add(1, Ordering::Relaxed);
             hub.note(Act::LiveRefused, "live view".into()).await;
-            (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], DENIED).into_response()
+            // A stranger does not keep a place for his next try.
+            let stranger = [(header::WWW_AUTHENTICATE, "Bearer"), (header::CONNECTION, "close")];
+            (StatusCode::UNAUTHORIZED, stranger, DENIED).into_response()
         }
     };
     response.headers_mut().extend(headers());

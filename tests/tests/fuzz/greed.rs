@@ -1,0 +1,106 @@
+//! Messages that are made to cost memory: as long as they may be, and full of the smallest items that become the largest
+//! values. Whatever comes, reading it never holds more than four times what such a message may have.
+
+use picket_shared::codec::decode;
+use picket_shared::crypto::SecretKey;
+use picket_shared::duty::{Duty, Heartbeat, Leases, Standby};
+use picket_shared::event::Event;
+use picket_shared::ids::SiteId;
+use picket_shared::limits::{ROSTER_BYTES_MAX, STATUS_BYTES_MAX};
+use picket_shared::status::{self, Health, Stats, Twin};
+use picket_shared::trust::orders::OrdersChain;
+use picket_shared::trust::roster::Roster;
+use picket_shared::wire::{Ack, EventBatch, Wire};
+
+use super::heap::peak_bytes;
+use super::wire::KEY;
+
+/// A map whose fields before `field` are small numbers, and whose `field` is an array of as many `item`s as fit: of a stated
+/// length, and of none.
+fn cbor(field: u8, item: &[u8], bytes_max: usize) -> [Vec<u8>; 2] {
+    let count = (bytes_max - 64) / item.len();
+    let items = item.repeat(count);
+    let fields: Vec<u8> = (0..field).flat_map(|number| [number, 1]).collect();
+    let head = [&[1, 0xa0 + field + 1][..], &fields, &[field]].concat();
+    let length = (count as u32).to_be_bytes();
+    [[&head[..], &[0x9a], &length, &items].concat(), [&head[..], &[0x9f], &items, &[0xff]].concat()]
+}
+
+fn wire<T: Wire>(name: &str, hostile: &mut Vec<String>) {
+    let items: [&[u8]; 8] = [&[0x40], &[0x60], &[0x61, b'a'], &[0x00], &[0x80], &[0xa0], &[0x82, 1, 2], &[0x81, 0x81]];
+    for field in 0..22 {
+        for (number, item) in items.iter().enumerate() {
+            for message in cbor(field, item, T::BYTES_MAX) {
+                assert!(message.len() <= T::BYTES_MAX);
+                let (read, held) = peak_bytes(|| decode::<T>(&message).is_ok());
+                if held > 4 * T::BYTES_MAX || read {
+                    hostile.push(format!("{name}, field {field}, item {number}: {held} of {}, {read}", T::BYTES_MAX));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_message_takes_more_than_four_times_its_bound() {
+    let mut hostile = Vec::new();
+    wire::<EventBatch>("batch", &mut hostile);
+    wire::<Event>("event", &mut hostile);
+    wire::<Ack>("ack", &mut hostile);
+    wire::<Heartbeat>("heartbeat", &mut hostile);
+    wire::<Leases>("leases", &mut hostile);
+    wire::<Standby>("standby", &mut hostile);
+    wire::<Duty>("duty", &mut hostile);
+
+    let filled = |before: &str, item: &str, after: &str, bytes_max: usize| {
+        let count = (bytes_max - before.len() - after.len()) / item.len();
+        format!("{before}{}{after}", item.repeat(count))
+    };
+    // Keys that differ, or a map would hold one of them.
+    let keys = |value: &str, bytes_max: usize| {
+        let items = (0u32..).map(|number| format!("\"{number:x}\":{value},"));
+        let mut text = String::new();
+        items
+            .take_while(|item| {
+                let fits = text.len() + item.len() < bytes_max - 200;
+                text += item;
+                fits
+            })
+            .for_each(drop);
+        text
+    };
+    let mut json = |name: &str, text: String, bytes_max: usize, read: &dyn Fn(&[u8]) -> bool| {
+        assert!(text.len() <= bytes_max, "{name} {}", text.len());
+        let (_, held) = peak_bytes(|| read(text.as_bytes()));
+        println!("{name}: {} bytes, {held} held", text.len());
+        if held > 4 * bytes_max {
+            hostile.push(format!("{name}: {held} of {bytes_max}"));
+        }
+    };
+    let status_of = |bytes: &[u8]| {
+        let (health, twin) = (status::read::<Health>(bytes).is_ok(), status::read::<Twin>(bytes).is_ok());
+        health | twin | status::read::<Stats>(bytes).is_ok()
+    };
+    let health = "{\"status\":\"up\",\"pid\":1,\"time\":1,\"boot\":1,\"epoch\":1,\"problems\":[";
+    json("problems", filled(health, "\"\",", "\"\"]}", STATUS_BYTES_MAX), STATUS_BYTES_MAX, &status_of);
+    // As many as may be, and no more: what is left is the weight of one value.
+    let some = filled(health, "\"a\",", "\"\"]}", 4 * 4000);
+    json("some problems", some, STATUS_BYTES_MAX, &status_of);
+    let rejected = |bytes_max| format!("{{\"rejected\":{{{}\"z\":1}}}}", keys("1", bytes_max));
+    json("rejected", rejected(STATUS_BYTES_MAX), STATUS_BYTES_MAX, &status_of);
+    json("some rejected", rejected(32_000), STATUS_BYTES_MAX, &status_of);
+    json("cameras", filled("{\"cameras\":[", "{},", "{}]}", STATUS_BYTES_MAX), STATUS_BYTES_MAX, &status_of);
+    json("depth", filled("{\"cameras\":", "[", "", STATUS_BYTES_MAX), STATUS_BYTES_MAX, &status_of);
+
+    let (key, site) = (SecretKey::from_pem(KEY).unwrap(), SiteId::new("yard").unwrap());
+    let known = OrdersChain::begin(&site, &key, 0).newest().clone();
+    let roster = |bytes: &[u8]| Roster::read(&site, &known, 0, bytes).is_ok();
+    let devices =
+        |bytes_max| format!("{{\"devices\":{{{}\"z\":{{\"key\":null}}}}}}", keys("{\"key\":null}", bytes_max));
+    json("devices", devices(ROSTER_BYTES_MAX), ROSTER_BYTES_MAX, &roster);
+    json("some devices", devices(100_000), ROSTER_BYTES_MAX, &roster);
+    let revoked =
+        filled("{\"devices\":{\"a\":{\"key\":null,\"revoked\":[", "\"0011223344556677\",", "\"\"]}}}", 110_000);
+    json("revoked", revoked, ROSTER_BYTES_MAX, &roster);
+    assert!(hostile.is_empty(), "\n{}", hostile.join("\n"));
+}
