@@ -18,6 +18,14 @@ const WHO: &str = "M. Jansen";
 const WHY: &str = "a bag was left at the gate";
 
 impl Rig {
+    /// The configuration of the device, with this in it: a video that begins again, because a busy machine takes its time.
+    fn configure(&self, more: &str) -> String {
+        let (path, video) = (self.at("edge.toml"), sample_video());
+        let camera = format!("[[camera]]\nname = \"main\"\nsource = \"{}\"\nrepeat = true\n", video.display());
+        fs::write(&path, format!("{more}{camera}")).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     fn ask(&self, of: &[&str]) -> Output {
         let fixed = ["picture", "ask"].into_iter().chain(of.iter().copied());
         let all: Vec<&str> = fixed.chain(["--who", WHO, "--why", WHY, "--wait", "--minutes", "2"]).collect();
@@ -76,8 +84,7 @@ fn a_picture_leaves_only_for_a_name_and_a_reason_and_both_sides_have_it_in_writi
     rig.device("edge");
     let mut listener = rig.connect("listener", Some(rig.client(OBSERVER)), &["picket/v1/yard/#"]);
     listener.until_up();
-    let source = sample_video();
-    let mut agent = rig.start_agent("edge", &["--source", source.to_str().unwrap()]);
+    let mut agent = rig.start_agent("edge", &["--config", &rig.configure("")]);
     let clip = wait_for("an event's clip", WITHIN, || kept(&rig, ".blurred.mp4"));
     assert!(kept(&rig, ".jpg").unwrap().to_string_lossy().ends_with(".blurred.jpg"), "none is kept as it was");
 
@@ -174,15 +181,7 @@ fn a_picture_leaves_only_for_a_name_and_a_reason_and_both_sides_have_it_in_writi
     fs::write(&path, &whole).unwrap();
 
     // A device that gives none gives none, whoever signs.
-    let config = rig.at("edge.toml");
-    let toml = format!(
-        "site = \"yard\"\nnode = \"edge\"\ndata_dir = \"{}\"\n[privacy]\nrequests = \"never\"\n\
-         [[camera]]\nname = \"main\"\nsource = \"{}\"\n",
-        rig.at("edge").display(),
-        source.display()
-    );
-    fs::write(&config, toml).unwrap();
-    let _never = rig.start_agent("edge", &["--config", config.to_str().unwrap()]);
+    let _never = rig.start_agent("edge", &["--config", &rig.configure("[privacy]\nrequests = \"never\"\n")]);
     let refused = rig.ask(&["edge", "--camera", "main"]);
     assert!(text(&refused).contains("no picture (never)"), "{}", text(&refused));
 }
