@@ -10,15 +10,17 @@ use std::collections::{HashMap, HashSet};
 
 use prost::Message;
 
-use crate::graph::build::{Builder, int};
+use crate::graph::build::{Builder, entries, int};
 use crate::graph::candidates::{Level, best, ports};
 use crate::graph::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, element};
-use crate::import::planes;
+use crate::import::{planes, said};
 
 /// Candidates that the model gives for each picture.
 const CANDIDATES: usize = 100;
 /// One cell of each level stands for so many pixels a side.
 const STRIDES: [usize; 3] = [8, 16, 32];
+/// The gray around a frame that such models were trained with.
+const MARGIN: u8 = 114;
 /// The oldest operators that the new part can stand beside.
 const OPSET_MIN: i64 = 11;
 /// Where names of the new part begin to count, beyond what exporters number.
@@ -66,6 +68,9 @@ pub fn expose(bytes: &[u8], person: usize) -> Result<Exposed, String> {
     let read: HashSet<&str> = graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect();
     graph.initializer.retain(|tensor| tensor.name.as_deref().is_some_and(|name| read.contains(name)));
     graph.value_info.clear();
+    // What its maker wrote of eighty classes is true no more; its gray margin is.
+    model.metadata_props = entries(&said(found.width, found.height, "inside"));
+    model.metadata_props.extend(entries(&[("margin", MARGIN.to_string())]));
     model.graph = Some(graph);
     Ok(Exposed { onnx: model.encode_to_vec(), head: vec![0.0; channels + 1] })
 }
@@ -196,6 +201,11 @@ mod tests {
     use super::*;
 
     const SMALL: &[u8] = include_bytes!("../tests/import/yolov8.onnx");
+
+    fn signature_margin(onnx: &[u8]) -> Option<String> {
+        let said = ModelProto::decode(onnx).ok()?.metadata_props;
+        said.into_iter().find(|entry| entry.key.as_deref() == Some("margin"))?.value
+    }
 
     #[test]
     fn the_head_of_each_level_is_found_and_the_form_is_the_default_models() {

@@ -171,17 +171,22 @@ pub(crate) fn file(
         output,
         ..GraphProto::default()
     };
-    let entry = |(key, value): &(&str, String)| StringStringEntryProto {
-        key: Some((*key).to_owned()),
-        value: Some(value.clone()),
-    };
     let model = ModelProto {
         ir_version: Some(IR_VERSION),
         producer_name: Some(PRODUCER.to_owned()),
         graph: Some(graph),
         opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
-        metadata_props: said.iter().map(entry).collect(),
+        metadata_props: entries(said),
         ..ModelProto::default()
     };
     model.encode_to_vec()
+}
+
+/// What is said of a model, as it stands in its file.
+pub(crate) fn entries(said: &[(&str, String)]) -> Vec<StringStringEntryProto> {
+    let entry = |(key, value): &(&str, String)| StringStringEntryProto {
+        key: Some((*key).to_owned()),
+        value: Some(value.clone()),
+    };
+    said.iter().map(entry).collect()
 }

@@ -101,7 +101,7 @@ fn side(side: i64) -> Option<usize> {
 }
 
 /// What is written into the file about it.
-fn said(width: usize, height: usize, norm: &str) -> [(&'static str, String); 3] {
+pub(crate) fn said(width: usize, height: usize, norm: &str) -> [(&'static str, String); 3] {
     [("classes", "person".into()), ("input", format!("RGB u8 {width}x{height} letterbox")), ("norm", norm.into())]
 }
 

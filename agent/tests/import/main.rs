@@ -75,7 +75,7 @@ fn a_model_of_each_family_becomes_one_that_runs() {
         let dir = tempfile::tempdir().unwrap();
         let (model, out) = (small(dir.path(), name), dir.path().join("made.onnx"));
         let mut arguments = vec!["model", "import", model.to_str().unwrap(), "--out", out.to_str().unwrap()];
-        arguments.extend(input.iter().flat_map(|size| ["--input", size]));
+        arguments.extend(input.iter().flat_map(|size| ["--input", *size]));
         let (code, said) = agent(&arguments);
         assert_eq!((code, said.contains(family)), (0, true), "{said}");
         let config =
@@ -84,7 +84,7 @@ fn a_model_of_each_family_becomes_one_that_runs() {
         assert!(seen.failure.is_none(), "{name}: {seen}");
         let text = seen.to_string();
         assert!(text.contains("centernet-top"), "{name}: {text}");
-        assert!(text.contains(&format!("{}x{}", picture.0, picture.1)), "{name}: {text}");
+        assert!(text.contains(&format!("{} x {}", picture.0, picture.1)), "{name}: {text}");
         assert_eq!(std::fs::read(dir.path().join("made.head.f32")).unwrap().len(), 4 * numbers, "{name}");
     }
 }

@@ -40,7 +40,11 @@ fn read(signature: &Signature, input: &Input) -> Option<Reading> {
         outputs: vec!["boxes".into(), "scores".into()],
         extras,
         numbering: Numbering::Person,
-        scaling: Scaling::BYTES,
+        // What lies around a frame is black, unless the model was made of one that had it otherwise.
+        scaling: Scaling {
+            margin: signature.metadata.get("margin").and_then(|gray| gray.parse().ok()).unwrap_or(0),
+            ..Scaling::BYTES
+        },
         suppress: true,
         decoder: Decoder::CenterNet(CenterNet { boxes: fits(count)? }),
     })
