@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -24,7 +24,7 @@ use picket_shared::trust::DAY_S;
 use picket_shared::trust::seal::SEAL_JSON_BYTES_MAX;
 use picket_shared::trust::signer::Signer;
 use picket_shared::trust::tls::{TlsFiles, now_s};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::archive::Commit;
@@ -36,7 +36,8 @@ use crate::credentials::Credentials;
 use crate::heads::Heads;
 use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::lead::DEAF_MS_MAX;
-use crate::leader::{FileLeader, LEADER_LOOK, LEADER_MARGIN, LEADER_TTL, LeaderStore};
+use crate::leader::FileLeader;
+use crate::leading;
 use crate::learn::learner;
 use crate::learn::study::{self, Study};
 use crate::learn::voice;
@@ -46,6 +47,7 @@ use crate::outgoing::Outgoing;
 use crate::pictures::folder::Folder;
 use crate::pictures::{self, Pictures};
 use crate::store::Archive;
+use crate::writer::{self, Written};
 use crate::{broker, door, http, plan, view};
 
 /// How long the last commit and the goodbye may take.
@@ -54,8 +56,6 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 const BUSY_RETRY: Duration = Duration::from_millis(5);
 /// The files of models, below the data directory, each named by its SHA-256.
 const MODEL_FILES: &str = "models/blobs";
-/// One commit is under way at a time, so neither channel ever holds more.
-const COMMITS_MAX: usize = 1;
 
 /// Runs a coordinator until `shutdown` is done.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
@@ -113,7 +113,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let page = tokio::spawn(http::serve(listener, pages));
 
     let archive_bytes = archive.size_bytes();
-    let (commits, answers) = spawn_writer(archive, clock)?;
+    let (commits, answers) = writer::spawn(archive, clock).context("no thread for the archive")?;
     let core = Coordinator::new(me, config.rules(), recovered, clock.now());
     let (outgoing, desk) = (Outgoing::default(), Desk::new(&config.models_dir()));
     let clock_of = move || clock.now();
@@ -124,7 +124,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let (outranked, above) = watch::channel(0);
     let leader = FileLeader::new(&config.leader_file(), config.leader.name.as_str());
     let (want, wanted) = watch::channel(true);
-    let (mut leading, stop_leading) = spawn_leader(leader, clock, above, wanted);
+    let (mut leading, stop_leading) = leading::spawn(leader, clock, above, wanted);
     let models = Server::new(config.data_dir.join(MODEL_FILES), config.model.bytes_per_s);
     let shell = Shell {
         config,
@@ -207,55 +207,6 @@ fn trust(
     Ok((tls, tasks))
 }
 
-/// The task that settles who leads. It ends when the second half is dropped, and gives the lead back.
-fn spawn_leader(
-    mut store: impl LeaderStore + 'static,
-    clock: Clock,
-    above: watch::Receiver<u32>,
-    wanted: watch::Receiver<bool>,
-) -> (mpsc::Receiver<Input>, oneshot::Sender<()>) {
-    let (tell, told) = mpsc::channel(1);
-    let (stop, mut stopped) = oneshot::channel::<()>();
-    tokio::spawn(async move {
-        let mut complained = String::new();
-        loop {
-            let asked_ms = clock.now().mono_ms;
-            let outranking = *above.borrow();
-            let lead = if *wanted.borrow() {
-                store.lead(outranking).await
-            } else {
-                store.release().await;
-                Ok(None)
-            };
-            let input = match lead {
-                Ok(Some(epoch)) => {
-                    Input::Lead { epoch, until_ms: asked_ms + (LEADER_TTL - LEADER_MARGIN).as_millis() as u64 }
-                }
-                Ok(None) => Input::Follow,
-                Err(error) => {
-                    let sentence = error.to_string();
-                    if sentence != complained {
-                        tracing::error!("{sentence}; without it this coordinator does not lead");
-                        complained = sentence;
-                    }
-                    Input::Follow
-                }
-            };
-            let told = tell.send(input);
-            tokio::select! {
-                _ = &mut stopped => break,
-                sent = told => if sent.is_err() { break },
-            }
-            tokio::select! {
-                _ = &mut stopped => break,
-                () = tokio::time::sleep(LEADER_LOOK) => {}
-            }
-        }
-        store.release().await;
-    });
-    (told, stop)
-}
-
 /// A store's error as an end of the program.
 pub fn disk_failure(error: StoreError) -> Failure {
     Failure::new(Exit::Disk, error.to_string())
@@ -284,33 +235,6 @@ fn link_options(
         payload_bytes_max: BATCH_BYTES_MAX.max(STATUS_BYTES_MAX).max(DUTY_BYTES_MAX).max(HEAD_UPDATE_BYTES_MAX)
             + SEAL_JSON_BYTES_MAX,
         tls,
-    }
-}
-
-/// A commit's result, and the archive's size after it.
-type Written = (Result<(), StoreError>, Option<u64>);
-
-/// The thread that waits for the disk.
-fn spawn_writer(archive: Archive, clock: Clock) -> anyhow::Result<(SyncSender<Arc<Commit>>, mpsc::Receiver<Written>)> {
-    let (commits, orders) = sync_channel(COMMITS_MAX);
-    let (results, answers) = mpsc::channel(COMMITS_MAX);
-    let work = move || write(archive, clock, &orders, &results);
-    std::thread::Builder::new().name("archive".into()).spawn(work).context("no thread for the archive")?;
-    Ok((commits, answers))
-}
-
-/// Commits until nobody orders any more. After an error the archive is closed and opened again: sled does not go on by
-/// itself, and what it believes to have written is not to be trusted.
-fn write(mut archive: Archive, clock: Clock, orders: &Receiver<Arc<Commit>>, results: &mpsc::Sender<Written>) {
-    let mut failed = false;
-    while let Ok(commit) = orders.recv() {
-        let opened = if failed { archive.reopen(clock.now().unix_ms / 1000) } else { Ok(()) };
-        let written = opened.and_then(|()| archive.commit(&commit));
-        failed = written.is_err();
-        let bytes = (!failed).then(|| archive.size_bytes());
-        if results.blocking_send((written, bytes)).is_err() {
-            return;
-        }
     }
 }
 

@@ -21,6 +21,8 @@ pub mod view;
 pub mod store;
 
 pub mod leader;
+pub mod leading;
+pub mod writer;
 
 pub mod model;
 

@@ -12,6 +12,7 @@ use picket_shared::chunks::Chunks;
 use picket_shared::crypto::Digest;
 use picket_shared::keyfile::{self, KeyfileError};
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::fetch::Size;
@@ -66,7 +67,11 @@ impl Part {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(disk)?;
         if chunks.is_none() {
             // All of its room now, lest the disk be full before its end.
-            fallocate(&file, FallocateFlags::empty(), 0, size.length).map_err(|error| disk(error.into()))?;
+            match fallocate(&file, FallocateFlags::empty(), 0, size.length) {
+                // A file system that cannot promise room says so when there is none.
+                Err(Errno::OPNOTSUPP) => file.set_len(size.length).map_err(disk)?,
+                taken => taken.map_err(|error| disk(error.into()))?,
+            }
             file.sync_all().map_err(disk)?;
         }
         let chunks = chunks.unwrap_or_else(|| Chunks::none(total));
