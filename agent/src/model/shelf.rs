@@ -20,6 +20,7 @@ use picket_shared::crypto::Digest;
 use picket_shared::keyfile::{self, KeyfileError};
 use picket_shared::limits::{MODEL_BYTES_MAX, MODEL_TRUSTED_BYTES_MAX};
 use picket_shared::model::{Artifact, Envelope, Root, Trusted};
+use picket_shared::trust::identity::Identity;
 
 use super::part;
 use super::record::{Place, RECORD_VERSION, Record, Release, Slot};
@@ -68,15 +69,23 @@ impl Shelf {
             problems.push(format!("{sentence}; it is set aside, and the configuration's own model runs"));
             Record::default()
         });
-        let trusted = self.trusted().and_then(|kept| match anchor(config)? {
-            Some(root) => Trusted::anchored(kept, root).map(Some),
-            None => Ok(kept),
+        let trusted = self.trusted().and_then(|kept| match (anchor(config)?, kept) {
+            (Some(root), kept) => Trusted::anchored(kept, root).map(Some),
+            (None, Some(kept)) => Ok(Some(kept)),
+            (None, None) => Ok(self.told()?.map(Trusted::begin)),
         });
         let trusted = trusted.unwrap_or_else(|sentence| {
             problems.push(format!("{sentence}; no model is taken from anybody meanwhile"));
             None
         });
         Found { record, trusted, problems }
+    }
+
+    /// The root that the device was told when it was enrolled: where it begins, and no way past what it has seen since.
+    fn told(&self) -> Result<Option<Root>, String> {
+        let data_dir = self.dir.parent().expect("the folder lies below the data directory");
+        let told = Identity::below(data_dir).model_root().map_err(|error| error.to_string())?;
+        told.map(|envelope| Root::anchor(&envelope)).transpose().map_err(|error| error.to_string())
     }
 
     /// The record; the default one, where there is none. The error is a sentence.
