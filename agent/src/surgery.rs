@@ -202,7 +202,7 @@ mod tests {
 
     const SMALL: &[u8] = include_bytes!("../tests/import/yolov8.onnx");
 
-    fn signature_margin(onnx: &[u8]) -> Option<String> {
+    fn margin_of(onnx: &[u8]) -> Option<String> {
         let said = ModelProto::decode(onnx).ok()?.metadata_props;
         said.into_iter().find(|entry| entry.key.as_deref() == Some("margin"))?.value
     }
@@ -211,6 +211,7 @@ mod tests {
     fn the_head_of_each_level_is_found_and_the_form_is_the_default_models() {
         let made = expose(SMALL, 0).unwrap();
         assert_eq!(made.head.len(), 6, "five channels and a bias");
+        assert_eq!(margin_of(&made.onnx).as_deref(), Some("114"), "gray, as it was trained");
         crate::detect::onnx::scan(&made.onnx).unwrap();
         let graph = ModelProto::decode(made.onnx.as_slice()).unwrap().graph.unwrap();
         let names = |ports: &[ValueInfoProto]| ports.iter().filter_map(|port| port.name.clone()).collect::<Vec<_>>();
