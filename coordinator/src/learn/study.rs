@@ -276,7 +276,7 @@ mod tests {
                 }
                 (acked == 3 && version > 0).then_some(())
             });
-            std::fs::write(folder(dir.path()).join(ORDER), br#""freeze""#).unwrap();
+            picket_shared::keyfile::write_open(&folder(dir.path()).join(ORDER), br#""freeze""#).unwrap();
             wait(&mut told, |effect| matches!(effect, Effect::Full(full) if full.frozen).then_some(()));
             assert!(!folder(dir.path()).join(ORDER).exists());
             version
