@@ -208,8 +208,9 @@ fn what_a_hostile_model_reaches_for_is_refused_by_name() {
     let sides = |sides: &[u64]| sides.iter().flat_map(|side| long(1, *side)).collect::<Vec<u8>>();
     let huge = message(5, &[&sides(&[1 << 20, 1 << 20]), &number(2, 1), &message(8, &[b"w"]), &message(9, &[&[0; 4]])]);
     let calls = |name: &str, called: &str| {
-        let call = node(called, &[], &message(7, &[b"own"]));
-        message(25, &[&message(1, &[name.as_bytes()]), &message(10, &[b"own"]), &message(7, &[&call])])
+        // A function's nodes have another number than a graph's.
+        let call = message(7, &[&message(4, &[called.as_bytes()]), &message(7, &[b"own"])]);
+        message(25, &[&message(1, &[name.as_bytes()]), &message(10, &[b"own"]), &call])
     };
     let whole = model(&[&conv]);
     for (what, bytes, expect) in [
