@@ -13,9 +13,9 @@ def constant(name, array):
     return name
 
 
-def conv(source, target, outputs, inputs, kernel, stride):
+def conv(source, target, outputs, inputs, kernel, stride, middle=0):
     weights = constant(f"{target}.w", rng.normal(0, 0.3, (outputs, inputs, kernel, kernel)).astype(np.float32))
-    bias = constant(f"{target}.b", rng.normal(0, 0.3, outputs).astype(np.float32))
+    bias = constant(f"{target}.b", (rng.normal(0, 0.3, outputs) + middle).astype(np.float32))
     nodes.append(helper.make_node("Conv", [source, weights, bias], [target], strides=[stride] * 2, pads=[kernel // 2] * 4))
     return target
 
@@ -25,14 +25,15 @@ def relu(name):
     return name + ".relu"
 
 
-height, width, classes = 64, 96, 3
+# Fewer cells than the candidates that are kept: none is lost among those that mean nothing.
+height, width, classes = 64, 64, 3
 feature = relu(conv("images", "stem", 6, 3, 5, 8))
 levels = []
 for level in range(3):
     if level:
         feature = relu(conv(feature, f"down{level}", 6, 6, 3, 2))
     tower = relu(conv(feature, f"tower{level}", 5, 6, 3, 1))
-    boxes, scores = conv(feature, f"box{level}", 4, 6, 1, 1), conv(tower, f"cls{level}", classes, 5, 1, 1)
+    boxes, scores = conv(feature, f"box{level}", 4, 6, 1, 1, [4, 4, 3, 3]), conv(tower, f"cls{level}", classes, 5, 1, 1)
     nodes.append(helper.make_node("Concat", [boxes, scores], [f"both{level}"], axis=1))
     shape = constant(f"shape{level}", np.array([1, 4 + classes, -1], np.int64))
     nodes.append(helper.make_node("Reshape", [f"both{level}", shape], [f"flat{level}"]))
