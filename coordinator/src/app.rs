@@ -420,10 +420,12 @@ impl Shell {
         Input::Tick
     }
 
-    /// There may be another key, under which everything that stands is to be said again.
+    /// There may be another key, under which everything that stands is to be said again; and somebody new, of whom everything
+    /// that he said before was refused, and is heard again where it is retained.
     fn authority_changed(&mut self) {
         self.say_roster();
         self.desk.say_again();
+        self.link.hear_again();
     }
 
     /// Tells nodes which model they run, where this coordinator leads.
