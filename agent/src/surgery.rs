@@ -1,7 +1,7 @@
 //! `picket-agent model expose`: gives a YOLOv8, v9 or 11 the form of the default detector, so that its head can be learned:
 //! RGB bytes in, the best candidates out with what the class head saw of them, and a head as inputs, which is zero at first.
 //!
-//! Its class head is the last convolution of each level, which [`crate::graph::candidates`] adds to. Other families are left
+//! Its class head is the last convolution of each level, which `graph::candidates` adds to. Other families are left
 //! alone. YOLOX and YOLOv5 multiply two sigmoids, so there is no one logit to add to. SSD as ONNX mostly ends in its own
 //! suppression, behind which no candidate knows its cell; `model import` does it from the frozen graph. End-to-end models and
 //! transformers choose among classes inside. Pure.

@@ -28,7 +28,9 @@ pub enum KeyfileError {
     #[error("{0} {1}")]
     Content(PathBuf, String),
     /// The disk refuses.
-    #[error("{0} cannot be read or written ({1}); check its owner and the disk")]
+    #[error(
+        "{0} cannot be read or written ({1}); check its owner, and that the disk is neither full nor broken and not mounted read-only"
+    )]
     Disk(PathBuf, String),
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Why that and not a Gaussian blur: a blur is a filter that can be inverted as far as its noise allows, and fine mosaics are
 //! matched against faces (McPherson, Shokri and Shmatikov, "Defeating Image Obfuscation with Deep Learning", 2016, read faces of
-//! 8 and more cells). Here a box has at most [`CELLS`] cells along its longer side, however near somebody stands, so a face has
+//! 8 and more cells). Here a box has at most `CELLS` cells along its longer side, however near somebody stands, so a face has
 //! fewer still, below the 7 by 10 at which even familiar ones are known (Sinha et al., "Face Recognition by Humans", 2006); and
-//! each cell's mean keeps [`LEVEL_BITS`] bits of a colour, so that many pictures of one person do not add up to a better one.
+//! each cell's mean keeps `LEVEL_BITS` bits of a colour, so that many pictures of one person do not add up to a better one.
 //! What is within a cell is gone: two faces of the same means give the same bytes, which a test shows.
 
 use crate::frame::{Area, Frame};

@@ -228,7 +228,8 @@ fn a_subscription_that_the_access_rules_forbid_is_named() {
     nothing_is_lost(&conf, |rig| {
         std::fs::write(&file, rules(false)).unwrap();
         stop_and_start_the_broker(rig);
-        let mine = [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby].map(|of| of(node()));
+        let mine =
+            [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby, Topic::ModelAssignment].map(|of| of(node()));
         let topics = mine.iter().chain([&Topic::CoordinatorHealth]).map(|topic| topic.render(&rig.site.site));
         let topics = topics.collect::<Vec<_>>().join(", ");
         rig.until_said("edge", &format!("lets picket-soak-edge not listen to {topics}; check its access rules"), 0);

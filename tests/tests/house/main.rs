@@ -47,7 +47,7 @@ const OWNERS: [(&str, Owns); 21] = [
     ("axum", |path| path.starts_with("agent/src/sinks/") || path == "coordinator/src/http.rs"),
     ("mavlink", |path| path.starts_with("agent/src/platform/pilot/")),
     ("jpeg_encoder", |path| path == "agent/src/sinks/studio.rs"),
-    ("ruzstd", |path| path == "agent/src/model/decode.rs"),
+    ("ruzstd", |path| path == "agent/src/model/decode.rs" || path.starts_with("shared/src/compress/")),
     ("zune_jpeg", |path| path == "agent/src/capture/pixels.rs"),
 ];
 
@@ -224,7 +224,10 @@ fn looks(path: &str, text: &str) -> Vec<String> {
     let text = without_tests(&code(text));
     // Declarations of fields only: what a function makes of a message has all its bytes.
     let fields = text.lines().filter(|line| line.trim_start().starts_with("pub ") && line.trim_end().ends_with(','));
-    let fields = fields.filter(|field| !(path == "shared/src/wire.rs" && field.contains("pub events: Vec<ByteBuf>")));
+    // What holds whole events, and how long somebody stayed in each zone.
+    let known =
+        [("shared/src/wire.rs", "pub events: Vec<ByteBuf>"), ("shared/src/view.rs", "pub dwell_times: Vec<f64>")];
+    let fields = fields.filter(|field| !known.iter().any(|(of, said)| path == *of && field.contains(said)));
     let fields: Vec<&str> = fields.collect();
     let there = ROOM_FOR_LOOKS.iter().filter(|room| fields.iter().any(|field| field.contains(*room)));
     there.map(|room| format!("says of people what they did, and has room for how they look ({room})")).collect()

@@ -77,11 +77,13 @@ fn what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides() {
     let _agent = rig.start_agent("edge", &["--source", sample_video().to_str().unwrap()]);
     let said = |topic: &Topic| topic.sealed().is_some();
     let of_edge: Vec<Topic> = Topic::one_of_each(&node("edge")).into_iter().filter(said).collect();
-    // Of models nobody speaks where none is assigned, and pictures have a test of their own.
+    // Of models nobody speaks where none is assigned, nor of heads where nothing is learned; pictures have a test of their own.
     let unspoken = |topic: &Topic| {
         matches!(topic, Topic::Platform(_) | Topic::Standby(_) | Topic::CoordinatorHealth)
             || matches!(topic, Topic::ModelAssignment(_) | Topic::ModelWant(_) | Topic::ModelState(_) | Topic::Blob(_))
             || matches!(topic, Topic::PictureOrder(..) | Topic::PictureState(..) | Topic::PicturePart(..))
+            || matches!(topic, Topic::LearnUpdate(_) | Topic::LearnSamples(_) | Topic::LearnAck(_))
+            || matches!(topic, Topic::LearnHead(_) | Topic::LearnDelta(_))
     };
     let spoken = |topic: &&Topic| !unspoken(topic);
     wait_for("both sides to have said something of each kind, and some of it twice", WITHIN, || {
