@@ -172,8 +172,8 @@ fn a_place_that_cannot_be_written() {
         }
         run_within(&mut command, WITHIN)
     };
-    assert_ends(&run("picket-agent", &file.join("below")), 74, &["below cannot be", "written", "check"]);
-    assert_ends(&run("picket-coordinator", &file.join("below")), 74, &["below cannot be", "written", "check"]);
+    assert_ends(&run("picket-agent", &file.join("below")), 74, &["below cannot be read or written", "check"]);
+    assert_ends(&run("picket-coordinator", &file.join("below")), 74, &["archive cannot be written", "check"]);
 }
 
 #[test]
