@@ -15,6 +15,8 @@ pub mod site;
 pub mod swarm;
 pub mod scenarios;
 
+pub mod learn;
+
 pub mod bench;
 pub mod demo;
 pub mod soak;

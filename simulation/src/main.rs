@@ -7,6 +7,7 @@ use picket_shared::exit::{Failure, report};
 use picket_shared::telemetry;
 use picket_simulation::bench::{self, BenchOptions};
 use picket_simulation::demo::{self, DemoOptions};
+use picket_simulation::learn::{self, LearnOptions};
 use picket_simulation::scenarios::{self, RunOptions};
 use picket_simulation::soak::naive::NaiveOptions;
 use picket_simulation::soak::outbox::OutboxOptions;
@@ -35,6 +36,8 @@ enum Command {
     /// One naive publisher or its reader, as the soak starts them
     #[command(hide = true)]
     Naive(NaiveOptions),
+    /// STAR-SGD against what others do, honest and attacked, in simulated time
+    Learn(LearnOptions),
     /// Seeded worlds of agents and a coordinator on failing buses and disks
     Swarm(Swarm),
     /// A scenario of who watches what, under any seeds: one table, and a picture
@@ -68,6 +71,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Soak(options) => runtime()?.block_on(soak::run(options)),
         Command::Outbox(options) => runtime()?.block_on(soak::outbox::run(options)),
         Command::Naive(options) => runtime()?.block_on(soak::naive::run(options)),
+        Command::Learn(options) => learn::run(&options),
         Command::Swarm(swarm) => run_seeds(&swarm),
         Command::Run(options) => scenarios::run(&options),
     }

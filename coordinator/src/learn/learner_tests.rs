@@ -103,7 +103,7 @@ fn state(learner: &Learner) -> (u64, Vec<u32>, Vec<Record>) {
 /// What learning gives, without the releases: how soon one follows another is counted from the start of the program.
 fn learned(learner: &Learner) -> (u64, Vec<u32>, Vec<Record>) {
     let (version, bits, records) = state(learner);
-    let unreleased = |record| match record {
+    let unreleased = |record: Record| match record {
         Record::Head { version, head, frozen, .. } => Some(Record::Head { version, head, frozen, released: None }),
         Record::Kept { .. } => None,
         other => Some(other),
