@@ -2,14 +2,21 @@
 //! admitted, connect, renew and are taken back; whoever is not what he says is refused, and told why.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod between;
+mod capture;
 mod flood;
 mod forged;
 mod knock;
 mod models;
+mod needles;
+mod paths;
 mod pictures;
+mod relay;
 mod rig;
 mod rules;
+mod secrets;
 mod slow;
+mod tapped;
 
 use std::fs;
 use std::io::Write;
@@ -136,6 +143,10 @@ fn the_page_of_attacks_names_tests_that_are_there() {
         include_str!("flood.rs"),
         include_str!("forged.rs"),
         include_str!("slow.rs"),
+        include_str!("tapped.rs"),
+        include_str!("paths.rs"),
+        include_str!("relay.rs"),
+        include_str!("secrets.rs"),
         include_str!("../fuzz/greed.rs"),
     ]
     .concat();
@@ -214,49 +225,6 @@ fn a_device_that_was_away_while_keys_changed_follows_them_when_it_is_back() {
     assert!(rig.metric("events_archived_total") > before);
     assert_eq!(identity.membership().unwrap().orders.number, first + 2, "it has followed both steps");
     assert!(rig.log("edge").contains("orders are signed by key 3"), "{}", rig.log("edge"));
-}
-
-#[test]
-fn a_name_that_leads_out_of_its_folder_is_no_name() {
-    let rig = Rig::start();
-    let beside = |rig: &Rig| {
-        let mut names: Vec<_> = fs::read_dir(rig.dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
-        names.sort();
-        names
-    };
-    let before = beside(&rig);
-    let names =
-        ["..", ".", "../edge", "/etc/passwd", "a/b", "a\\..\\b", "a\0b", ".hidden", "%2e%2e", "A", "", "a b", "a\n"];
-    for name in names.iter().filter(|name| !name.contains('\0')) {
-        // As a name of a device, on the command line of both programs.
-        let refused = rig.command(&["enrol", name]);
-        assert_eq!(refused.status.code(), Some(2), "{name:?}: {}", text(&refused));
-        let refused = rig.command(&["revoke", name]);
-        assert_eq!(refused.status.code(), Some(2), "{name:?}: {}", text(&refused));
-    }
-    for name in names {
-        assert!(picket_shared::ids::NodeId::new(name).is_err(), "{name:?}");
-        assert!(picket_shared::ids::CameraId::new(name).is_err(), "{name:?}");
-        assert!(picket_shared::ids::StationId::new(name).is_err(), "{name:?}");
-        assert!(picket_shared::ids::EventId::new(name).is_err() || !name.contains(['/', '\\', '%', '.']), "{name:?}");
-    }
-    // As a page, at both ports that have pages.
-    for path in
-        ["/../coordinator.toml", "/..%2f..%2fetc/passwd", "//etc/passwd", "/assets/../../../etc/passwd", "/%2e%2e/x"]
-    {
-        let ask = async {
-            use tokio::io::{AsyncReadExt, AsyncWriteExt};
-            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", rig.http_port)).await.unwrap();
-            let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-            stream.write_all(head.as_bytes()).await.unwrap();
-            let mut page = String::new();
-            stream.read_to_string(&mut page).await.unwrap();
-            page
-        };
-        let page = rig.runtime.block_on(ask);
-        assert!(page.starts_with("HTTP/1.1 404") || page.starts_with("HTTP/1.1 400"), "{path}: {page}");
-    }
-    assert_eq!(beside(&rig), before, "nothing was written beside");
 }
 
 #[test]
