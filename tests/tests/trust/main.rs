@@ -1,5 +1,22 @@
 //! Who belongs to a site and who does not, with the real programs, a real mosquitto and the shipped access rules: devices are
 //! admitted, connect, renew and are taken back; whoever is not what he says is refused, and told why.
+//!
+//! | attack | test |
+//! |---|---|
+//! | device A says or hears as B, every topic and both ways | `nobody_says_or_hears_what_is_not_his`, `who_takes_anothers_client_id_throws_out_nobody` |
+//! | revoked, expired, self-signed, wrong CA | `who_is_not_of_this_site_is_refused_by_name` |
+//! | a token again | `a_token_admits_one_device_under_its_own_name_and_for_its_time` |
+//! | replay of each order, reordering, another topic, an ack for somebody else, an epoch that is over | `an_order_that_comes_again_late_elsewhere_or_from_an_epoch_that_is_over_is_refused_by_name`, `what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides` |
+//! | a forged will | `a_will_that_is_said_too_early_or_again_is_undone_by_the_next_heartbeat_or_refused` |
+//! | an order from a retired key | `what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides` |
+//! | a broker that drops acks, or events with a receipt | `a_broker_that_keeps_acks_back_or_lies_about_delivery_costs_no_event` |
+//! | a flood beside healthy traffic | `a_flood_of_garbage_beside_a_healthy_agent_costs_it_nothing` |
+//! | CBOR: depth, length, doubles, trailing bytes; oversize | `bombs_of_a_member_and_of_whoever_has_the_orders_key_are_refused_by_name` |
+//! | slow clients at each port, also after the handshake | `slow_clients_hold_no_port`, `who_dawdles_after_the_handshake_is_shown_out_of_the_door_too`, `slow_clients_hold_no_port_of_the_embedded_broker` |
+//! | names that become paths | `a_name_that_leads_out_of_its_folder_is_no_name`, `a_path_that_leads_out_of_its_folder_shows_nothing_and_a_topic_writes_nothing` |
+//! | secrets in logs, processes, cores, errors, messages | `nothing_that_is_secret_is_anywhere_but_where_it_is_kept`, `a_process_that_has_keys_leaves_no_core_and_nobody_looks_into_its_memory` |
+//! | image bytes in a capture of the demo | `a_capture_of_the_demo_shows_no_picture_but_the_one_that_was_asked_for` |
+//! | memory under hostile input | `no_message_takes_more_than_four_times_its_bound`, in `tests/fuzz/greed.rs` |
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod between;
@@ -153,7 +170,17 @@ fn the_page_of_attacks_names_tests_that_are_there() {
     let last = |row: &str| row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default().to_owned();
     let rows: Vec<String> = table.lines().filter(|line| line.starts_with("| ")).skip(1).map(last).collect();
     assert!(rows.len() > 8, "{rows:?}");
-    for named in rows.iter().flat_map(|row| row.split('`')).filter(|word| word.contains('_')) {
+    // So is what this file's own head says.
+    let head =
+        include_str!("main.rs").lines().take_while(|line| line.starts_with("//!")).filter(|line| line.contains(" | `"));
+    let of_head: Vec<String> = head.map(last).collect();
+    assert!(of_head.len() > 12, "{of_head:?}");
+    for named in rows
+        .iter()
+        .chain(&of_head)
+        .flat_map(|row| row.split('`'))
+        .filter(|word| word.contains('_') && !word.contains('/'))
+    {
         assert!(sources.contains(&format!("#[test]\nfn {named}()")), "{named}");
     }
 }

@@ -159,7 +159,7 @@ fn slow_clients_hold_no_port_of_the_embedded_broker() {
         slow.spawn_on(drip(mqtt_port, connect), runtime.handle());
         slow.spawn_on(drip(websocket_port, upgrade), runtime.handle());
     }
-    let silent = |port| (0..SLOW).map(move |_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+    let silent = |port| (0..SLOW / 2).map(move |_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
     let _silent: Vec<_> = silent(mqtt_port).chain(silent(websocket_port)).collect();
     std::thread::sleep(4 * DROP);
     let _in = runtime.enter();
@@ -182,7 +182,27 @@ fn slow_clients_hold_no_port_of_the_embedded_broker() {
     });
     assert!(!slow.is_empty(), "they are still at it");
     assert_eq!(answers("/healthz"), Some(()), "the coordinator is at its broker all the while");
+    // A page finds its way too, as soon as those have lost their places that have them.
+    wait_for("a page at the WebSocket", WITHIN, || {
+        let wants = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        upgraded(websocket_port, wants).then_some(())
+    });
     // The broker shows them out by itself.
     let all_gone = async { while slow.join_next().await.is_some() {} };
     runtime.block_on(async { tokio::time::timeout(WITHIN, all_gone).await }).expect("all are shown out");
+}
+
+/// Whether a port takes a connection for a WebSocket.
+fn upgraded(port: u16, wants: &str) -> bool {
+    use std::io::{Read, Write};
+    let ask = || {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(10 * DROP)).ok()?;
+        stream.write_all(format!("GET /mqtt HTTP/1.1\r\nHost: h\r\n{wants}\r\n").as_bytes()).ok()?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).ok()?;
+        Some(status)
+    };
+    ask().is_some_and(|status| &status == b"HTTP/1.1 101")
 }
