@@ -135,7 +135,7 @@ pub fn understand(assignment: &Assignment, own: &Config) -> Result<Station, Stri
 fn borrow(mut camera: Camera, own: &Config) -> Result<Borrowed, String> {
     (camera.record, camera.restream, camera.decoder) = (None, None, None);
     let scheme = camera.source.scheme()?;
-    let same = own.cameras.iter().find(|mine| mine.source.with_login(None) == camera.source.with_login(None));
+    let same = own.cameras.iter().find(|mine| mine.source.is_like(&camera.source));
     if let Some(mine) = same.filter(|mine| mine.crop == camera.crop && mine.start_s == camera.start_s) {
         camera.check()?;
         return Ok(Borrowed { told: camera.name.clone(), camera, shared: Some(mine.name.clone()) });

@@ -23,6 +23,7 @@ pub mod trial;
 pub mod verdict;
 
 mod assign;
+pub mod change;
 mod models;
 mod say;
 pub mod start;
