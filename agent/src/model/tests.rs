@@ -8,6 +8,7 @@ use picket_shared::codec;
 use picket_shared::crypto::{Digest, SecretKey};
 use picket_shared::event::Precision;
 use picket_shared::ids::{CameraId, ModelName, NodeId, StationId};
+use picket_shared::model::decode;
 use picket_shared::model::{
     Artifact, Assignment, Chunk, Envelope, Floors, Manifest, ModelPhase, ModelState, Needs, Root, TrialTerms, Trusted,
 };
