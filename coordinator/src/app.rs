@@ -469,6 +469,7 @@ impl Shell {
             outgoing_dropped: self.outgoing.dropped(),
             archive_bytes: self.archive_bytes,
             models: self.models.served(),
+            rollouts: self.fleet.courses(),
             learning: self.learning.clone(),
         }
     }

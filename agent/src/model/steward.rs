@@ -322,3 +322,7 @@ fn name(what: What) -> &'static str {
         What::Labels => "list of labels",
     }
 }
+
+#[cfg(test)]
+#[path = "steward_tests.rs"]
+mod tests;

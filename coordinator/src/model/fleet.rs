@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use picket_shared::clock::Now;
 use picket_shared::ids::{NodeId, SiteId};
-use picket_shared::model::rollouts::{Course, ModelsView, RolloutView};
+use picket_shared::model::rollouts::{Course, ModelsView};
 use picket_shared::topics::Topic;
 
 use super::ledger::Known;
@@ -78,9 +78,11 @@ impl Fleet {
         &self.problems
     }
 
-    /// The rollouts, the newest first, as they were shown last.
-    pub fn rollouts(&self) -> &[RolloutView] {
-        self.shown.as_ref().map_or(&[], |view| &view.rollouts)
+    /// How many rollouts go how.
+    pub fn courses(&self) -> BTreeMap<Course, u64> {
+        let mut courses = BTreeMap::new();
+        self.rollouts.iter().for_each(|rollout| *courses.entry(rollout.course).or_default() += 1);
+        courses
     }
 
     /// Gives rollouts their turn where it is time, and says what is to be published. For who leads, under this epoch.
