@@ -83,6 +83,9 @@ fn a_good_release_reaches_all_canary_first_and_a_bad_one_halts_at_its_canary() {
     compress(&site, &["builtin", "--out", "r1.onnx"]);
     publish(&site, "1", "r1.onnx", "r1.head.f32", &["deep=r1.deep"]);
     let trial = ["--shadow-frames", "10", "--shadow-seconds", "280", "--soak-seconds", "1"];
+    // The registry is new, and the coordinator has not written down yet whom it knows.
+    let listed = || site.model(&["status"]).matches("\"runs\":\"own\"").count();
+    wait_for("the coordinator to list its devices", LONG, || (listed() == 3).then_some(()));
     let began = Instant::now();
     site.model(&[&["rollout", "start", "person", "1", "--canary", "a"][..], &trial].concat());
 
