@@ -86,11 +86,14 @@ pub struct Model {
     /// Most bytes a second of models on their way to devices, all of them together. Higher is done sooner; too high delays
     /// what devices say where the link is thin. Each device gets each byte, so a link of a device carries as much.
     pub bytes_per_s: u64,
+    /// Tell Home Assistant, below its own prefix `homeassistant`, of an update entity for each node. Its broker must be the
+    /// site's.
+    pub home_assistant: bool,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        Model { bytes_per_s: 256 * 1024 }
+        Model { bytes_per_s: 256 * 1024, home_assistant: false }
     }
 }
 

@@ -11,7 +11,6 @@
 //!          └ refused          └ given up                       └ what ran before ┘
 //! ```
 
-pub mod decode;
 pub mod fetch;
 pub mod frames;
 pub mod steward;

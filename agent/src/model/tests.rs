@@ -8,6 +8,7 @@ use picket_shared::codec;
 use picket_shared::crypto::{Digest, SecretKey};
 use picket_shared::event::Precision;
 use picket_shared::ids::{CameraId, ModelName, NodeId, StationId};
+use picket_shared::model::decode;
 use picket_shared::model::{
     Artifact, Assignment, Chunk, Envelope, Floors, Manifest, ModelPhase, ModelState, Needs, Root, TrialTerms, Trusted,
 };
@@ -425,6 +426,31 @@ fn a_candidate_that_kills_the_agent_is_given_up_by_the_starts_themselves() {
     bench.assign(3, Some(&manifest(2, &file(2)))).unwrap();
     bench.settle();
     assert_eq!(bench.looks, Place::Slot(Slot::A), "another one is");
+}
+
+#[test]
+fn a_candidate_whose_trial_kills_the_agent_is_given_up_after_so_many_attempts() {
+    let mut bench = Bench::new();
+    bench.assign(1, Some(&manifest(1, &file(1)))).unwrap();
+    let mut tried = 0;
+    for _ in 0..500 {
+        match bench.waiting.front() {
+            // The agent is gone before anything else of it is done; what was said before is on its disk.
+            Some(Order::Try(..)) => {
+                tried += 1;
+                assert_eq!(
+                    bench.disk.0.work.as_ref().map(|work| work.attempts),
+                    Some(tried),
+                    "counted before it is loaded"
+                );
+                bench.restart();
+            }
+            Some(_) => drop(bench.one()),
+            None => bench.pass(1_000),
+        }
+    }
+    assert_eq!((tried, bench.word().as_deref()), (ATTEMPTS, Some("model_crash")));
+    assert_eq!(bench.looks, Place::Factory);
 }
 
 #[test]

@@ -47,7 +47,7 @@ const OWNERS: [(&str, Owns); 21] = [
     ("axum", |path| path.starts_with("agent/src/sinks/") || path == "coordinator/src/http.rs"),
     ("mavlink", |path| path.starts_with("agent/src/platform/pilot/")),
     ("jpeg_encoder", |path| path == "agent/src/sinks/studio.rs"),
-    ("ruzstd", |path| path == "agent/src/model/decode.rs" || path.starts_with("shared/src/compress/")),
+    ("ruzstd", |path| path.starts_with("shared/src/compress/") || path == "shared/src/model/decode.rs"),
     ("zune_jpeg", |path| path == "agent/src/capture/pixels.rs"),
 ];
 
@@ -60,7 +60,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 87] = [
+const CORES: [&str; 88] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -89,7 +89,6 @@ const CORES: [&str; 87] = [
     "agent/src/gossip/ear",
     "agent/src/mask",
     "agent/src/model/assign",
-    "agent/src/model/decode",
     "agent/src/model/fetch",
     "agent/src/model/models",
     "agent/src/model/record",
@@ -131,6 +130,8 @@ const CORES: [&str; 87] = [
     "coordinator/src/lossy",
     "coordinator/src/model/blobs",
     "coordinator/src/model/record",
+    "coordinator/src/model/rollout",
+    "coordinator/src/model/view",
     "coordinator/src/namesake",
     "coordinator/src/plan",
     "coordinator/src/swarm",

@@ -4,6 +4,8 @@
 
 #[path = "../trust/rig.rs"]
 mod rig;
+mod killed;
+mod rollout;
 mod site;
 
 use std::time::{Duration, Instant};

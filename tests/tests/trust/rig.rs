@@ -67,10 +67,11 @@ impl Rig {
     /// The same with so much in the coordinator's log.
     pub fn saying(level: &str, tables: &str) -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let [mqtt_port, page_port, door_port, http_port] = [(); 4].map(|()| free_port().unwrap());
+        let [mqtt_port, page_port, web_port, door_port, http_port] = [(); 5].map(|()| free_port().unwrap());
         let at = |name: &str| dir.path().join(name);
         let config = format!(
             "site = \"yard\"\ndata_dir = \"{}\"\n[mqtt]\nbroker = \"mqtts://127.0.0.1:{mqtt_port}\"\n\
+             websocket_url = \"ws://127.0.0.1:{web_port}/mqtt\"\n\
              [http]\nlisten = \"127.0.0.1:{http_port}\"\n\
              [enrolment]\nlisten = \"127.0.0.1:{door_port}\"\ndoor = \"127.0.0.1:{door_port}\"\n{tables}",
             at("coordinator").display(),
@@ -85,8 +86,12 @@ impl Rig {
             .replace("/etc/mosquitto/", &format!("{}/", dir.path().display()))
             .replace("listener 8883\n", &format!("listener {mqtt_port} 127.0.0.1\n"))
             .replace("listener 9001 127.0.0.1\nprotocol websockets\n", &format!("listener {page_port} 127.0.0.1\n"));
-        // Whoever runs the test owns the files; a test speaks no WebSocket, and the rules are the same.
-        fs::write(at("mosquitto.conf"), conf + "user root\n").unwrap();
+        // Whoever runs the test owns the files. A test speaks no WebSocket, and a browser nothing else; the rules are the same.
+        let web = format!(
+            "listener {web_port} 127.0.0.1\nprotocol websockets\nallow_anonymous true\nacl_file {}\n",
+            at("page.acl").display()
+        );
+        fs::write(at("mosquitto.conf"), format!("{conf}user root\n{web}")).unwrap();
         let yard = |acl: &str| acl.replace("/v1/site/", "/v1/yard/");
         fs::write(at("site.acl"), format!("{}\nuser {OBSERVER}\ntopic readwrite #\n", yard(SITE_ACL))).unwrap();
         fs::write(at("page.acl"), yard(PAGE_ACL)).unwrap();
