@@ -1,7 +1,7 @@
 //! Learning at the coordinator: how the changes of many stations become one head.
 //!
 //! `star` is the method, over the sums of `sums`; `root` are the samples that persons confirmed; `learner` is the core that puts them
-//! together, whose changes are the records of `record`, and `voice` how it says the head. `log` keeps those, and `study` is the thread that runs it all beside the
+//! together, whose changes are the records of `record`, and `voice` how it says the head. a log (`picket_shared::log`) keeps those, and `study` is the thread that runs it all beside the
 //! coordinator; `command` is the command line's way to it. `peers` are what others do, behind the same trait, to be compared with and for nothing else.
 
 pub mod learner;
@@ -13,5 +13,6 @@ pub mod sums;
 pub mod voice;
 
 pub mod command;
-pub mod log;
 pub mod study;
+
+pub use picket_shared::log;
