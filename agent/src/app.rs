@@ -117,8 +117,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let frames = Frames::start(shelf.frames(), &config.model, peeks.hard.clone()).context("the thread for frames")?;
     let sinks_of = Arc::clone(&sinks);
     let (of_peeks, learn) = (peeks.clone(), study.as_ref().map(Study::taps));
-    let stages =
-        Stages { mailbox, changes, node, boot, detector, sinks: sinks_of, frames_max, peeks: of_peeks, learn };
+    let stages = Stages { mailbox, changes, node, boot, detector, sinks: sinks_of, frames_max, peeks: of_peeks, learn };
     let watch = Watch::new(Arc::clone(&pulse), Arc::clone(&sinks));
     let mut cameras = Cameras::new(stages, config.clone(), options.config.clone(), watch, Arc::clone(&audit))
         .context("the standby's thread")?;

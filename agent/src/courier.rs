@@ -427,8 +427,10 @@ impl<W: Watcher> Courier<W> {
                 facts.problems.extend(self.platform.problems());
                 facts.problems.extend(self.steward.as_ref().and_then(Steward::problem));
                 facts.problems.extend(self.study.as_ref().and_then(Study::problem));
-                let refused = self.study.iter().flat_map(|study| study.status().refused);
-                facts.refused.extend(refused.map(|(word, count)| (word.to_owned(), count)));
+                if let Some(status) = self.study.as_ref().map(Study::status) {
+                    facts.learn = Some(status.stats());
+                    facts.refused.extend(status.refused.into_iter().map(|(word, count)| (word.to_owned(), count)));
+                }
                 facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
                 facts.audit = self.audit.as_ref().and_then(|audit| audit.head());
                 facts.problems.extend(self.audit.iter().flat_map(|audit| audit.problems()));

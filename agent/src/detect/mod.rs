@@ -17,6 +17,7 @@ pub mod tensorrt;
 
 mod halve;
 mod model;
+mod rescore;
 mod scale;
 mod session;
 
@@ -41,6 +42,7 @@ use session::{Builder, Picture, Session};
 pub(crate) use model::BUILTIN;
 pub(crate) use model::bytes_and_head;
 pub use provider::Provider;
+pub use rescore::{Backbone, Rescore};
 
 /// The first 12 hexadecimal digits of the SHA-256 of the built-in model.
 pub fn builtin_digest() -> &'static str {
@@ -225,32 +227,6 @@ pub struct Timing {
     pub rescore: Duration,
     /// What the model gave and nobody sees.
     pub tally: Tally,
-}
-
-/// A frozen network that shows what it saw of its candidates.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Backbone {
-    /// The SHA-256 of its file, in hexadecimal.
-    pub sha256: String,
-    /// Features of a candidate.
-    pub features: usize,
-}
-
-/// Judges candidates by what the network saw of them.
-pub trait Rescore {
-    /// Changes the scores of the candidates of a picture of this size. `seen` has the features of all that the model gave, one after
-    /// the other, and `rows` which of them each candidate has.
-    fn rescore(
-        &mut self,
-        backbone: &Arc<Backbone>,
-        size_px: (u32, u32),
-        candidates: &mut [Detection],
-        rows: &[usize],
-        seen: &[f32],
-    );
-
-    /// Which candidates are looked at: from this score of the network on.
-    fn score_min(&self) -> f32;
 }
 
 /// A loaded model, ready for frames.

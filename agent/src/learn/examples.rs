@@ -75,7 +75,9 @@ pub fn halves(numbers: &[f32]) -> ByteBuf {
 /// Appends them to `out`, as far as they are finite.
 pub fn numbers(halves: &[u8], out: &mut Vec<f32>) {
     let (pairs, _) = halves.as_chunks::<2>();
-    out.extend(pairs.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).map(|x| if x.is_finite() { x } else { 0.0 }));
+    out.extend(
+        pairs.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).map(|x| if x.is_finite() { x } else { 0.0 }),
+    );
 }
 
 /// The looks at one event that ended, surest first.

@@ -98,7 +98,11 @@ mod tests {
         assert!(weak.iter().zip(&strong).all(|(a, b)| (a - b).abs() < 1e-5));
         assert_eq!(weak[0], 0.0, "even odds");
         assert_eq!((weak[7], weak[8]), (1.0, 1.0), "it lies under a surer one");
-        assert_eq!(described(&candidates, 0, &[0.0; 3])[7..], [0.0; 5], "the surest lies under nobody; and nothing was seen");
+        assert_eq!(
+            described(&candidates, 0, &[0.0; 3])[7..],
+            [0.0; 5],
+            "the surest lies under nobody; and nothing was seen"
+        );
     }
 
     #[test]

@@ -123,12 +123,7 @@ impl Lesson {
         let mean = sum / n;
         let variance = (squares - n * mean * mean).max(0.0) / (n - 1.0);
         let error = (variance / n).sqrt();
-        Some(Comparison {
-            samples,
-            loss_before: (old / n) as f32,
-            difference: mean as f32,
-            error: error as f32,
-        })
+        Some(Comparison { samples, loss_before: (old / n) as f32, difference: mean as f32, error: error as f32 })
     }
 
     /// Leaves one example's features alone in the buffer. One of another network's is passed over.

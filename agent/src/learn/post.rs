@@ -39,16 +39,35 @@ pub struct Post {
     /// Those up to here were acknowledged.
     pub samples_acked: u64,
     /// Those that follow.
-    confirmed: VecDeque<RootSample>,
-    /// When to say what was not answered, and how often that was done.
-    again: Option<(u64, u32)>,
+    pub(super) confirmed: VecDeque<RootSample>,
+    /// When to say the update, and the samples, that were not answered.
+    pub(super) again: [Again; 2],
+}
+
+/// When something is said again, and how often it was said.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Again {
+    at_ms: u64,
+    times: u32,
+}
+
+impl Again {
+    /// Whether it is time to say it; then it is said.
+    fn is_due(&mut self, now_ms: u64) -> bool {
+        if self.times > 0 && now_ms < self.at_ms {
+            return false;
+        }
+        let wait_ms = (SAY_AGAIN_MS.0 << self.times.min(8)).min(SAY_AGAIN_MS.1);
+        *self = Again { at_ms: now_ms.saturating_add(wait_ms), times: self.times + 1 };
+        true
+    }
 }
 
 impl Post {
     /// One that never said anything. `epoch` is higher than any that this device used before, as far as anybody knows.
     pub fn new(epoch: u64) -> Post {
         let (samples_acked, confirmed) = (0, VecDeque::new());
-        Post { epoch, seq: 0, pending: None, samples_epoch: epoch, samples_acked, confirmed, again: None }
+        Post { epoch, seq: 0, pending: None, samples_epoch: epoch, samples_acked, confirmed, again: Default::default() }
     }
 
     /// The number of the newest confirmed sample.
@@ -60,7 +79,7 @@ impl Post {
     pub fn put(&mut self, update: HeadUpdate) {
         self.seq += 1;
         self.pending = Some(HeadUpdate { epoch: self.epoch, seq: self.seq, ..update }.closed());
-        self.again = None;
+        self.again[0] = Again::default();
     }
 
     /// Adds a confirmed sample, and gives its number. To be made durable before it is said.
@@ -68,8 +87,11 @@ impl Post {
         if self.confirmed.len() >= CONFIRMED_MAX {
             return None;
         }
+        // What is on its way already is not said again for it.
+        if self.confirmed.is_empty() {
+            self.again[1] = Again::default();
+        }
         self.confirmed.push_back(sample);
-        self.again = None;
         Some(self.newest())
     }
 
@@ -87,31 +109,32 @@ impl Post {
 
     /// The connection is new: what was said before may be lost.
     pub fn connected(&mut self) {
-        self.again = None;
+        self.again = Default::default();
     }
 
     /// What is to be said now of heads of this lineage.
     pub fn due(&mut self, now_ms: u64, lineage: LineageId) -> (Option<HeadUpdate>, Option<RootSamples>) {
-        if (self.pending.is_none() && self.confirmed.is_empty()) || self.again.is_some_and(|(at, _)| now_ms < at) {
-            return (None, None);
+        let update = match &self.pending {
+            Some(update) if self.again[0].is_due(now_ms) => Some(update.clone()),
+            _ => None,
+        };
+        if self.confirmed.is_empty() || !self.again[1].is_due(now_ms) {
+            return (update, None);
         }
-        let times = self.again.map_or(0, |(_, times)| times);
-        let wait_ms = (SAY_AGAIN_MS.0 << times.min(8)).min(SAY_AGAIN_MS.1);
-        self.again = Some((now_ms + wait_ms, times + 1));
         // With the longest names, and what a list has around its items.
         let widest = ROOT_SAMPLES_BYTES_MAX / ROOT_SAMPLES_MAX;
         let fits = |sample: &&RootSample| sample.features.len() <= (4 * HEAD_INPUTS_MAX).min(widest - 128);
-        let samples: Vec<RootSample> =
-            self.confirmed.iter().take(ROOT_SAMPLES_MAX).take_while(fits).cloned().collect();
+        let samples: Vec<RootSample> = self.confirmed.iter().take(ROOT_SAMPLES_MAX).take_while(fits).cloned().collect();
         let (epoch, first) = (self.samples_epoch, self.samples_acked + 1);
         let samples = (!samples.is_empty()).then_some(RootSamples { lineage, epoch, first, samples });
-        (self.pending.clone(), samples)
+        (update, samples)
     }
 
     /// When [`Post::due`] has something.
     pub fn next_wakeup_ms(&self) -> Option<u64> {
-        let waits = self.pending.is_some() || !self.confirmed.is_empty();
-        waits.then(|| self.again.map_or(0, |(at, _)| at))
+        let waits = [self.pending.is_some(), !self.confirmed.is_empty()];
+        let due = waits.into_iter().zip(&self.again).filter(|(waits, _)| *waits).map(|(_, again)| again.at_ms);
+        due.min()
     }
 
     /// Takes the coordinator's word.
@@ -138,7 +161,7 @@ impl Post {
                 self.confirmed.drain(..(ack.samples - self.samples_acked) as usize);
                 self.samples_acked = ack.samples;
                 // The next ones follow at once.
-                self.again = None;
+                self.again[1] = Again::default();
             }
             std::cmp::Ordering::Greater => self.count_anew(ack.samples_epoch),
             // It knows none of what it acknowledged: it has lost them.
@@ -149,7 +172,8 @@ impl Post {
     }
 
     fn count_anew(&mut self, epoch: u64) {
-        (self.samples_epoch, self.samples_acked, self.again) = (epoch + 1, 0, None);
+        (self.samples_epoch, self.samples_acked) = (epoch + 1, 0);
+        self.again[1] = Again::default();
     }
 
     /// What was put is not said any more, and given back.
@@ -223,7 +247,8 @@ mod tests {
         let mut post = Post::new(5);
         (1..=20).for_each(|n| assert_eq!(post.confirm(sample(n)), Some(u64::from(n))));
         let due = |post: &mut Post| {
-            let samples = post.due(u64::MAX / 2, LINEAGE).1.unwrap();
+            post.connected();
+            let samples = post.due(1_000, LINEAGE).1.unwrap();
             (samples.epoch, samples.first, samples.samples.len(), samples.samples[0].features[0])
         };
         assert_eq!(due(&mut post), (5, 1, 16, 1));
@@ -238,7 +263,8 @@ mod tests {
         assert!(post.ack(&ack((0, 0), (6, 30))).changed);
         assert_eq!(due(&mut post), (7, 1, 4, 17));
         assert!(post.ack(&ack((0, 0), (7, 4))).changed);
-        assert_eq!(post.due(u64::MAX / 2, LINEAGE), (None, None));
+        post.connected();
+        assert_eq!(post.due(1_000, LINEAGE), (None, None));
     }
 
     #[test]

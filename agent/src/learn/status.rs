@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use picket_shared::learn::lineage::LineageId;
+use picket_shared::status::LearnStats;
 use serde::Serialize;
 
 use super::examples::Counts;
@@ -53,4 +54,21 @@ pub struct Status {
     pub frames_passed_over: u64,
     /// Processor time that learning took in this run, in milliseconds.
     pub cpu_ms: u64,
+}
+
+impl Status {
+    /// What of it everybody at the broker may know.
+    pub fn stats(&self) -> LearnStats {
+        let Counts { people_confirmed, nobody_confirmed, people_tracked, nobody_tracked, held_out } = self.examples;
+        LearnStats {
+            version: self.version,
+            used_version: self.used_version,
+            confirmed: people_confirmed + nobody_confirmed,
+            tracked: people_tracked + nobody_tracked,
+            held_out,
+            acked: self.acked,
+            taken: self.taken,
+            kept: self.kept,
+        }
+    }
 }

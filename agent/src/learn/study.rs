@@ -193,12 +193,20 @@ impl Desk {
             match Log::open(&path) {
                 Ok((log, found)) => {
                     if found.torn_bytes > 0 {
-                        tracing::warn!("{} bytes at the end of {} were no record, and are cut off", found.torn_bytes, path.display());
+                        tracing::warn!(
+                            "{} bytes at the end of {} were no record, and are cut off",
+                            found.torn_bytes,
+                            path.display()
+                        );
                     }
                     let records = found.records.iter().map(|bytes| codec::decode::<Record>(bytes));
                     let (records, unreadable): (Vec<_>, Vec<_>) = records.partition(Result::is_ok);
                     if !unreadable.is_empty() {
-                        tracing::warn!("{} records of {} say nothing, and are passed over", unreadable.len(), path.display());
+                        tracing::warn!(
+                            "{} records of {} say nothing, and are passed over",
+                            unreadable.len(),
+                            path.display()
+                        );
                     }
                     let records = records.into_iter().flatten().collect();
                     let mut student = Student::recover(self.terms.clone(), backbone, records, self.now());
@@ -411,4 +419,3 @@ fn thread_cpu() -> Duration {
     let taken = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(taken).unwrap_or_default()
 }
-

@@ -11,7 +11,7 @@ use picket_shared::codec;
 use picket_shared::ids::{Boot, EventId, NodeId};
 use picket_shared::learn::label::{Label, Labels};
 use picket_shared::learn::lineage::{HeadShape, Lineage};
-use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSample};
+use picket_shared::learn::message::{HeadUpdate, LearnAck, RootSample};
 use picket_shared::learn::packed::Feedback;
 use picket_shared::learn::sent_max;
 use picket_shared::random::SplitMix64;
@@ -21,12 +21,14 @@ use serde_bytes::ByteBuf;
 use super::examples::{Example, Examples, LOOKS_MAX, Source, Waiting, halves, numbers};
 use super::features::inputs;
 use super::judge::Head;
-use super::lesson::{Comparison, Lesson};
+use super::lesson::Lesson;
 use super::miner::{Frame, Looks, Mined, Miner};
 use super::post::Post;
 use super::record::{Record, State, bytes_of, numbers_of};
 use super::status::Status;
 use crate::detect::Backbone;
+
+mod heads;
 
 /// So many new examples begin a round.
 const FRESH_MAX: usize = 32;
@@ -176,7 +178,8 @@ impl Student {
 
     fn restore(&mut self, state: &State) {
         let parameters = state.lineage.shape.parameters();
-        let fits = state.lineage.backbone.eq_ignore_ascii_case(&self.backbone.sha256) && self.can_use(&state.lineage.shape);
+        let fits =
+            state.lineage.backbone.eq_ignore_ascii_case(&self.backbone.sha256) && self.can_use(&state.lineage.shape);
         let head = |bytes: &ByteBuf| numbers_of(bytes, parameters).filter(|_| fits);
         let (Some(shared), Some(own), Some(used)) = (head(&state.shared), head(&state.own), head(&state.used)) else {
             return;
@@ -376,7 +379,12 @@ impl Student {
 
     // ---- What the coordinator says -----------------------------------------------------------------------------------------
 
-    fn heard(&mut self, topic: &Topic, payload: &[u8], effects: &mut Vec<Effect>) -> Result<(), (&'static str, String)> {
+    fn heard(
+        &mut self,
+        topic: &Topic,
+        payload: &[u8],
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), (&'static str, String)> {
         let unreadable = |error: codec::CodecError| (error.word(), format!("{topic:?}: {error}"));
         match topic {
             // Somebody has cleared what was retained.
@@ -403,87 +411,7 @@ impl Student {
         }
     }
 
-    fn whole(&mut self, full: HeadFull, effects: &mut Vec<Effect>) -> Result<(), (&'static str, String)> {
-        let (theirs, ours) = (&full.lineage, &self.lineage);
-        if !theirs.backbone.eq_ignore_ascii_case(&self.backbone.sha256) {
-            return Err(("head_backbone", format!("a head for the network {}; this device has another", theirs.backbone)));
-        }
-        // Before its first head a device counts 0.
-        if theirs.fleet_epoch == 0 || !self.can_use(&theirs.shape) {
-            let sentence = format!("a head of {:?} in the fleet epoch {}; this device cannot use it", theirs.shape, theirs.fleet_epoch);
-            return Err(("head_shape", sentence));
-        }
-        if theirs.fleet_epoch < ours.fleet_epoch {
-            let sentence = format!("a head of the fleet epoch {}; {} has begun", theirs.fleet_epoch, ours.fleet_epoch);
-            return Err(("head_old", sentence));
-        }
-        let head = full.head().map_err(|error| ("head", error.to_string()))?;
-        if theirs.id() != ours.id() {
-            self.begin_lineage(full.lineage.clone());
-        }
-        if self.wanted == full.frozen {
-            effects.push(Effect::Tell(match full.frozen {
-                true => "learning is frozen by the coordinator".into(),
-                false => format!("learning with the site, from version {}", full.version),
-            }));
-        }
-        self.wanted = !full.frozen;
-        // What stands at the broker is heard again on each connection.
-        if self.whole.as_ref().is_some_and(|(version, known)| *version == full.version && *known == head) {
-            return Ok(());
-        }
-        self.whole = Some((full.version, head.clone()));
-        self.follow(full.version, head, effects);
-        Ok(())
-    }
-
-    fn newer(&mut self, delta: &HeadDelta, effects: &mut Vec<Effect>) -> Result<(), (&'static str, String)> {
-        if delta.lineage != self.lineage.id() {
-            return Err(("delta_lineage", format!("a change of the head {}; {} is learned", delta.lineage, self.lineage.id())));
-        }
-        let Some((version, whole)) = &self.whole else {
-            return Err(("delta_base", "a change of a head that was not heard".into()));
-        };
-        if delta.base == *version && delta.version <= self.version {
-            return Ok(());
-        }
-        let head = delta.head(*version, whole).map_err(|error| ("delta_base", error.to_string()))?;
-        self.follow(delta.version, head, effects);
-        Ok(())
-    }
-
-    /// Begins with other heads: what was learned of the ones before says nothing of these.
-    fn begin_lineage(&mut self, lineage: Lineage) {
-        let head = lineage.shape.beginning();
-        if lineage.shape != self.lineage.shape {
-            self.lesson = Lesson::new(lineage.shape);
-            (self.own, self.used) = (vec![0.0; head.len()], head.clone());
-        } else if self.lineage.fleet_epoch > 0 {
-            // What it learned alone before it heard of any fleet stays its own.
-            self.own = vec![0.0; head.len()];
-        }
-        self.feedback = Feedback::new(head.len());
-        drop(self.post.withdraw());
-        (self.whole, self.version, self.shared, self.lineage) = (None, 0, head, lineage);
-        self.changed = true;
-    }
-
-    /// Takes a head of this lineage.
-    fn follow(&mut self, version: u64, head: Vec<f32>, effects: &mut Vec<Effect>) {
-        (self.version, self.shared) = (version, head);
-        self.changed = true;
-        // From a head that the coordinator does not know nothing would ever be taken.
-        if self.post.pending.as_ref().is_some_and(|pending| pending.base > version)
-            && let Some(unsaid) = self.post.withdraw()
-        {
-            let kept = self.feedback.take_back(&unsaid.change);
-            kept.expect("an update of ours is of the head that it was made of");
-        }
-        self.status.heads += 1;
-        self.consider(effects);
-    }
-
-    // ---- Training, and what is judged by -----------------------------------------------------------------------------------
+    // ---- Training -----------------------------------------------------------------------------------
 
     fn learn(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let since_ms = self.round_ms.map_or(u64::MAX, |at| now.mono_ms.saturating_sub(at));
@@ -521,7 +449,8 @@ impl Student {
                     let (base, samples) = (self.version, fresh as u32);
                     let (lineage, epoch, seq, crc) = (self.lineage.id(), 0, 0, 0);
                     let (loss_before, loss_after) = (learned.loss_before, learned.loss_after);
-                    let update = HeadUpdate { lineage, epoch, seq, base, samples, change, loss_before, loss_after, crc };
+                    let update =
+                        HeadUpdate { lineage, epoch, seq, base, samples, change, loss_before, loss_after, crc };
                     self.post.put(update);
                 }
                 Err(error) => effects.push(Effect::Refused("learn_step", error.to_string())),
@@ -532,57 +461,11 @@ impl Student {
         lesson.own(examples, shared, own, fresh, rate, &mut random);
         if own.iter().any(|x| !x.is_finite()) {
             own.fill(0.0);
-            effects.push(Effect::Refused("learn_step", "steps that left the numbers of a head; lower learn.rate".into()));
+            effects
+                .push(Effect::Refused("learn_step", "steps that left the numbers of a head; lower learn.rate".into()));
         }
         self.changed = true;
         self.consider(effects);
-    }
-
-    /// Judges by the shared head and the own part from now on, where that surely does not lose.
-    fn consider(&mut self, effects: &mut Vec<Effect>) {
-        let new: Vec<f32> = self.shared.iter().zip(&self.own).map(|(shared, own)| shared + own).collect();
-        if new == self.used {
-            return;
-        }
-        let least = self.terms.held_out_min;
-        let of_label = [false, true].map(|person| self.examples.count(true, person));
-        let enough = of_label.iter().sum::<usize>() >= least && of_label.iter().all(|count| *count >= least.div_ceil(5));
-        let comparison = enough.then(|| self.lesson.compare(&self.examples, &self.used, &new)).flatten();
-        self.status.comparison = comparison;
-        let Some(comparison) = comparison else {
-            let [nobody, people] = of_label;
-            self.status.why = format!(
-                "{people} people and {nobody} others are held out; {least} are needed to compare heads, {} of each at least",
-                least.div_ceil(5)
-            );
-            return;
-        };
-        if !comparison.accepts() {
-            let Comparison { samples, difference, error, .. } = comparison;
-            self.status.kept += 1;
-            self.status.why = format!(
-                "the head of version {} stays: on {samples} examples the one of version {} loses {difference:.4} ± {error:.4}",
-                self.used_version, self.version
-            );
-            return;
-        }
-        let Comparison { samples, difference, .. } = comparison;
-        if self.used_version != self.version || self.status.taken == 0 {
-            effects.push(Effect::Tell(format!(
-                "judging by the head of version {}: better by {:.4} on {samples} examples",
-                self.version, -difference
-            )));
-        }
-        (self.used, self.used_version) = (new, self.version);
-        self.status.taken += 1;
-        self.status.why = String::new();
-        self.changed = true;
-        self.seat(effects);
-    }
-
-    fn seat(&self, effects: &mut Vec<Effect>) {
-        let (backbone, shape, numbers) = (Arc::clone(&self.backbone), self.lineage.shape, self.used.clone());
-        effects.push(Effect::Seat(Head { backbone, shape, numbers }));
     }
 }
 
@@ -593,5 +476,4 @@ fn floats(halves: &[u8]) -> Vec<f32> {
 }
 
 #[cfg(test)]
-#[path = "student_tests.rs"]
 mod tests;
