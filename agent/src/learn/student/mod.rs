@@ -399,7 +399,14 @@ impl Student {
             Topic::LearnAck(_) => {
                 let ack: LearnAck = codec::decode(payload).map_err(unreadable)?;
                 if ack.lineage == self.lineage.id() {
+                    let epoch = self.post.samples_epoch;
                     let answered = self.post.ack(&ack);
+                    if self.post.samples_epoch != epoch {
+                        // They have other numbers now.
+                        let confirmed = self.post.confirmed();
+                        let confirmed = confirmed.map(|(number, sample)| Record::Confirmed(number, sample.clone()));
+                        self.unkept.extend(confirmed);
+                    }
                     self.changed |= answered.changed;
                     self.status.acked += u64::from(answered.update);
                 }
