@@ -26,6 +26,8 @@ pub const FLUSH_MS_MIN: u64 = 250;
 pub const FLUSH_MS_MAX: u64 = 30_000;
 /// Releases are no nearer to each other than this.
 pub const RELEASE_MS_MIN: u64 = 60_000;
+/// No head that is found at the broker has a higher version: it must leave room for those that follow, and be a whole number in JSON.
+pub const FOUND_VERSION_MAX: u64 = 1 << 53;
 /// Released heads that can be gone back to.
 pub const KEPT_MAX: usize = 8;
 /// Points of the curve; when there are more, every second one goes.
@@ -457,6 +459,10 @@ impl Learner {
         };
         if full.lineage.id() != self.id || full.version <= self.version() {
             return;
+        }
+        if full.version > FOUND_VERSION_MAX {
+            let detail = format!("the head at the broker has version {}, above {FOUND_VERSION_MAX}", full.version);
+            return self.refuse("learn_version", detail, effects);
         }
         match full.head() {
             Ok(head) => {
