@@ -354,7 +354,9 @@ fn how_a_candidate_ended_is_for_the_audit_log_also_where_it_ended_by_the_start()
     let on_disk = bench.disk.0.clone();
     assert_eq!(on_disk.work.as_ref().unwrap().phase, Phase::Probation);
     let mut record = on_disk.clone();
-    (0..=ATTEMPTS).for_each(|_| drop(record.start()));
+    for _ in 0..=ATTEMPTS {
+        record.start();
+    }
     let change = change::between(&on_disk, &record).unwrap();
     assert!(change.model.starts_with("person release 2 ("), "{change:?}");
     assert!(change.what.contains("given up, the configuration's own model runs again (model_crash)"), "{change:?}");

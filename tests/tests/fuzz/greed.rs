@@ -7,7 +7,7 @@ use picket_shared::duty::{Duty, Heartbeat, Leases, Standby};
 use picket_shared::event::Event;
 use picket_shared::ids::SiteId;
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSamples};
-use picket_shared::limits::{DUTY_BYTES_MAX, ROSTER_BYTES_MAX, STATUS_BYTES_MAX};
+use picket_shared::limits::{DUTY_BYTES_MAX, DUTY_ITEMS_MAX, ROSTER_BYTES_MAX, STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
 use picket_shared::model::{Assignment, Chunk, Want};
 use picket_shared::picture::{PictureOrder, PicturePart, PictureState};
 use picket_shared::status::{self, Health, Stats, Twin};
@@ -28,6 +28,11 @@ fn cbor(field: u8, item: &[u8], bytes_max: usize) -> [Vec<u8>; 2] {
     let head = [&[1, 0xa0 + field + 1][..], &fields, &[field]].concat();
     let length = (count as u32).to_be_bytes();
     [[&head[..], &[0x9a], &length, &items].concat(), [&head[..], &[0x9f], &items, &[0xff]].concat()]
+}
+
+/// How many of what separates values in TOML are in a piece of it.
+fn separators(text: &str) -> usize {
+    text.chars().filter(|c| ",=[{\n.".contains(*c)).count()
 }
 
 /// What is no message is refused, and costs no more than a message may.
@@ -124,7 +129,8 @@ fn no_message_takes_more_than_four_times_its_bound() {
         filled("{\"devices\":{\"a\":{\"key\":null,\"revoked\":[", "\"0011223344556677\",", "\"\"]}}}", 110_000);
     json("revoked", revoked, ROSTER_BYTES_MAX, &roster);
 
-    // What a neighbour's station consists of, and what a plan says of cameras there, as TOML in a message with a bound.
+    // What a neighbour's station consists of, and what a plan says of cameras there, as TOML in a message; the largest that a node
+    // takes is what it stands by for.
     let settings = |text: &[u8]| texts::neighbour(text).is_ok_and(|taken| taken);
     let camera = "[[camera]]\nname=\"a\"\nsource=\"rtsp://h/\"\n";
     let head = "[detector]\n[track]\n[observe]\n";
@@ -141,7 +147,15 @@ fn no_message_takes_more_than_four_times_its_bound() {
         ("a plan of cameras", "", "[[camera]]\n", ""),
         ("a plan of points", &format!("{camera}[[camera.mask]]\npolygon=["), "[0,0],", "]\n"),
     ] {
-        json(name, filled(before, item, after, DUTY_BYTES_MAX), DUTY_BYTES_MAX, &settings);
+        json(name, filled(before, item, after, DUTY_BYTES_MAX), STANDBY_BYTES_MAX, &settings);
+        // As many as may be, and no more.
+        let some = before.len() + after.len() + DUTY_ITEMS_MAX / separators(item) * item.len() - 256;
+        json(
+            &format!("some {name}"),
+            filled(before, item, after, some.min(DUTY_BYTES_MAX)),
+            STANDBY_BYTES_MAX,
+            &settings,
+        );
     }
     let different = |item: &dyn Fn(u32) -> String| {
         let mut text = String::new();
@@ -153,7 +167,7 @@ fn no_message_takes_more_than_four_times_its_bound() {
         }
         text
     };
-    json("settings of keys", different(&|n| format!("{n:x}=1\n")), DUTY_BYTES_MAX, &settings);
-    json("settings of tables of their own", different(&|n| format!("[{n:x}]\n")), DUTY_BYTES_MAX, &settings);
+    json("settings of keys", different(&|n| format!("{n:x}=1\n")), STANDBY_BYTES_MAX, &settings);
+    json("settings of tables of their own", different(&|n| format!("[{n:x}]\n")), STANDBY_BYTES_MAX, &settings);
     assert!(hostile.is_empty(), "\n{}", hostile.join("\n"));
 }

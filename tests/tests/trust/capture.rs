@@ -20,17 +20,20 @@ const RUN_BYTES: usize = 16;
 const RUN_VALUES_MIN: usize = 8;
 const FRAMES: usize = 24;
 
+/// The bytes that came one way.
+type Stream = Arc<Mutex<Vec<u8>>>;
+
 /// A port before another one, and all that went through it.
 pub struct Capture {
     pub port: u16,
-    streams: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
+    streams: Arc<Mutex<Vec<Stream>>>,
 }
 
 impl Capture {
     pub fn before(upstream: u16) -> Capture {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let streams = Arc::<Mutex<Vec<_>>>::default();
+        let streams = Arc::<Mutex<Vec<Stream>>>::default();
         let all = Arc::clone(&streams);
         std::thread::spawn(move || {
             for near in listener.incoming().flatten() {
@@ -39,7 +42,7 @@ impl Capture {
                     stream.set_nodelay(true).unwrap();
                 }
                 for (mut from, mut to) in [(&near, &far), (&far, &near)].map(|(from, to)| (copy(from), copy(to))) {
-                    let kept = Arc::<Mutex<Vec<u8>>>::default();
+                    let kept = Stream::default();
                     all.lock().unwrap().push(Arc::clone(&kept));
                     std::thread::spawn(move || {
                         let mut bytes = [0; 16 * 1024];
