@@ -9,7 +9,7 @@ use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::model::rollouts::{Course, ModelsView};
 use picket_shared::topics::Topic;
 
-use super::ledger::Known;
+use super::ledger::{Known, Turned};
 use super::registry::Registry;
 use super::reports::{self, Reports};
 use super::rollout::Rollout;
@@ -143,12 +143,10 @@ impl Fleet {
             Known { report: report.and_then(|report| report.state.as_ref()), reachable }
         };
         let turned = registry.turn_rollouts(now.unix_ms / 1000, known).map_err(|error| error.to_string())?;
-        let Some(rollouts) = turned else { return Ok(vec![]) };
+        let Some(Turned { rollouts, records, pins }) = turned else { return Ok(vec![]) };
         self.state = state;
         tell(&self.rollouts, &rollouts);
         self.rollouts = rollouts;
-        let records = registry.records().map_err(|error| error.to_string())?;
-        let pins = registry.pins().map_err(|error| error.to_string())?;
         let known = view::Known { rollouts: &self.rollouts, records: &records, pins: &pins, reports: &self.reports };
         let shown = view::document(0.0, known);
         Ok(self.say(now, shown))

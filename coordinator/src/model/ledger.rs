@@ -61,6 +61,17 @@ pub struct Start {
     pub stations: BTreeMap<NodeId, StationId>,
 }
 
+/// How everything stands after a turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turned {
+    /// Every rollout that is kept, the oldest first.
+    pub rollouts: Vec<Rollout>,
+    /// What each node is assigned, by node.
+    pub records: Vec<Record>,
+    /// Stations that are held to what they run.
+    pub pins: BTreeSet<StationId>,
+}
+
 impl Registry {
     /// Every rollout that is kept, the oldest first.
     pub fn rollouts(&self) -> Result<Vec<Rollout>, RegistryError> {
@@ -176,19 +187,16 @@ impl Registry {
         Ok(changed)
     }
 
-    /// One turn of all rollouts, by what is known of the nodes now: every rollout afterwards; nothing where the command line is
-    /// at work here, and the turn comes later.
+    /// One turn of all rollouts, by what is known of the nodes now; nothing where the command line is at work here, and the
+    /// turn comes later.
     pub fn turn_rollouts<'a>(
         &self,
         now_s: u64,
         known: impl Fn(&NodeId) -> Known<'a>,
-    ) -> Result<Option<Vec<Rollout>>, RegistryError> {
+    ) -> Result<Option<Turned>, RegistryError> {
         let Some(_lock) = self.try_lock()? else { return Ok(None) };
         let mut rollouts = self.rollouts()?;
-        if rollouts.is_empty() {
-            return Ok(Some(rollouts));
-        }
-        let pinned = self.pins()?;
+        let pins = self.pins()?;
         let mut records: BTreeMap<NodeId, Record> =
             self.records()?.into_iter().map(|record| (record.node.clone(), record)).collect();
         let mut left = TURN_MAX;
@@ -197,7 +205,7 @@ impl Registry {
             let rollout = &mut before[at];
             let was = rollout.clone();
             later.iter().for_each(|later| rollout.give_way_to(later));
-            let turns = rollout.step(now_s, &pinned, |node| {
+            let turns = rollout.step(now_s, &pins, |node| {
                 let Known { report, reachable } = known(node);
                 Seen { report, reachable, wish: records.get(node).map(|record| (&record.wish, record.number)) }
             });
@@ -227,7 +235,7 @@ impl Registry {
                 self.write_rollout(rollout)?;
             }
         }
-        Ok(Some(rollouts))
+        Ok(Some(Turned { rollouts, records: records.into_values().collect(), pins }))
     }
 
     fn write_rollout(&self, rollout: &Rollout) -> Result<(), RegistryError> {

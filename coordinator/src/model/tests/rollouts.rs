@@ -69,7 +69,7 @@ type Said = BTreeMap<NodeId, ModelState>;
 impl Bench {
     fn turn(&self, said: &Said) -> Rollout {
         let known = |node: &NodeId| Known { report: said.get(node), reachable: true };
-        self.registry.turn_rollouts(NOW_S, known).unwrap().expect("nobody has the lock").pop().unwrap()
+        self.registry.turn_rollouts(NOW_S, known).unwrap().expect("nobody has the lock").rollouts.pop().unwrap()
     }
 
     /// Who was assigned this release, by name.
@@ -305,4 +305,26 @@ fn a_site_of_the_most_nodes_with_much_to_say_fits_one_packet() {
     assert!(payload.len() <= picket_shared::limits::PACKET_BYTES_MAX - 1024, "{}", payload.len());
     let read: ModelsView = serde_json::from_slice(&payload).unwrap();
     assert_eq!(read.stations.len(), picket_shared::limits::NODES_MAX);
+}
+
+#[test]
+fn a_site_of_the_most_nodes_is_told_in_turns_and_one_turn_is_no_long_wait() {
+    let bench = Bench::new();
+    bench.publish(3);
+    let names: Vec<String> = (0..picket_shared::limits::NODES_MAX).map(|n| format!("n{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    bench.registry.begin_rollout(start(3, &[&names]), NOW_S).unwrap();
+    let mut turns = 0;
+    while bench.registry.records().unwrap().len() < names.len() {
+        let began = std::time::Instant::now();
+        bench.turn(&Said::new());
+        turns += 1;
+        if turns % 16 == 0 {
+            println!("{} nodes are told, the last turn took {:?}", 16 * turns, began.elapsed());
+        }
+        assert!(turns <= names.len() / 16, "each turn tells as many as it may");
+    }
+    let began = std::time::Instant::now();
+    bench.turn(&Said::new());
+    println!("a turn of {} nodes in which nothing has changed: {:?}", names.len(), began.elapsed());
 }
