@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::{self, Pace, SourceUrl};
 use crate::observe::{Line, Lines, Scene, Zone, Zones};
 use crate::sinks::{live, media, record, restream};
-use crate::{cover, detect, gate, gossip, mask, model, observe, platform, polygon, privacy, store, track};
+use crate::{cover, detect, gate, gossip, learn, mask, model, observe, platform, polygon, privacy, store, track};
 
 /// The store's directory below the data directory.
 const STORE: &str = "store";
@@ -61,6 +61,8 @@ pub struct Config {
     pub gossip: gossip::Config,
     /// What moves this node.
     pub platform: platform::Config,
+    /// Learning.
+    pub learn: learn::Config,
     /// The cameras.
     #[serde(rename = "camera")]
     pub cameras: Vec<Camera>,
@@ -196,6 +198,7 @@ impl Default for Config {
             privacy: privacy::Config::default(),
             gossip: gossip::Config::default(),
             platform: platform::Config::default(),
+            learn: learn::Config::default(),
             cameras: Vec::new(),
         }
     }
@@ -319,6 +322,7 @@ impl Config {
         self.privacy.check()?;
         self.gossip.check()?;
         self.platform.check()?;
+        self.learn.check()?;
         for camera in &self.cameras {
             camera.check().map_err(|what| format!("camera \"{}\": {what}", camera.name))?;
         }

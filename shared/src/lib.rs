@@ -29,6 +29,7 @@ pub mod keyfile;
 pub mod model;
 pub mod compress;
 pub mod store;
+pub mod log;
 
 pub mod learn;
 pub mod random;

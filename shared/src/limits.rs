@@ -79,6 +79,10 @@ pub const ROOT_SAMPLES_MAX: usize = 16;
 pub const ROOT_SAMPLES_BYTES_MAX: usize = 68 * 1024;
 /// What the coordinator has of a device's learning: five numbers.
 pub const LEARN_ACK_BYTES_MAX: usize = 128;
+/// What persons said of one node's events, the newest of it: a device that was away hears it when it comes back.
+pub const LABELS_MAX: usize = 64;
+/// One message of all of them, each with the longest names.
+pub const LABELS_BYTES_MAX: usize = 32 * 1024;
 
 /// How often a node says its statistics.
 pub const STATS_MS: u64 = 2_000;

@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::ids::NodeId;
+use picket_shared::learn::label::{Label, Labels};
 use picket_shared::learn::lineage::{Lineage, LineageId};
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSamples};
 use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing};
 
+pub use super::order::Order;
 use super::record::{Record, bytes_of, numbers_of};
 use super::root::{Places, RootSet};
+use super::said::{Said, by_node};
 use super::star::{Flush, Refused, Settings, Star, Taken};
 use super::voice::{Voice, Words};
 
@@ -41,22 +44,6 @@ pub struct Terms {
     pub trusted: bool,
 }
 
-/// What a person orders.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Learn nothing more.
-    Freeze,
-    /// Learn again.
-    Unfreeze,
-    /// Go back to the release before, as a new version, and learn nothing more.
-    Revert,
-    /// Take a station out.
-    Out(NodeId),
-    /// Take it in again.
-    In(NodeId),
-}
-
 /// Everything that can happen.
 #[derive(Debug, Clone)]
 pub enum Input {
@@ -81,6 +68,8 @@ pub enum Effect {
     Log(Record),
     /// Acknowledge.
     Ack(NodeId, LearnAck),
+    /// Tell a device what persons say of its events.
+    Labels(NodeId, Labels),
     /// Say the head whole.
     Full(HeadFull),
     /// Say what is different from the whole one.
@@ -122,6 +111,7 @@ pub struct Learner {
     star: Star,
     root: RootSet,
     places: Places,
+    said: Said,
     frozen: Option<String>,
     out: BTreeSet<NodeId>,
     kept: VecDeque<(u64, Vec<f32>)>,
@@ -148,6 +138,7 @@ impl Learner {
             root: RootSet::new(shape),
             terms,
             places: Places::new(),
+            said: Said::default(),
             frozen: None,
             out: BTreeSet::new(),
             kept: VecDeque::new(),
@@ -218,7 +209,10 @@ impl Learner {
         });
         let places =
             self.places.iter().map(|(node, &(epoch, number))| Record::Place { node: node.clone(), epoch, number });
-        std::iter::once(first).chain(stations).chain(out).chain(kept).chain(samples).chain(places).collect()
+        let labels =
+            self.said.all().map(|(node, said)| Record::Labels { node: node.clone(), labels: said.labels.clone() });
+        let heads = std::iter::once(first).chain(stations).chain(out).chain(kept);
+        heads.chain(samples).chain(places).chain(labels).collect()
     }
 
     /// Handles one input and appends what is to be done.
@@ -228,7 +222,11 @@ impl Learner {
             Input::Samples(node, payload) => self.samples(&node, &payload, effects),
             Input::Head(payload) => self.found(&payload, effects),
             Input::Order(order) => self.order(order, effects),
-            Input::SayAgain => self.voice.forget(),
+            Input::SayAgain => {
+                self.voice.forget();
+                let labels = self.said.all().map(|(node, labels)| Effect::Labels(node.clone(), labels.clone()));
+                effects.extend(labels);
+            }
             Input::Tick => {}
         }
         self.whatever_is_due(now, effects);
@@ -348,6 +346,7 @@ impl Learner {
                     self.revert_of = Some(of);
                 }
             }
+            Record::Labels { node, labels } => self.said.take(node, labels),
             Record::Release => {
                 let (version, head) = (self.star.version(), self.star.head().to_vec());
                 self.released = Some(version);
@@ -483,6 +482,7 @@ impl Learner {
             Order::Unfreeze => drop(self.change(Record::Freeze(None), effects)),
             Order::Out(node) => drop(self.change(Record::Out { node, out: true }, effects)),
             Order::In(node) => drop(self.change(Record::Out { node, out: false }, effects)),
+            Order::Label(labels) => return self.label(&labels, effects),
             Order::Revert => {
                 // The last one is what stations have; the one before is what is gone back to.
                 let Some((of, _)) = self.kept.len().checked_sub(2).and_then(|at| self.kept.get(at)) else {
@@ -496,6 +496,18 @@ impl Learner {
             }
         }
         self.voice.forget();
+    }
+
+    fn label(&mut self, labels: &[Label], effects: &mut Vec<Effect>) {
+        let (of_nodes, others) = by_node(labels);
+        for (node, labels) in of_nodes {
+            self.change(Record::Labels { node: node.clone(), labels }, effects);
+            effects.push(Effect::Labels(node.clone(), self.said.of(&node)));
+        }
+        for Label { event, .. } in others {
+            let sentence = format!("{event} is no event of one person, and nothing can be learned from it");
+            self.refuse("learn_event", sentence, effects);
+        }
     }
 
     fn release(&self) -> Release {

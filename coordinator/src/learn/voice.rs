@@ -118,6 +118,7 @@ pub fn message(effect: &Effect) -> Option<(Topic, Vec<u8>)> {
     let encoded = "the learner keeps the bounds of what it says";
     match effect {
         Effect::Ack(node, ack) => Some((Topic::LearnAck(node.clone()), codec::encode(ack).expect(encoded))),
+        Effect::Labels(node, labels) => Some((Topic::LearnLabels(node.clone()), crate::view::json(labels))),
         Effect::Full(full) => Some((Topic::LearnHead(full.lineage.id()), codec::encode(full).expect(encoded))),
         Effect::Delta(delta) => Some((Topic::LearnDelta(delta.lineage), codec::encode(delta).expect(encoded))),
         Effect::View(view) => Some((Topic::ViewLearning, crate::view::json(view))),

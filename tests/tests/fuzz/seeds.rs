@@ -205,6 +205,7 @@ fn stats() -> Vec<u8> {
         events_given_up: BTreeMap::from([("full".into(), 2)]),
         events_dead: 1,
         broker: Some("mqtt://b:1883".into()),
+        learn: None,
     })
     .unwrap()
 }

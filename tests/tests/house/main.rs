@@ -60,7 +60,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 87] = [
+const CORES: [&str; 96] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -87,6 +87,14 @@ const CORES: [&str; 87] = [
     "agent/src/frame",
     "agent/src/gate",
     "agent/src/gossip/ear",
+    "agent/src/learn/examples",
+    "agent/src/learn/features",
+    "agent/src/learn/judge",
+    "agent/src/learn/lesson",
+    "agent/src/learn/miner",
+    "agent/src/learn/post",
+    "agent/src/learn/record",
+    "agent/src/learn/student",
     "agent/src/mask",
     "agent/src/model/assign",
     "agent/src/model/decode",
@@ -123,6 +131,7 @@ const CORES: [&str; 87] = [
     "coordinator/src/learn/learner",
     "coordinator/src/learn/peers",
     "coordinator/src/learn/root",
+    "coordinator/src/learn/said",
     "coordinator/src/learn/star",
     "coordinator/src/learn/sums",
     "coordinator/src/learn/voice",
