@@ -151,7 +151,7 @@ fn no_message_takes_more_than_four_times_its_bound() {
         // As many as may be, and no more.
         let some = before.len() + after.len() + DUTY_ITEMS_MAX / separators(item) * item.len() - 256;
         json(
-            &format!("some {name}"),
+            &format!("{name}, some"),
             filled(before, item, after, some.min(DUTY_BYTES_MAX)),
             STANDBY_BYTES_MAX,
             &settings,
