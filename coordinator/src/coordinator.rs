@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use picket_shared::backoff::others_return_ms;
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::ids::{Boot, NodeId, SiteId};
@@ -355,7 +356,7 @@ impl Coordinator {
 
     fn link_came_up(&mut self, now: Now, out: &mut Vec<Effect>) {
         let deaf_ms = if self.link_up { 0 } else { now.mono_ms.saturating_sub(self.link_changed_ms) };
-        self.swarm.excuse(now, deaf_ms);
+        self.swarm.excuse(now, deaf_ms, others_return_ms(deaf_ms));
         self.link_up = true;
         self.link_changed_ms = now.mono_ms;
         self.lead.link(now, true);
@@ -567,7 +568,7 @@ impl Coordinator {
     fn excuse_own_pause(&mut self, now: Now) {
         let late_ms = self.next_wakeup().map_or(0, |wanted_ms| now.mono_ms.saturating_sub(wanted_ms));
         if self.link_up && late_ms > LATE_MS {
-            self.swarm.excuse(now, late_ms);
+            self.swarm.excuse(now, late_ms, 0);
         }
     }
 }

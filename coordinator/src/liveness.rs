@@ -47,7 +47,7 @@ pub struct Pulse {
     pub since_ms: u64,
     /// Why, in a few words.
     pub why: String,
-    /// The last sign of life, on the monotonic clock.
+    /// The last sign of life, on the monotonic clock; in the future where it has time to come back.
     heard_ms: u64,
     /// The boot that the last sign of life came from.
     boot: Option<Boot>,
@@ -151,9 +151,9 @@ impl Pulse {
     }
 
     /// For `deaf_ms` until now nothing could be heard here: the link was down, or this process stood still. One heartbeat
-    /// more is granted, for what is still on its way.
-    pub fn excuse(&mut self, now: Now, deaf_ms: u64) {
-        self.heard_ms = self.heard_ms.saturating_add(deaf_ms + HEARTBEAT_MS).min(now.mono_ms);
+    /// more is granted, for what is still on its way, and `return_ms` for who has to connect again.
+    pub fn excuse(&mut self, now: Now, deaf_ms: u64, return_ms: u64) {
+        self.heard_ms = self.heard_ms.saturating_add(deaf_ms + HEARTBEAT_MS).min(now.mono_ms) + return_ms;
     }
 
     fn rise(&mut self, now: Now, why: &str) {
@@ -211,6 +211,7 @@ mod tests {
         Lossy,
         Neighbours,
         Excuse(u64),
+        Returns(u64, u64),
     }
     use Sign::*;
 
@@ -225,7 +226,8 @@ mod tests {
                 Tick => drop(pulse.tick(at(*ms), clear)),
                 Lossy => drop(pulse.tick(at(*ms), lossy)),
                 Neighbours => drop(pulse.tick(at(*ms), Witness { unheard_by: 1, ..lossy })),
-                Excuse(deaf_ms) => pulse.excuse(at(*ms), deaf_ms),
+                Excuse(deaf_ms) => pulse.excuse(at(*ms), deaf_ms, 0),
+                Returns(deaf_ms, return_ms) => pulse.excuse(at(*ms), deaf_ms, return_ms),
             }
             assert_eq!(pulse.liveness, *expect, "{name} at {ms}: {}", pulse.why);
         }
@@ -272,6 +274,17 @@ mod tests {
         check(
             "deaf, not silent",
             &[(0, Beat(5), Up), (35_000, Excuse(30_000), Up), (35_001, Tick, Suspect), (37_000, Tick, Down)],
+        );
+        check(
+            "the broker was away, and not everybody is back yet",
+            &[
+                (0, Beat(5), Up),
+                (9_000, Returns(9_000, 5_000), Up),
+                (16_999, Tick, Up),
+                (17_000, Tick, Suspect),
+                (19_999, Tick, Suspect),
+                (20_000, Tick, Down),
+            ],
         );
     }
 

@@ -213,9 +213,9 @@ impl Swarm {
         pulses.into_iter().chain(self.line.as_ref().and_then(Line::next_wakeup)).min()
     }
 
-    /// For `deaf_ms` nothing could be heard.
-    pub fn excuse(&mut self, now: Now, deaf_ms: u64) {
-        self.nodes.values_mut().for_each(|node| node.pulse.excuse(now, deaf_ms));
+    /// For `deaf_ms` nothing could be heard, and the nodes may need `return_ms` to connect again.
+    pub fn excuse(&mut self, now: Now, deaf_ms: u64, return_ms: u64) {
+        self.nodes.values_mut().for_each(|node| node.pulse.excuse(now, deaf_ms, return_ms));
         if let Some(line) = &mut self.line {
             line.excuse(now, deaf_ms);
         }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 /// The first ceiling: a thousand clients of a broker that restarts come back over two seconds.
 pub const CEILING_FIRST: Duration = Duration::from_secs(2);
-/// The last ceiling: it keeps a returning broker from waiting long for its clients.
-pub const CEILING_LAST: Duration = Duration::from_secs(15);
+/// The last ceiling: it keeps a returning broker from waiting long for its clients. Below the silence after which a node
+/// counts as gone, so that one that has only not come back yet is not taken for dead.
+pub const CEILING_LAST: Duration = Duration::from_secs(5);
 /// No wait is shorter: a name that does not resolve fails in no time.
 pub const WAIT_MIN: Duration = Duration::from_millis(50);
 /// A connection that lasted this long was a good one: the next wait begins small again.
@@ -42,6 +43,13 @@ impl Backoff {
     }
 }
 
+/// How long others may need to come back, in milliseconds, after a connection was away here for so long and is back: their
+/// broker was the same one, and was as far away. Who was cut off only shortly waits shortly, so that connections that break
+/// all the time do not put off for ever what follows from a silence.
+pub fn others_return_ms(away_ms: u64) -> u64 {
+    away_ms.min(CEILING_LAST.as_millis() as u64)
+}
+
 /// A number that depends on all of these and looks like chance: the same ones give the same number, others another.
 /// SplitMix64's finaliser (Steele, Lea and Flood, 2014) over each in turn.
 pub fn scatter(numbers: impl IntoIterator<Item = u64>) -> u64 {
@@ -63,7 +71,7 @@ mod tests {
             let mut backoff = Backoff::default();
             (0..count).map(|_| backoff.next(1.0).as_secs()).collect::<Vec<_>>()
         };
-        assert_eq!(highest(6), [2, 4, 8, 15, 15, 15]);
+        assert_eq!(highest(6), [2, 4, 5, 5, 5, 5]);
         let mut backoff = Backoff::default();
         assert_eq!((backoff.next(0.0), backoff.next(-7.0)), (WAIT_MIN, WAIT_MIN), "and none is shorter than the least");
     }

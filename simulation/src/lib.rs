@@ -17,6 +17,7 @@ pub mod scenarios;
 
 pub mod learn;
 pub mod teach;
+pub mod retrain;
 
 pub mod bench;
 pub mod demo;

@@ -17,15 +17,15 @@ impl Duties {
     /// A message of any kind came, so the link brings some.
     pub fn heard(&mut self, now: Now) {
         if self.may_be_deaf(now.mono_ms) {
-            self.listen_anew(now.mono_ms);
+            self.listen_anew(now.mono_ms, 0);
         }
         self.heard_ms = now.mono_ms;
     }
 
-    /// What could not be heard until now is nobody's silence.
-    pub(super) fn listen_anew(&mut self, now_ms: u64) {
-        self.peers.values_mut().for_each(|peer| peer.listen_anew(now_ms));
-        self.answered_ms = self.answered_ms.max(now_ms);
+    /// What could not be heard until now is nobody's silence, and the others may need `return_ms` to connect again.
+    pub(super) fn listen_anew(&mut self, now_ms: u64, return_ms: u64) {
+        self.peers.values_mut().for_each(|peer| peer.listen_anew(now_ms + return_ms));
+        self.answered_ms = self.answered_ms.max(now_ms + return_ms);
         self.heard_ms = now_ms;
     }
 
@@ -36,7 +36,7 @@ impl Duties {
 
     pub(super) fn coordinator_is_gone(&self, now_ms: u64) -> bool {
         let left = self.coordinator_left_ms.is_some_and(|left_ms| now_ms - left_ms >= peer::WILL_GRACE_MS);
-        self.can_hear(now_ms) && (left || now_ms - self.answered_ms >= COORDINATOR_GONE_MS)
+        self.can_hear(now_ms) && (left || now_ms.saturating_sub(self.answered_ms) >= COORDINATOR_GONE_MS)
     }
 
     /// Whether silence means anything: there is a connection, or neighbours are heard without one. Of several neighbours one

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use picket_shared::backoff::others_return_ms;
 use picket_shared::clock::Now;
 use picket_shared::duty::{Duty, Epoch, Heartbeat, Holding, Lease, Leases, Sight, Standby, StandbyDuty};
 use picket_shared::ids::{Boot, NodeId, StationId};
@@ -87,6 +88,8 @@ pub struct Duties {
     coordinator_left_ms: Option<u64>,
     /// Since when there has been a connection.
     online_ms: Option<u64>,
+    /// Since when there has been none, where there is none; otherwise of the last time.
+    offline_ms: u64,
     own: Hold,
     covers: BTreeMap<StationId, Cover>,
     standby: BTreeMap<StationId, StandbyDuty>,
@@ -115,6 +118,7 @@ impl Duties {
             moved_ms: now.mono_ms,
             coordinator_left_ms: None,
             online_ms: None,
+            offline_ms: now.mono_ms,
             own: Hold::new(Epoch::NONE, Sight::Starting),
             covers: BTreeMap::new(),
             standby: BTreeMap::new(),
@@ -139,13 +143,19 @@ impl Duties {
     /// There is a connection, or none any more.
     pub fn online(&mut self, now: Now, online: bool) {
         match (online, self.online_ms) {
-            (true, None) => self.online_ms = Some(now.mono_ms),
-            (true, Some(_)) => {}
-            (false, Some(_)) => self.online_ms = None,
+            (true, None) => {
+                self.online_ms = Some(now.mono_ms);
+                let away_ms = now.mono_ms.saturating_sub(self.offline_ms);
+                self.listen_anew(now.mono_ms, others_return_ms(away_ms));
+            }
+            (false, Some(_)) => {
+                (self.online_ms, self.offline_ms) = (None, now.mono_ms);
+                self.listen_anew(now.mono_ms, 0);
+            }
+            (true, Some(_)) => self.listen_anew(now.mono_ms, 0),
             // An attempt failed. Neighbours that are heard without a connection stay as they are.
-            (false, None) => return,
+            (false, None) => {}
         }
-        self.listen_anew(now.mono_ms);
     }
 
     /// What the shell sees of each station that is watched, what the device could do beside its own, and which stations it
@@ -362,7 +372,7 @@ impl Duties {
     pub fn move_on(&mut self, now: Now, out: &mut Vec<Order>) {
         let now_ms = now.mono_ms;
         if now_ms.saturating_sub(self.moved_ms) > STOOD_STILL_MS {
-            self.listen_anew(now_ms);
+            self.listen_anew(now_ms, 0);
         }
         self.moved_ms = now_ms;
         for (station, cover) in &mut self.covers {

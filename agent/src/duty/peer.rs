@@ -15,7 +15,7 @@ const SILENT_SURE_MS: u64 = 10 * HEARTBEAT_MS;
 /// What was heard.
 #[derive(Debug)]
 pub(super) struct Peer {
-    /// The last sign of life, or when listening began.
+    /// The last sign of life, or when listening began; in the future where it has time to come back.
     heard_ms: u64,
     /// Since when its heartbeats come without a break.
     steady_since_ms: Option<u64>,
@@ -42,13 +42,17 @@ impl Peer {
         }
     }
 
-    /// It could not be heard until now, or will not be from now on.
-    pub(super) fn listen_anew(&mut self, now_ms: u64) {
-        self.heard_ms = self.heard_ms.max(now_ms);
+    /// It could not be heard until then, or will not be from then on.
+    pub(super) fn listen_anew(&mut self, from_ms: u64) {
+        self.heard_ms = self.heard_ms.max(from_ms);
+    }
+
+    fn silent_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.heard_ms)
     }
 
     pub(super) fn heartbeat(&mut self, now_ms: u64, beat: Heartbeat) {
-        let broken = self.left_ms.is_some() || now_ms - self.heard_ms >= SILENT_MS / 2;
+        let broken = self.left_ms.is_some() || self.silent_ms(now_ms) >= SILENT_MS / 2;
         self.steady_since_ms = self.steady_since_ms.filter(|_| !broken).or(Some(now_ms));
         (self.heard_ms, self.left_ms) = (now_ms, None);
         (self.holdings, self.unheard) = (beat.holdings, beat.unheard);
@@ -63,16 +67,16 @@ impl Peer {
 
     /// Heard just now: by the time that it counts as gone, others that fell silent with it do so no more.
     pub(super) fn is_heard(&self, now_ms: u64) -> bool {
-        now_ms - self.heard_ms < SILENT_MS / 2
+        self.silent_ms(now_ms) < SILENT_MS / 2
     }
 
     pub(super) fn is_gone(&self, now_ms: u64) -> bool {
-        self.has_left(now_ms) || now_ms - self.heard_ms >= SILENT_MS
+        self.has_left(now_ms) || self.silent_ms(now_ms) >= SILENT_MS
     }
 
     /// Whether it is gone by more than a silence that may be chance.
     pub(super) fn is_surely_gone(&self, now_ms: u64) -> bool {
-        self.has_left(now_ms) || now_ms - self.heard_ms >= SILENT_SURE_MS
+        self.has_left(now_ms) || self.silent_ms(now_ms) >= SILENT_SURE_MS
     }
 
     /// Whether it is there, and hears nothing of that one.

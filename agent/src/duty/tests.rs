@@ -340,8 +340,8 @@ fn without_a_connection_nobody_is_missed() {
     bench.wait(60_000, &[], false);
     assert_eq!((bench.words(), bench.held()), (vec![], vec![own(true)]));
     bench.duties.online(bench.now, true);
-    bench.wait(5_500, &["c"], false);
-    assert_eq!(bench.words(), Vec::<&str>::new(), "and then they have time to be heard");
+    bench.wait(10_500, &["c"], false);
+    assert_eq!(bench.words(), Vec::<&str>::new(), "and then they have time to connect and to be heard");
     bench.wait(1_000, &["c"], false);
     assert_eq!(bench.words(), ["cover"]);
 }

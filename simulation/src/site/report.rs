@@ -97,7 +97,13 @@ impl Report {
         });
         let (wrong, most) = (self.false_per_hour(), targets.false_per_hour);
         let wrong = (wrong > most).then(|| format!("{wrong:.2} false takeovers in an hour, and {most} are promised"));
-        of_causes.chain(wrong).collect()
+        let unheard = targets.unheard.filter(|most| self.unheard_takeovers > *most).map(|most| {
+            format!(
+                "{} takeovers from nodes that watched and could not be heard, and {most} are promised",
+                self.unheard_takeovers
+            )
+        });
+        of_causes.chain(wrong).chain(unheard).collect()
     }
 
     /// The table, for people.
@@ -141,7 +147,8 @@ impl Report {
             format!("{:.2} ({} of {} covers)", self.false_per_hour(), self.false_takeovers, self.covers),
             promised,
         );
-        row("  from nodes that watched and could not be heard", self.unheard_takeovers.to_string(), String::new());
+        let promised = scenario.targets.unheard.map_or(String::new(), |most| format!("at most {most}"));
+        row("  from nodes that watched and could not be heard", self.unheard_takeovers.to_string(), promised);
         row("stale-epoch writes accepted; refused", format!("0; {}", self.stale_refused), "0".into());
         row("overlapping acts; acts", format!("0; {}", self.acts), "0".into());
         row("leaders", self.leaders.to_string(), String::new());

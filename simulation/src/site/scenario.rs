@@ -218,11 +218,13 @@ pub struct Targets {
     pub coordinator_s: f64,
     /// Takeovers from a node that was there and watched, in an hour.
     pub false_per_hour: f64,
+    /// Takeovers from a node that watched and could not be heard; nothing: as many as there are.
+    pub unheard: Option<u64>,
 }
 
 impl Default for Targets {
     fn default() -> Targets {
-        Targets { crash_s: 2.0, silence_s: 10.0, coordinator_s: 15.0, false_per_hour: 0.0 }
+        Targets { crash_s: 2.0, silence_s: 10.0, coordinator_s: 15.0, false_per_hour: 0.0, unheard: None }
     }
 }
 
@@ -346,6 +348,7 @@ impl Scenario {
                 silence_s: f64::MAX,
                 coordinator_s: f64::MAX,
                 false_per_hour: f64::MAX,
+                unheard: None,
             },
         }
     }
