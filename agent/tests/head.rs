@@ -198,8 +198,11 @@ fn a_station_that_knows_all_it_can_keeps_within_its_memory() {
             };
             let frame = Frame { number, seen, features, tracks: vec![who] };
             step(&mut student, number * 50, Input::Looked(camera, frame));
-            let label =
-                Label { event: EventId::of_track(&node, Boot(7), track), person: track % 3 == 0, who: "anna".into() };
+            let label = Label {
+                event: EventId::of_track(&node, Boot(7), track),
+                person: track.is_multiple_of(3),
+                who: "anna".into(),
+            };
             let labels = serde_json::to_vec(&Labels { labels: vec![label] }).unwrap();
             step(&mut student, number * 50, Input::Heard(Topic::LearnLabels(node.clone()), labels));
         }

@@ -16,6 +16,7 @@ pub mod swarm;
 pub mod scenarios;
 
 pub mod learn;
+pub mod teach;
 pub mod retrain;
 
 pub mod bench;

@@ -22,6 +22,9 @@ use super::voice::{Voice, Words};
 
 /// Steps are no nearer to each other than this.
 pub const FLUSH_MS_MIN: u64 = 250;
+/// Of rows with more numbers than these together, steps are farther from each other in proportion: what a step costs grows with them,
+/// and must leave the processor to those who speak.
+pub const FLUSH_CELLS: usize = 320_000;
 /// A single station's news waits for others for so long.
 pub const FLUSH_MS_MAX: u64 = 30_000;
 /// Releases are no nearer to each other than this.
@@ -518,7 +521,7 @@ impl Learner {
     fn whatever_is_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let fresh = !self.star.fresh().is_empty();
         self.waiting_ms = if fresh { self.waiting_ms.or(Some(now.mono_ms)) } else { None };
-        let rested = self.flushed_ms.is_none_or(|at| now.mono_ms >= at + FLUSH_MS_MIN);
+        let rested = self.flushed_ms.is_none_or(|at| now.mono_ms >= at + self.rest_ms());
         let waited = self.waiting_ms.is_some_and(|since| now.mono_ms >= since + FLUSH_MS_MAX);
         if self.frozen.is_none() && rested && (self.star.is_ready(self.star.seen().len()) || waited) {
             self.flush(now, effects);
@@ -579,9 +582,15 @@ impl Learner {
         }
     }
 
+    /// How long the next step waits at least after the last one.
+    fn rest_ms(&self) -> u64 {
+        let cells = self.star.rows().len() * self.star.head().len();
+        (FLUSH_MS_MIN * cells as u64 / FLUSH_CELLS as u64).clamp(FLUSH_MS_MIN, FLUSH_MS_MAX)
+    }
+
     /// When [`Input::Tick`] is wanted, on the monotonic clock.
     pub fn next_wakeup(&self) -> Option<u64> {
-        let rested = self.flushed_ms.map(|at| at + FLUSH_MS_MIN);
+        let rested = self.flushed_ms.map(|at| at + self.rest_ms());
         let ready = self.star.is_ready(self.star.seen().len());
         let flush = if ready { rested } else { self.waiting_ms.map(|since| since + FLUSH_MS_MAX) };
         let unsaid = self.voice.next_wakeup(self.version());

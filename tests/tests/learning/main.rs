@@ -20,7 +20,7 @@ use picket_shared::trust::seal;
 use picket_shared::view::SeenEvent;
 use picket_simulation::soak::killer::Deed;
 use picket_simulation::soak::victim::Victim;
-use picket_tests::{binary, run_within, sample_video, text, wait_for};
+use picket_tests::{binary, run_within, sample_video, text};
 use serde_json::Value;
 
 use rig::{OBSERVER, Rig, WITHIN};
@@ -94,7 +94,7 @@ impl Site {
             if !done.status.success() {
                 // It was only just started again: the order was withdrawn, and is given again.
                 assert!(text(&done).contains("no coordinator took the order"), "{}", text(&done));
-                events.iter().for_each(|event| drop(self.labelled.remove(event)));
+                self.labelled.retain(|event| !events.contains(event));
             }
         }
     }

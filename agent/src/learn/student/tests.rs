@@ -183,7 +183,7 @@ fn it_learns_with_the_site_by_one_update_at_a_time_and_says_the_confirmed_sample
     assert_eq!((update.seq, update.base, update.lineage), (1, 3, lineage().id()));
     assert!(update.loss_after < update.loss_before && update.crc == update.checksum());
     // It is said again, and nothing newer before it is acknowledged.
-    bench.see(40);
+    bench.see(60);
     bench.later(15_000);
     bench.later(15_000);
     assert!(bench.updates.len() >= 2 && bench.updates.iter().all(|again| *again == update));
