@@ -339,13 +339,32 @@ fn a_release_is_fetched_tried_run_and_committed_and_the_next_one_takes_the_other
 }
 
 #[test]
-fn how_a_candidate_ended_is_for_the_audit_log() {
+fn how_a_candidate_ended_is_for_the_audit_log_also_where_it_ended_by_the_start() {
     let mut bench = Bench::new();
     bench.crashes = true;
     bench.assign(1, Some(&manifest(1, &file(1)))).unwrap();
     bench.settle();
     let [given_up] = &std::mem::take(&mut bench.noted)[..] else { panic!("{:?}", bench.noted) };
     assert!(given_up.contains("given up, the configuration's own model runs on (model_trial_crash)"), "{given_up}");
+
+    // It runs, and each start with it ends in a crash.
+    bench.crashes = false;
+    bench.assign(2, Some(&manifest(2, &file(2)))).unwrap();
+    while bench.looks == Place::Factory {
+        if !bench.one() {
+            bench.pass(1_000);
+        }
+    }
+    let on_disk = bench.disk.0.clone();
+    assert_eq!(on_disk.work.as_ref().unwrap().phase, Phase::Probation);
+    let mut record = on_disk.clone();
+    for _ in 0..=ATTEMPTS {
+        record.start();
+    }
+    let change = change::between(&on_disk, &record).unwrap();
+    assert!(change.model.starts_with("person release 2 ("), "{change:?}");
+    assert!(change.what.contains("given up, the configuration's own model runs again (model_crash)"), "{change:?}");
+    assert_eq!(change::between(&record, &record.clone()), None);
 }
 
 #[test]
