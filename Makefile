@@ -60,7 +60,7 @@ soak: build ## MINUTES (5) of killed brokers, agents and coordinators, beside a 
 swarm: build ## who watches what in simulated time: SEEDS (1000) of fault mixes from SEED (0), or of one SCENARIO=file; RECORD=file.svg
 	"$(SIMULATION)" run $(SCENARIO) --seeds $(or $(SEEDS),1000) --seed $(or $(SEED),0) $(if $(RECORD),--record $(RECORD))
 
-bench: build prepare-bench ## the frame path and the store against the raw limit and others, as JSON under target/; PART=frames|storage
+bench: build prepare-bench ## the frame path, the store and learning against the raw limit and others, as JSON under target/; PART=frames|storage|learn
 	"$(SIMULATION)" bench $(PART)
 
 fuzz: ## hostile bytes at every door for FUZZ_S seconds (600), from seed SEED (1)

@@ -25,6 +25,7 @@ use crate::cover::settings;
 use crate::credentials::Credentials;
 use crate::facts::Watch;
 use crate::gossip::Gossip;
+use crate::learn::study::Study;
 use crate::model::frames::Frames;
 use crate::model::peek::Peeks;
 use crate::model::shelf::Shelf;
@@ -69,6 +70,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
 
     let shelf = Shelf::open(&config.data_dir).map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
     let mut found_models = shelf.find(&config.model);
+    let recorded = found_models.record.clone();
     let detectors = start::load(&shelf, &config.detector, &mut found_models)?;
     let detector_twin = detectors[0].twin();
     let device = start::device(&config, &detector_twin);
@@ -97,6 +99,11 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let audit = Arc::new(audit(&config));
 
     let (mailbox, pulse) = (Mailbox::new(0), Arc::new(Pulse::new(detectors.len())));
+    let study = config.learn.enabled.then(|| {
+        let who = (config.node.clone(), boot);
+        Study::start(&config.learn, who, &config.data_dir, detectors[0].backbone().cloned())
+    });
+    let study = study.transpose().context("the thread that learns")?;
     let (changes, changed) = std::sync::mpsc::channel();
     let (raw_runs, raw) = (options.raw_runs, Raw::default());
     let bare = options.bare;
@@ -110,7 +117,8 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let (peeks, swaps) = (Peeks::default(), changes.clone());
     let frames = Frames::start(shelf.frames(), &config.model, peeks.hard.clone()).context("the thread for frames")?;
     let sinks_of = Arc::clone(&sinks);
-    let stages = Stages { mailbox, changes, node, boot, detector, sinks: sinks_of, frames_max, peeks: peeks.clone() };
+    let (of_peeks, learn) = (peeks.clone(), study.as_ref().map(Study::taps));
+    let stages = Stages { mailbox, changes, node, boot, detector, sinks: sinks_of, frames_max, peeks: of_peeks, learn };
     let watch = Watch::new(Arc::clone(&pulse), Arc::clone(&sinks));
     let mut cameras = Cameras::new(stages, config.clone(), options.config.clone(), watch, Arc::clone(&audit))
         .context("the standby's thread")?;
@@ -128,10 +136,13 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let clerk = Clerk::start(policy, node, &config.data_dir, Arc::clone(&audit), Arc::clone(&sinks));
     courier.answered_by(clerk.context("the clerk's thread")?);
     courier.audited_by(audit);
+    if let Some(study) = study {
+        courier.learns(study);
+    }
     let models = Models::new(found_models, device, salt);
     let factory = config.detector.clone();
     courier
-        .runs_models(models, |answer| Steward::start(shelf, factory, peeks, swaps, answer))
+        .runs_models(models, recorded, |answer| Steward::start(shelf, factory, peeks, swaps, answer))
         .context("the thread for models")?;
     courier.watcher.watch().ready();
     tracing::info!("watching");

@@ -29,8 +29,10 @@ use tokio::sync::mpsc;
 use crate::credentials::Credentials;
 use crate::duty::Order;
 use crate::gossip::Gossip;
+use crate::learn::study::Study;
+use crate::model::record::Record;
 use crate::model::steward::Steward;
-use crate::model::{self, Models, News};
+use crate::model::{self, Models, News, change};
 use crate::node::{self, Effect, Facts, Identity, Input, ModelInput, Node};
 use crate::platform::Platform;
 use crate::privacy::{Clerk, Job};
@@ -102,12 +104,16 @@ pub struct Courier<W> {
     audit: Option<Arc<AuditLog>>,
     /// Who answers orders for pictures.
     clerk: Option<Clerk>,
-    /// What the clerk says next, while the client has no room for it.
-    picture: Option<(Topic, Vec<u8>)>,
+    /// Who learns.
+    study: Option<Study>,
+    /// What one of these two says next, while the client has no room for it.
+    word: Option<(Topic, Vec<u8>)>,
     /// The digest of each order that it was given last.
     followed: BTreeMap<&'static str, String>,
     /// Carries out what models ask for, where there are any.
     steward: Option<Steward>,
+    /// What of models was made durable last.
+    models: Record,
     /// Neighbours that are heard, and the blob that is fetched.
     heard: (Vec<Topic>, Option<Topic>),
 }
@@ -168,9 +174,11 @@ impl<W: Watcher> Courier<W> {
             credentials,
             audit: None,
             clerk: None,
-            picture: None,
+            study: None,
+            word: None,
             followed: BTreeMap::new(),
             steward: None,
+            models: Record::default(),
             heard: (Vec::new(), None),
         };
         if let Some(memory) = found.standby {
@@ -185,16 +193,20 @@ impl<W: Watcher> Courier<W> {
         self.gossip = Some(gossip);
     }
 
-    /// Takes models from who may assign them, and goes on with what an earlier run left. `begin` starts what carries orders
-    /// out; what that reports comes back to the core.
+    /// Takes models from who may assign them, and goes on with what an earlier run left: `recorded`, as its disk had it. `begin`
+    /// starts what carries orders out; what that reports comes back to the core.
     pub fn runs_models(
         &mut self,
         models: Models,
+        recorded: Record,
         begin: impl FnOnce(Box<dyn Fn(News) + Send + Sync>) -> io::Result<Steward>,
     ) -> io::Result<()> {
         let answer = self.answer.clone();
         let report = move |news| drop(answer.send(Input::Model(ModelInput::News(news))));
         self.steward = Some(begin(Box::new(report))?);
+        self.models = recorded;
+        // What could not be loaded at this start was given up before there was anybody to write it down.
+        self.note_models(models.record());
         self.step(Input::Model(ModelInput::Begin(Box::new(models))));
         self.step(Input::Model(ModelInput::OrdersBy(self.credentials.orders())));
         Ok(())
@@ -213,6 +225,12 @@ impl<W: Watcher> Courier<W> {
     /// Has orders for pictures answered.
     pub fn answered_by(&mut self, clerk: Clerk) {
         self.clerk = Some(clerk);
+    }
+
+    /// Learns with the others of the site.
+    pub fn learns(&mut self, study: Study) {
+        self.study = Some(study);
+        self.listen();
     }
 
     /// The core.
@@ -241,13 +259,13 @@ impl<W: Watcher> Courier<W> {
             },
             Some(input) = self.answers.recv() => Some(input),
             Some((node, beat)) = heard(&mut self.gossip) => Some(Input::Neighbour(node, beat)),
-            Some(word) = answered(&mut self.clerk), if self.picture.is_none() => {
-                self.picture = Some(word);
-                self.say_picture();
+            Some(word) = answered(&mut self.clerk, &mut self.study), if self.word.is_none() => {
+                self.word = Some(word);
+                self.say_word();
                 return Ok(());
             }
-            () = tokio::time::sleep(BUSY_RETRY), if self.picture.is_some() => {
-                self.say_picture();
+            () = tokio::time::sleep(BUSY_RETRY), if self.word.is_some() => {
+                self.say_word();
                 return Ok(());
             }
             () = tokio::time::sleep_until(wakeup.into()) => None,
@@ -272,12 +290,14 @@ impl<W: Watcher> Courier<W> {
                 tracing::info!("connected to {broker}");
                 self.broker = Some(broker);
                 self.platform.connected();
+                self.study.iter().for_each(|study| study.online(true));
                 Some(Input::LinkUp)
             }
             LinkEvent::Down(reason) => {
                 tracing::warn!("{reason}; events are stored and sent later");
                 self.broker = None;
                 self.unsaid.clear();
+                self.study.iter().for_each(|study| study.online(false));
                 Some(Input::LinkDown)
             }
             LinkEvent::Message { topic, payload } => match Topic::parse(&self.route.site, &topic) {
@@ -306,6 +326,13 @@ impl<W: Watcher> Courier<W> {
         };
         match (taken, topic) {
             (Ok(message), Topic::PictureOrder(_, id)) => self.picture_order(id, &message),
+            (
+                Ok(message),
+                topic @ (Topic::LearnAck(_) | Topic::LearnLabels(_) | Topic::LearnHead(_) | Topic::LearnDelta(_)),
+            ) => {
+                self.study.iter().for_each(|study| study.hear(topic.clone(), message.clone()));
+                None
+            }
             (Ok(message), topic) => {
                 self.note_order(&topic, &message);
                 Some(Input::Message(topic, message))
@@ -351,13 +378,23 @@ impl<W: Watcher> Courier<W> {
         }
     }
 
-    /// Hands over what the clerk says; what the client has no room for waits. Without a connection it is lost, and asked for
-    /// again.
-    fn say_picture(&mut self) {
-        let Some((topic, payload)) = self.picture.take() else { return };
+    /// Writes down that another model runs from here on, or why one does not, before that is so. Like orders it is followed in any
+    /// case.
+    fn note_models(&mut self, record: &Record) {
+        if let (Some(change), Some(audit)) = (change::between(&self.models, record), &self.audit) {
+            let note = Note::about(change.model).with(change.what);
+            let _ = audit.record(unix_ms() / 1000, Act::ModelChanged, &note);
+        }
+        self.models.clone_from(record);
+    }
+
+    /// Hands over what the clerk or the student says; what the client has no room for waits. Without a connection it is lost, and
+    /// asked for, or said, again.
+    fn say_word(&mut self) {
+        let Some((topic, payload)) = self.word.take() else { return };
         let signed = self.credentials.sign(&topic, payload.clone());
         match self.link.publish(&topic.render(&self.route.site), signed, false, false) {
-            Err(PublishError::Busy) => self.picture = Some((topic, payload)),
+            Err(PublishError::Busy) => self.word = Some((topic, payload)),
             Ok(()) | Err(PublishError::Offline) => {}
             Err(error @ PublishError::TooLarge) => tracing::error!("{topic:?}: {error}"),
         }
@@ -407,6 +444,11 @@ impl<W: Watcher> Courier<W> {
                 );
                 facts.problems.extend(self.platform.problems());
                 facts.problems.extend(self.steward.as_ref().and_then(Steward::problem));
+                facts.problems.extend(self.study.as_ref().and_then(Study::problem));
+                if let Some(status) = self.study.as_ref().map(Study::status) {
+                    facts.learn = Some(status.stats());
+                    facts.refused.extend(status.refused.into_iter().map(|(word, count)| (word.to_owned(), count)));
+                }
                 facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
                 facts.audit = self.audit.as_ref().and_then(|audit| audit.head());
                 facts.problems.extend(self.audit.iter().flat_map(|audit| audit.problems()));
@@ -426,6 +468,9 @@ impl<W: Watcher> Courier<W> {
                 self.listen();
             }
             Effect::Model(order) => {
+                if let model::Order::Keep(_, record, _) = &order {
+                    self.note_models(record);
+                }
                 if let Some(steward) = &mut self.steward {
                     steward.order(order);
                 }
@@ -447,8 +492,9 @@ impl<W: Watcher> Courier<W> {
     }
 
     fn listen(&self) {
-        let topics = self.heard.0.iter().chain(&self.heard.1);
-        self.link.listen(topics.map(|topic| topic.render(&self.route.site)).collect());
+        let topics = self.heard.0.iter().chain(&self.heard.1).map(|topic| topic.render(&self.route.site));
+        let learned = self.study.iter().flat_map(|_| Topic::learner_filters(&self.route.site, &self.me));
+        self.link.listen(topics.chain(learned).collect());
     }
 
     /// Hands over what waits; what the client has no room for waits on.
@@ -499,6 +545,7 @@ impl<W: Watcher> Courier<W> {
         };
         let _ = tokio::time::timeout(GOODBYE, last_words).await;
         drop(self.steward);
+        drop(self.study);
         drop(self.recorder.finish());
         Finished { node: self.node, watcher: self.watcher }
     }
@@ -512,11 +559,24 @@ async fn heard(gossip: &mut Option<Gossip>) -> Option<(NodeId, Vec<u8>)> {
     }
 }
 
-/// What the clerk says next; never, where there is none.
-async fn answered(clerk: &mut Option<Clerk>) -> Option<(Topic, Vec<u8>)> {
-    match clerk {
-        Some(clerk) => clerk.words.recv().await,
-        None => std::future::pending().await,
+/// What the clerk or the student says next; never, where there is neither.
+async fn answered(clerk: &mut Option<Clerk>, study: &mut Option<Study>) -> Option<(Topic, Vec<u8>)> {
+    let clerk = async {
+        match clerk {
+            Some(clerk) => clerk.words.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    let study = async {
+        match study {
+            Some(study) => study.words.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        Some(word) = clerk => Some(word),
+        Some(word) = study => Some(word),
+        else => None,
     }
 }
 

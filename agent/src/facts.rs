@@ -388,6 +388,7 @@ mod tests {
             events_given_up: GapCause::ALL.map(|cause| (cause.word().to_owned(), most)).into(),
             events_dead: most,
             broker: Some("b".repeat(300)),
+            learn: None,
         };
         let bytes = serde_json::to_vec(&stats).unwrap().len();
         assert!(bytes <= STATUS_BYTES_MAX, "{bytes}");

@@ -14,6 +14,7 @@ pub mod gate;
 pub mod detect;
 pub mod track;
 pub mod observe;
+pub mod learn;
 pub mod pipeline;
 pub mod sinks;
 pub mod privacy;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{Args, Parser, Subcommand};
 use picket_agent::config::{Config, Overrides};
 use picket_agent::enrol::{self, Renewed};
-use picket_agent::{annotate, app, doctor, eval, model_command, store};
+use picket_agent::{annotate, app, doctor, eval, learn, model_command, store};
 use picket_shared::audit::{Act, AuditLog, Note, command};
 use picket_shared::exit::{Exit, Failure, report};
 use picket_shared::store::StoreError;
@@ -57,12 +57,21 @@ enum Command {
     /// Look into a model, compare two, or make a smaller one
     #[command(subcommand)]
     Model(model_command::Command),
+    /// Look into what this station learns
+    #[command(subcommand)]
+    Learn(LearnCommand),
     /// Look into the audit log: who asked for pictures, what left, who looked, and what was changed
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Look into the store of an agent that does not run
     #[command(subcommand)]
     Store(StoreCommand),
+}
+
+#[derive(Subcommand)]
+enum LearnCommand {
+    /// Print what is learned, as of the last second of an agent that runs: JSON
+    Status(Place),
 }
 
 #[derive(Subcommand)]
@@ -158,6 +167,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::start();
     picket_shared::crypto::keep_out_of_dumps();
+    picket_shared::keyfile::keep_files_private();
     match execute(cli.command) {
         Ok(code) => code,
         Err(error) => report("picket-agent", error.downcast_ref::<Failure>(), &format!("{error:#}")),
@@ -192,6 +202,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             return Ok(runtime.block_on(doctor::run(&config)));
         }
         Command::Store(command) => look_into(command)?,
+        Command::Learn(LearnCommand::Status(place)) => learn_status(place)?,
         Command::Audit(command) => {
             let dir = |place: Place| Config::data_dir_of(place.config.as_deref(), place.data_dir);
             match command {
@@ -234,6 +245,22 @@ fn read_token() -> anyhow::Result<String> {
     let mut token = String::new();
     io::BufRead::read_line(&mut io::stdin().lock().take(TOKEN_CHARS_MAX as u64 + 2), &mut token)?;
     Ok(token)
+}
+
+/// The status as the agent wrote it.
+fn learn_status(place: Place) -> anyhow::Result<()> {
+    let dir = Config::data_dir_of(place.config.as_deref(), place.data_dir)?;
+    let path = learn::study::folder(&dir).join(learn::study::STATUS);
+    let text = std::fs::read(&path).map_err(|error| {
+        let path = path.display();
+        let sentence = format!("{path} cannot be read: {error}; has an agent with [learn] enabled run there?");
+        Failure::new(Exit::Disk, sentence)
+    })?;
+    let mut out = io::stdout().lock();
+    match out.write_all(&text).and_then(|()| out.write_all(b"\n")) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn look_into(command: StoreCommand) -> anyhow::Result<()> {

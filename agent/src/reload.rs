@@ -42,6 +42,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         ("privacy", old.privacy == new.privacy),
         ("gossip", old.gossip == new.gossip),
         ("platform", old.platform == new.platform),
+        ("learn", old.learn == new.learn),
     ];
     Plan {
         end: ending.map(|camera| camera.name.clone()).collect(),

@@ -107,6 +107,7 @@ fn stage(meter: Arc<Meter>) -> Stage {
         observer: Observer::new(identity, scene, observe::Config { update_interval_ms: 600_000, ..Default::default() }),
         tap: Tap::closed(),
         peeks: Peeks::default(),
+        learn: None,
         clock: SteadyClock::default(),
         meter,
     }

@@ -11,6 +11,7 @@ use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::learn::lineage::{HeadKind, HeadShape, Lineage};
 use picket_shared::mqtt::BrokerUrl;
+use picket_shared::redact;
 use picket_shared::trust::tls::TlsFiles;
 use picket_shared::trust::token::Door;
 use serde::Deserialize;
@@ -322,7 +323,7 @@ impl Config {
             check_fallback(first, others).map_err(|what| what.replace("mqtt.fallback", "enrolment.brokers"))?;
         }
         if let Some(door) = self.enrolment.door.as_ref().filter(|door| Door::parse(door).is_none()) {
-            return Err(format!("enrolment.door \"{door}\" is not of the form host:port"));
+            return Err(format!("enrolment.door \"{}\" is not of the form host:port", redact::text(door)));
         }
         let ports = [
             ("mqtt.port", mqtt.port, mqtt.embedded),
@@ -348,7 +349,7 @@ impl Config {
                 Err("mqtt.websocket_url is for a real broker; remove it, or set mqtt.embedded = false".into())
             }
             Some(url) if !is_websocket_url(url) => {
-                Err(format!("mqtt.websocket_url \"{url}\" is not of the form ws://host:port/path"))
+                Err(format!("mqtt.websocket_url \"{}\" is not of the form ws://host:port/path", redact::text(url)))
             }
             _ => Ok(()),
         }

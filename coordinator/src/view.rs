@@ -185,6 +185,7 @@ mod tests {
             events_given_up: Default::default(),
             events_dead: 0,
             broker: None,
+            learn: None,
         };
         let detector = DetectorTwin {
             model: "0123456789ab".into(),

@@ -149,6 +149,14 @@ impl EventId {
     pub fn of_crowd(node: &NodeId, boot: Boot, track: u64, nth: u64) -> Self {
         Self(format!("{node}-{boot}-{track}-crowd{nth}"))
     }
+
+    /// The node whose track began it; nothing where it is no track's.
+    pub fn node(&self) -> Option<NodeId> {
+        let mut parts = self.0.rsplitn(3, '-');
+        let (track, boot, node) = (parts.next()?, parts.next()?, parts.next()?);
+        let (_, _): (u64, u64) = (track.parse().ok()?, boot.parse().ok()?);
+        NodeId::new(node).ok()
+    }
 }
 
 /// One gap-free sequence of events of an agent: a new one begins with each start, and when an agent comes back from a long

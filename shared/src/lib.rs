@@ -29,6 +29,7 @@ pub mod keyfile;
 pub mod model;
 pub mod compress;
 pub mod store;
+pub mod log;
 
 pub mod learn;
 pub mod random;
@@ -41,4 +42,5 @@ pub mod listener;
 
 pub mod config;
 pub mod exit;
+pub mod redact;
 pub mod telemetry;

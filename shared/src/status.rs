@@ -144,6 +144,30 @@ pub struct Stats {
     /// The broker that the node is connected to, as `mqtt://host:port`.
     #[serde(default)]
     pub broker: Option<String>,
+    /// What it learns; absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learn: Option<LearnStats>,
+}
+
+/// A device's learning in [`Stats`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnStats {
+    /// The version of the shared head that it learns from.
+    pub version: u64,
+    /// The version of the shared head in what it judges by.
+    pub used_version: u64,
+    /// Examples that persons gave a label.
+    pub confirmed: u32,
+    /// Examples that got theirs from the tracker.
+    pub tracked: u32,
+    /// Of both, those that heads are compared by and that are never trained on.
+    pub held_out: u32,
+    /// Updates that the coordinator has, of this run.
+    pub acked: u64,
+    /// Times that a head was taken to judge by, in this run.
+    pub taken: u64,
+    /// Times that one was not, because it might have lost.
+    pub kept: u64,
 }
 
 /// What an agent's outbox is at.

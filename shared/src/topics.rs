@@ -49,6 +49,8 @@ pub enum Topic {
     LearnSamples(NodeId),
     /// Retained CBOR [`crate::learn::message::LearnAck`], from the coordinator to one node.
     LearnAck(NodeId),
+    /// Retained JSON [`crate::learn::label::Labels`], from the coordinator to one node: what persons say of its events.
+    LearnLabels(NodeId),
     /// Retained CBOR [`crate::learn::message::HeadFull`].
     LearnHead(LineageId),
     /// Retained CBOR [`crate::learn::message::HeadDelta`].
@@ -134,6 +136,7 @@ impl Topic {
             Topic::LearnUpdate(node) => format!("{ROOT}/{site}/{node}/learn/update"),
             Topic::LearnSamples(node) => format!("{ROOT}/{site}/{node}/learn/samples"),
             Topic::LearnAck(node) => format!("{ROOT}/{site}/{node}/learn/ack"),
+            Topic::LearnLabels(node) => format!("{ROOT}/{site}/{node}/learn/labels"),
             Topic::LearnHead(lineage) => format!("{ROOT}/{site}/coordinator/learn/head/{lineage}"),
             Topic::LearnDelta(lineage) => format!("{ROOT}/{site}/coordinator/learn/delta/{lineage}"),
             Topic::ModelAssignment(node) => format!("{ROOT}/{site}/{node}/model/assignment"),
@@ -216,6 +219,7 @@ impl Topic {
             "learn/update" => Ok(Topic::LearnUpdate(node)),
             "learn/samples" => Ok(Topic::LearnSamples(node)),
             "learn/ack" => Ok(Topic::LearnAck(node)),
+            "learn/labels" => Ok(Topic::LearnLabels(node)),
             "model/assignment" => Ok(Topic::ModelAssignment(node)),
             "model/want" => Ok(Topic::ModelWant(node)),
             "model/state" => Ok(Topic::ModelState(node)),
@@ -253,6 +257,7 @@ impl Topic {
             Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
             Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => true,
             Topic::ViewModels | Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => true,
+            Topic::LearnLabels(_) => true,
             Topic::LearnUpdate(_) | Topic::LearnSamples(_) => false,
             Topic::Platform(_) | Topic::ModelWant(_) | Topic::Blob(_) | Topic::ViewChange => false,
             // Who asks says it again until he is answered, so no broker need keep who asked for what, nor any picture.
@@ -273,6 +278,7 @@ impl Topic {
             Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => {
                 Speaker::Coordinator
             }
+            Topic::LearnLabels(_) => Speaker::Coordinator,
             Topic::ModelWant(node) | Topic::ModelState(node) => Speaker::Node(node.clone()),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::CoordinatorHealth => Speaker::Coordinator,
             Topic::ModelAssignment(_) | Topic::Blob(_) => Speaker::Coordinator,
@@ -294,7 +300,7 @@ impl Topic {
             Topic::LearnHead(_) | Topic::LearnDelta(_) => Some(Form::Cbor),
             Topic::ModelAssignment(_) | Topic::ModelWant(_) | Topic::Blob(_) => Some(Form::Cbor),
             Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Platform(_) => Some(Form::Json),
-            Topic::ModelState(_) | Topic::CoordinatorHealth => Some(Form::Json),
+            Topic::ModelState(_) | Topic::CoordinatorHealth | Topic::LearnLabels(_) => Some(Form::Json),
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => None,
             Topic::ViewLearning | Topic::ViewModels | Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => None,
         }
@@ -321,6 +327,13 @@ impl Topic {
     /// What a node listens to of the orders for pictures.
     pub fn picture_filter(site: &SiteId, node: &NodeId) -> String {
         format!("{ROOT}/{site}/{node}/cmd/picture/+")
+    }
+
+    /// What a node that learns listens to: what is said to it of its learning, and the heads that all learn.
+    pub fn learner_filters(site: &SiteId, node: &NodeId) -> Vec<String> {
+        let mine = [Topic::LearnAck(node.clone()), Topic::LearnLabels(node.clone())].map(|topic| topic.render(site));
+        let heads = ["head", "delta"].map(|what| format!("{ROOT}/{site}/coordinator/learn/{what}/+"));
+        mine.into_iter().chain(heads).collect()
     }
 
     /// Whether each message here comes after the one before it. Of coordinators several may say how they do, each by its own
@@ -363,6 +376,7 @@ impl Topic {
             Topic::LearnUpdate(node.clone()),
             Topic::LearnSamples(node.clone()),
             Topic::LearnAck(node.clone()),
+            Topic::LearnLabels(node.clone()),
             Topic::LearnHead(LineageId([0xAB; 8])),
             Topic::LearnDelta(LineageId([0xAB; 8])),
             Topic::ModelAssignment(node.clone()),

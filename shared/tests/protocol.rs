@@ -20,7 +20,7 @@ use picket_shared::ids::{Boot, CameraId, EventId, LineId, NodeId, SiteId, Statio
 use picket_shared::limits;
 use picket_shared::picture::{PictureOrder, PicturePart, PictureState, Stage, What};
 use picket_shared::platform::{Action, PlatformOrder};
-use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, SinkStats, Stats, Twin, UpDown};
+use picket_shared::status::{CameraStats, Crossed, DetectorTwin, Health, LearnStats, SinkStats, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::trust::orders::OrdersChain;
 use picket_shared::trust::roster::{Member, Roster};
@@ -322,6 +322,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         events_given_up: Default::default(),
         events_dead: 0,
         broker: None,
+        learn: Some(LearnStats::default()),
     };
     let node = NodeId::new("gate-3").unwrap();
     let node_view = NodeView {
@@ -385,6 +386,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         ("AuditHead", serde_json::to_string(&head).unwrap()),
         ("Twin", serde_json::to_string(&twin).unwrap()),
         ("Stats", serde_json::to_string(&stats).unwrap()),
+        ("LearnStats", serde_json::to_string(&LearnStats::default()).unwrap()),
         ("CameraStats", serde_json::to_string(&camera).unwrap()),
         ("Crossed", serde_json::to_string(&Crossed::default()).unwrap()),
         ("PlatformOrder", serde_json::to_string(&platform_order()).unwrap()),

@@ -3,7 +3,7 @@
 #
 #   prepare.sh demo    what `make demo` and `make bench` need
 #   prepare.sh test    that, and what `make test` needs
-#   prepare.sh bench   what the demo needs, the Python peer that `make bench` compares with, and the agent's quantiser
+#   prepare.sh bench   what the demo needs, the Python peer and the Flower that `make bench` compares with, and the agent's quantiser
 #
 # What is there already is left alone, and a second run touches no network. Downloads are pinned by hash, lie in the
 # user's cache and appear there whole or not at all. No service is left running, and nothing in the tree changes except
@@ -76,7 +76,7 @@ pip_is_needed() {
 }
 
 venv_is_needed() {
-    { [ "$target" = bench ] && ! peer_is_there; } || { [ "$target" != demo ] && [ ! -e "$quantizer/ready" ]; } ||
+    { [ "$target" = bench ] && { ! peer_is_there || [ ! -e "$flower/ready" ]; }; } || { [ "$target" != demo ] && [ ! -e "$quantizer/ready" ]; } ||
         { [ "$target" = test ] && [ ! -e "$motmetrics/ready" ]; }
 }
 
@@ -268,6 +268,15 @@ quantizer() {
         "its test will be skipped, and the bench goes without INT8"
 }
 
+# ---- Flower, the peer of the bench of learning ----------------------------------------------------------------------
+
+flower_pins=$here/flower.txt
+flower=$cache/flower-$(sha256sum "$flower_pins" | cut -c1-12)
+
+flower() {
+    pinned_python "$flower" "$flower_pins" "Flower" "about 200 MB" "the bench of learning goes without it"
+}
+
 # ---- What the tests compare the trackers' figures with -------------------------------------------------------------
 
 motmetrics_pins=$tree/agent/tests/eval/motmetrics.txt
@@ -321,6 +330,7 @@ if [ "$target" = test ]; then
 fi
 if [ "$target" = bench ]; then
     peer
+    flower
     quantizer
 fi
 say "all is there for $target"

@@ -16,6 +16,8 @@ pub mod swarm;
 pub mod scenarios;
 
 pub mod learn;
+pub mod teach;
+pub mod retrain;
 
 pub mod bench;
 pub mod demo;

@@ -8,11 +8,13 @@ use picket_shared::telemetry;
 use picket_simulation::bench::{self, BenchOptions};
 use picket_simulation::demo::{self, DemoOptions};
 use picket_simulation::learn::{self, LearnOptions};
+use picket_simulation::retrain::{self, RetrainOptions};
 use picket_simulation::scenarios::{self, RunOptions};
 use picket_simulation::soak::naive::NaiveOptions;
 use picket_simulation::soak::outbox::OutboxOptions;
 use picket_simulation::soak::{self, SoakOptions};
 use picket_simulation::swarm;
+use picket_simulation::teach::{self, TeachOptions};
 
 /// Shows Picket at work, measures it, and runs its cores in seeded worlds.
 #[derive(Parser)]
@@ -38,6 +40,10 @@ enum Command {
     Naive(NaiveOptions),
     /// STAR-SGD against what others do, honest and attacked, in simulated time
     Learn(LearnOptions),
+    /// What operators' words are worth on real pictures with the real detector
+    Teach(TeachOptions),
+    /// What training anew buys when a network is to be small
+    Retrain(RetrainOptions),
     /// Seeded worlds of agents and a coordinator on failing buses and disks
     Swarm(Swarm),
     /// A scenario of who watches what, under any seeds: one table, and a picture
@@ -72,6 +78,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Outbox(options) => runtime()?.block_on(soak::outbox::run(options)),
         Command::Naive(options) => runtime()?.block_on(soak::naive::run(options)),
         Command::Learn(options) => learn::run(&options),
+        Command::Teach(options) => teach::run(&options),
+        Command::Retrain(options) => retrain::run(&options),
         Command::Swarm(swarm) => run_seeds(&swarm),
         Command::Run(options) => scenarios::run(&options),
     }

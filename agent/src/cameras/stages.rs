@@ -12,6 +12,7 @@ use crate::config::{Camera, Config};
 use crate::cover::settings::{Borrowed, Station};
 use crate::detect::{Detector, Thresholds};
 use crate::gate::Gate;
+use crate::learn::tap::Taps;
 use crate::mask::Mask;
 use crate::model::peek::Peeks;
 use crate::observe::{self, Observer};
@@ -40,6 +41,8 @@ pub struct Stages {
     pub sinks: Arc<Sinks>,
     /// Where frames can be had together with what was found in them.
     pub peeks: Peeks,
+    /// Who learns from what they see.
+    pub learn: Option<Taps>,
     /// End each of this station's cameras after this many frames.
     pub frames_max: Option<u64>,
 }
@@ -121,6 +124,7 @@ impl Stages {
             clock: SteadyClock::default(),
             tap: self.sinks.camera(camera, *told == camera.name),
             peeks: self.peeks_of(ground, camera),
+            learn: self.learn.as_ref().filter(|_| ground.own).map(|taps| taps.camera(slot)),
             meter: Arc::default(),
         })
     }

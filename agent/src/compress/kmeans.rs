@@ -7,7 +7,7 @@ use picket_shared::compress::SHARED_VALUES_MAX;
 const ROUNDS: usize = 25;
 
 /// At most `count` values, and for each number which of them it has.
-pub(super) fn cluster(numbers: &[f32], count: usize) -> (Vec<f32>, Vec<i32>) {
+pub fn cluster(numbers: &[f32], count: usize) -> (Vec<f32>, Vec<i32>) {
     let count = count.clamp(1, SHARED_VALUES_MAX - 1);
     let others: Vec<f32> = numbers.iter().copied().filter(|number| *number != 0.0).collect();
     let (low, high) = others.iter().fold((f32::MAX, f32::MIN), |(low, high), n| (low.min(*n), high.max(*n)));

@@ -9,6 +9,7 @@ mod kmeans;
 #[cfg(test)]
 mod tests;
 
+pub use kmeans::cluster;
 use picket_shared::compress::{self, Segment, Weights, scale, scale_byte};
 
 use crate::graph::tensors::{Place, Role, places};

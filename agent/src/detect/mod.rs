@@ -17,11 +17,13 @@ pub mod tensorrt;
 
 mod halve;
 mod model;
+mod rescore;
 mod scale;
 mod session;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use picket_shared::config::within;
@@ -40,6 +42,7 @@ use session::{Builder, Picture, Session};
 pub(crate) use model::BUILTIN;
 pub(crate) use model::bytes_and_head;
 pub use provider::Provider;
+pub use rescore::{Backbone, Rescore};
 
 /// The first 12 hexadecimal digits of the SHA-256 of the built-in model.
 pub fn builtin_digest() -> &'static str {
@@ -220,6 +223,8 @@ pub struct Timing {
     pub run_cpu: Duration,
     /// Layout and suppression.
     pub decode: Duration,
+    /// What judging the candidates by a head took of that.
+    pub rescore: Duration,
     /// What the model gave and nobody sees.
     pub tally: Tally,
 }
@@ -235,6 +240,9 @@ pub struct Detector {
     tally: Tally,
     twin: DetectorTwin,
     config: Config,
+    backbone: Option<Arc<Backbone>>,
+    /// Which of the model's candidates each detection is, while it is judged.
+    rows: Vec<usize>,
 }
 
 impl Detector {
@@ -285,6 +293,8 @@ impl Detector {
             passed_over,
         };
         let (width, height) = layout.picture();
+        let features = layout.features().map(|(_, features)| features);
+        let backbone = features.map(|features| Arc::new(Backbone { sha256: model.sha256.clone(), features }));
         let scratch = if layout.input.is_plain() { 0 } else { width as usize * height as usize * 3 };
         Ok(Detector {
             session,
@@ -295,7 +305,14 @@ impl Detector {
             tally: Tally::default(),
             twin,
             config: config.clone(),
+            backbone,
+            rows: Vec::new(),
         })
+    }
+
+    /// The network whose features can be learned from; nothing where the model does not show them.
+    pub fn backbone(&self) -> Option<&Arc<Backbone>> {
+        self.backbone.as_ref()
     }
 
     /// Looks with these from now on, in place of the configured ones.
@@ -305,6 +322,25 @@ impl Detector {
 
     /// Replaces what is in `found` by the detections in a frame, the surest first.
     pub fn detect(&mut self, frame: &Frame, found: &mut Vec<Detection>) -> Result<Timing, DetectError> {
+        self.look(frame, None, found)
+    }
+
+    /// The same, with scores as somebody judges them. A model that does not show what it saw judges alone.
+    pub fn detect_judged(
+        &mut self,
+        frame: &Frame,
+        judge: &mut dyn Rescore,
+        found: &mut Vec<Detection>,
+    ) -> Result<Timing, DetectError> {
+        self.look(frame, Some(judge), found)
+    }
+
+    fn look(
+        &mut self,
+        frame: &Frame,
+        judge: Option<&mut dyn Rescore>,
+        found: &mut Vec<Detection>,
+    ) -> Result<Timing, DetectError> {
         found.clear();
         let begun = Instant::now();
         let lies = self.show(frame)?;
@@ -317,7 +353,22 @@ impl Detector {
         for (name, numbers) in names.iter().zip(&mut numbers) {
             *numbers = outputs.numbers(name).map_err(DetectError::Run)?;
         }
-        let mut tally = self.layout.decode(&numbers[..names.len()], &lies, self.thresholds.score_min, found);
+        let (numbers, score_min, mut rescore) = (&numbers[..names.len()], self.thresholds.score_min, Duration::ZERO);
+        let mut tally = match (judge, &self.backbone, self.layout.features()) {
+            (Some(judge), Some(backbone), Some((features, _))) => {
+                let Numbers::F32(seen) = outputs.numbers(features).map_err(DetectError::Run)? else {
+                    return Err(DetectError::Run(format!("{features} are no numbers")));
+                };
+                let floor = judge.score_min().min(score_min);
+                let tally = self.layout.candidates(numbers, &lies, floor, found, &mut self.rows);
+                let begun = Instant::now();
+                judge.rescore(backbone, (frame.width, frame.height), found, &self.rows, seen);
+                found.retain(|detection| detection.score >= score_min);
+                rescore = begun.elapsed();
+                tally
+            }
+            _ => self.layout.decode(numbers, &lies, score_min, found),
+        };
         // Both below keep no more than these.
         tally.cut += found.len().saturating_sub(nms::CANDIDATES_MAX) as u64;
         if self.layout.suppresses() {
@@ -327,7 +378,7 @@ impl Detector {
         }
         drop(outputs);
         self.count(tally);
-        Ok(Timing { preprocess: prepared - begun, run: ran - prepared, run_cpu, decode: ran.elapsed(), tally })
+        Ok(Timing { preprocess: prepared - begun, run: ran - prepared, run_cpu, decode: ran.elapsed(), rescore, tally })
     }
 
     /// Fits a frame into the model's input.

@@ -39,7 +39,9 @@ pub(super) struct Model {
     pub(super) name: String,
     /// The ONNX file.
     pub(super) bytes: Cow<'static, [u8]>,
-    /// First 12 hexadecimal digits of its SHA-256.
+    /// Its SHA-256 in hexadecimal.
+    pub(super) sha256: String,
+    /// The first 12 digits of that.
     pub(super) digest: String,
     /// What was seen on the way through it.
     pub(super) scan: Scan,
@@ -93,7 +95,7 @@ pub(super) fn read(config: &Config, file: ModelFile) -> Result<Model, Failure> {
     let labels = config.labels.as_deref().map(labels).transpose()?;
     let (family, person_class, input) = (config.layout, config.person_class, config.input.clone());
     let said = Override { family, labels, person_class, input };
-    Ok(Model { name, bytes, digest: short(&sha256), scan, head, said })
+    Ok(Model { name, bytes, digest: short(&sha256), sha256, scan, head, said })
 }
 
 /// A model's bytes, and the numbers of its head where that is an input.

@@ -22,6 +22,7 @@ pub mod trial;
 pub mod verdict;
 
 mod assign;
+pub mod change;
 mod models;
 mod say;
 pub mod start;

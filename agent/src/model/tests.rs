@@ -45,6 +45,8 @@ struct Bench {
     /// Its process dies.
     crashes: bool,
     frames: u64,
+    /// What the audit log would say, in the order of the disk.
+    noted: Vec<String>,
 }
 
 fn node() -> NodeId {
@@ -117,6 +119,7 @@ impl Bench {
             hangs: false,
             crashes: false,
             frames: 0,
+            noted: vec![],
         };
         bench.begin();
         bench
@@ -177,6 +180,8 @@ impl Bench {
         let Some(order) = self.waiting.pop_front() else { return false };
         match order {
             Order::Keep(number, record, trusted) => {
+                let change = change::between(&self.disk.0, &record);
+                self.noted.extend(change.map(|change| format!("{} {}", change.model, change.what)));
                 self.disk = (*record, trusted.map(|trusted| *trusted).or(self.disk.1.take()));
                 self.news(News::Kept(number));
             }
@@ -313,6 +318,10 @@ fn a_release_is_fetched_tried_run_and_committed_and_the_next_one_takes_the_other
     assert_eq!(&bench.disk.0, record, "and all of it is durable");
     let said = bench.said.clone().unwrap();
     assert_eq!((said.phase, said.assignment, said.root), (ModelPhase::Idle, 1, 1));
+    let [runs, lasted] = &std::mem::take(&mut bench.noted)[..] else { panic!("two lines for the audit log") };
+    assert!(runs.contains("runs in the place of the configuration's own model, and must last"), "{runs}");
+    assert!(runs.starts_with("person release 1 (") && lasted.starts_with("person release 1 ("), "{lasted}");
+    assert!(lasted.ends_with("has lasted, and is committed"), "{lasted}");
     assert_eq!(said.active.unwrap().counter, 1);
     bench.assign(2, Some(&manifest(2, &file(2)))).unwrap();
     bench.settle();
@@ -326,6 +335,17 @@ fn a_release_is_fetched_tried_run_and_committed_and_the_next_one_takes_the_other
     bench.assign(4, None).unwrap();
     bench.settle();
     assert_eq!((bench.looks, bench.word()), (Place::Factory, None));
+    assert!(bench.noted.last().unwrap().starts_with("the configuration's own model "), "{:?}", bench.noted);
+}
+
+#[test]
+fn how_a_candidate_ended_is_for_the_audit_log() {
+    let mut bench = Bench::new();
+    bench.crashes = true;
+    bench.assign(1, Some(&manifest(1, &file(1)))).unwrap();
+    bench.settle();
+    let [given_up] = &std::mem::take(&mut bench.noted)[..] else { panic!("{:?}", bench.noted) };
+    assert!(given_up.contains("given up, the configuration's own model runs on (model_trial_crash)"), "{given_up}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use picket_shared::duty::{Duty, Heartbeat, Leases, Sight, Standby};
 use picket_shared::event::{Class, Event};
 use picket_shared::ids::{Boot, CameraId, NodeId, StationId};
 use picket_shared::limits::{DEAD_LETTER_BYTES_MAX, HEARTBEAT_MS, STATS_MS};
-use picket_shared::status::{self, CameraStats, Health, Stats, Twin, UpDown};
+use picket_shared::status::{self, CameraStats, Health, LearnStats, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::wire::{Ack, Gap, GapCause, Wire};
 
@@ -145,6 +145,8 @@ pub struct Facts {
     pub refused: BTreeMap<String, u64>,
     /// How far the audit log reaches.
     pub audit: Option<Head>,
+    /// What is learned.
+    pub learn: Option<LearnStats>,
 }
 
 /// Who a node is, for this run.
@@ -552,6 +554,7 @@ impl Node {
             events_given_up: self.given_up.iter().map(|(cause, count)| (cause.word().into(), *count)).collect(),
             events_dead: self.dead,
             broker: facts.broker,
+            learn: facts.learn,
         };
         out.push(Effect::Publish(Topic::Stats(self.identity.node.clone()), to_json(&stats)));
     }

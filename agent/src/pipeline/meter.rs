@@ -31,6 +31,8 @@ pub struct Counts {
     pub persons_now: u32,
     /// Time spent in `session.run`.
     pub inference: Duration,
+    /// Time spent in judging what the network found, where anything is learned.
+    pub rescore: Duration,
     /// Boxes of the model whose numbers cannot be, and candidates beyond the surest.
     pub outputs: detect::layout::Tally,
     /// What the tracker has counted.

@@ -11,6 +11,7 @@ use super::meter::Meter;
 use crate::detect::{Detector, Thresholds};
 use crate::frame::{Detection, Frame};
 use crate::gate::{Gate, Verdict};
+use crate::learn::tap;
 use crate::mask::Mask;
 use crate::model::frames::is_hard;
 use crate::model::peek::Peeks;
@@ -41,6 +42,8 @@ pub struct Stage {
     pub tap: Tap,
     /// Where frames can be had together with what was found in them.
     pub peeks: Peeks,
+    /// Who judges what was found, and learns from it; of this station's own cameras alone.
+    pub learn: Option<tap::Tap>,
     /// What has been counted.
     pub meter: Arc<Meter>,
 }
@@ -87,7 +90,11 @@ impl Stage {
         detector.look_with(self.tap.lowered(self.thresholds));
         let (model, precision) = detector.named();
         self.observer.looks_with(model, precision);
-        let timing = match detector.detect(frame, detections) {
+        let looked = match self.learn.as_mut() {
+            Some(learn) => detector.detect_judged(frame, learn.judge(), detections),
+            None => detector.detect(frame, detections),
+        };
+        let timing = match looked {
             Ok(timing) => timing,
             Err(error) => {
                 self.meter.add(|counts| counts.frames_refused += 1);
@@ -104,9 +111,11 @@ impl Stage {
         if self.size_px.replace(size_px).is_some_and(|before| before != size_px) {
             // Tracks are places in pixels: in a picture of another size they would be found in somebody else.
             self.tracker.clear();
+            self.learn.iter_mut().for_each(tap::Tap::break_off);
         }
         let tracks = self.tracker.step(now_ms, detections);
         let persons_now = tracks.iter().filter(|track| track.state != State::Tentative).count() as u32;
+        self.learn.iter_mut().for_each(|learn| learn.look(tracks));
         self.observer.step(now_ms, size_px, tracks, events);
         events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
         self.meter.note(self.observer.tally());
@@ -129,6 +138,7 @@ impl Stage {
             counts.clock_jumps = clock_jumps;
             counts.persons_now = persons_now;
             counts.inference += timing.run;
+            counts.rescore += timing.rescore;
         });
         timing.run_cpu
     }

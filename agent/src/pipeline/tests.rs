@@ -63,6 +63,7 @@ fn stage(masks: &[Polygon], scene: Scene, config: observe::Config) -> Stage {
         observer: Observer::new(identity, scene, config),
         tap: Tap::closed(),
         peeks: Peeks::default(),
+        learn: None,
         clock: SteadyClock::default(),
         meter: Arc::default(),
     }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use picket_shared::exit::{Exit, Failure};
-use picket_shared::ids::NodeId;
+use picket_shared::ids::{EventId, NodeId};
 use picket_shared::keyfile;
+use picket_shared::learn::label::Label;
+use picket_shared::limits::{LABELS_MAX, NAME_CHARS_MAX};
 
 use super::learner::Order;
 use super::study::{ORDER, STATUS, folder};
@@ -44,6 +46,24 @@ pub enum LearnCommand {
         #[command(flatten)]
         flags: Flags,
     },
+    /// Say that somebody was there: the devices learn from it
+    Confirm(Saying),
+    /// Say that nobody was there: the devices learn from it
+    Reject(Saying),
+}
+
+/// What a person says of events.
+#[derive(Debug, clap::Args)]
+pub struct Saying {
+    /// The events, as the page and `view/event` name them
+    #[arg(required = true)]
+    events: Vec<EventId>,
+    /// Who says so
+    #[arg(long)]
+    who: String,
+    /// Where the coordinator keeps what it knows
+    #[command(flatten)]
+    flags: Flags,
 }
 
 /// Does it.
@@ -55,7 +75,25 @@ pub fn run(command: &LearnCommand) -> anyhow::Result<()> {
         LearnCommand::Revert(flags) => order(flags, &Order::Revert),
         LearnCommand::Out { node, flags } => order(flags, &Order::Out(node.clone())),
         LearnCommand::In { node, flags } => order(flags, &Order::In(node.clone())),
+        LearnCommand::Confirm(saying) => label(saying, true),
+        LearnCommand::Reject(saying) => label(saying, false),
     }
+}
+
+fn label(Saying { events, who, flags }: &Saying, person: bool) -> anyhow::Result<()> {
+    if who.is_empty() || who.len() > NAME_CHARS_MAX || events.len() > LABELS_MAX {
+        let sentence = format!(
+            "name who says so, in at most {NAME_CHARS_MAX} characters, and at most {LABELS_MAX} events at once"
+        );
+        return Err(Failure::new(Exit::Config, sentence).into());
+    }
+    // What is no event of one person is refused here, where whoever says it sees it.
+    if let Some(event) = events.iter().find(|event| event.node().is_none()) {
+        let sentence = format!("{event} is no event of one person; learning has no use for it");
+        return Err(Failure::new(Exit::Config, sentence).into());
+    }
+    let labels = events.iter().map(|event| Label { event: event.clone(), person, who: who.clone() }).collect();
+    order(flags, &Order::Label(labels))
 }
 
 fn status(flags: &Flags) -> anyhow::Result<()> {

@@ -8,21 +8,29 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::ids::NodeId;
+use picket_shared::learn::label::{Label, Labels};
 use picket_shared::learn::lineage::{Lineage, LineageId};
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSamples};
 use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing};
 
+pub use super::order::Order;
 use super::record::{Record, bytes_of, numbers_of};
 use super::root::{Places, RootSet};
+use super::said::{Said, by_node};
 use super::star::{Flush, Refused, Settings, Star, Taken};
 use super::voice::{Voice, Words};
 
 /// Steps are no nearer to each other than this.
 pub const FLUSH_MS_MIN: u64 = 250;
+/// Of rows with more numbers than these together, steps are farther from each other in proportion: what a step costs grows with them,
+/// and must leave the processor to those who speak.
+pub const FLUSH_CELLS: usize = 320_000;
 /// A single station's news waits for others for so long.
 pub const FLUSH_MS_MAX: u64 = 30_000;
 /// Releases are no nearer to each other than this.
 pub const RELEASE_MS_MIN: u64 = 60_000;
+/// No head that is found at the broker has a higher version: it must leave room for those that follow, and be a whole number in JSON.
+pub const FOUND_VERSION_MAX: u64 = 1 << 53;
 /// Released heads that can be gone back to.
 pub const KEPT_MAX: usize = 8;
 /// Points of the curve; when there are more, every second one goes.
@@ -37,22 +45,6 @@ pub struct Terms {
     pub rate: f32,
     /// Every station is trusted: rows are cut and averaged, and nothing is left out.
     pub trusted: bool,
-}
-
-/// What a person orders.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Learn nothing more.
-    Freeze,
-    /// Learn again.
-    Unfreeze,
-    /// Go back to the release before, as a new version, and learn nothing more.
-    Revert,
-    /// Take a station out.
-    Out(NodeId),
-    /// Take it in again.
-    In(NodeId),
 }
 
 /// Everything that can happen.
@@ -79,6 +71,8 @@ pub enum Effect {
     Log(Record),
     /// Acknowledge.
     Ack(NodeId, LearnAck),
+    /// Tell a device what persons say of its events.
+    Labels(NodeId, Labels),
     /// Say the head whole.
     Full(HeadFull),
     /// Say what is different from the whole one.
@@ -120,6 +114,7 @@ pub struct Learner {
     star: Star,
     root: RootSet,
     places: Places,
+    said: Said,
     frozen: Option<String>,
     out: BTreeSet<NodeId>,
     kept: VecDeque<(u64, Vec<f32>)>,
@@ -146,6 +141,7 @@ impl Learner {
             root: RootSet::new(shape),
             terms,
             places: Places::new(),
+            said: Said::default(),
             frozen: None,
             out: BTreeSet::new(),
             kept: VecDeque::new(),
@@ -216,7 +212,10 @@ impl Learner {
         });
         let places =
             self.places.iter().map(|(node, &(epoch, number))| Record::Place { node: node.clone(), epoch, number });
-        std::iter::once(first).chain(stations).chain(out).chain(kept).chain(samples).chain(places).collect()
+        let labels =
+            self.said.all().map(|(node, said)| Record::Labels { node: node.clone(), labels: said.labels.clone() });
+        let heads = std::iter::once(first).chain(stations).chain(out).chain(kept);
+        heads.chain(samples).chain(places).chain(labels).collect()
     }
 
     /// Handles one input and appends what is to be done.
@@ -226,7 +225,11 @@ impl Learner {
             Input::Samples(node, payload) => self.samples(&node, &payload, effects),
             Input::Head(payload) => self.found(&payload, effects),
             Input::Order(order) => self.order(order, effects),
-            Input::SayAgain => self.voice.forget(),
+            Input::SayAgain => {
+                self.voice.forget();
+                let labels = self.said.all().map(|(node, labels)| Effect::Labels(node.clone(), labels.clone()));
+                effects.extend(labels);
+            }
             Input::Tick => {}
         }
         self.whatever_is_due(now, effects);
@@ -346,6 +349,7 @@ impl Learner {
                     self.revert_of = Some(of);
                 }
             }
+            Record::Labels { node, labels } => self.said.take(node, labels),
             Record::Release => {
                 let (version, head) = (self.star.version(), self.star.head().to_vec());
                 self.released = Some(version);
@@ -459,6 +463,10 @@ impl Learner {
         if full.lineage.id() != self.id || full.version <= self.version() {
             return;
         }
+        if full.version > FOUND_VERSION_MAX {
+            let detail = format!("the head at the broker has version {}, above {FOUND_VERSION_MAX}", full.version);
+            return self.refuse("learn_version", detail, effects);
+        }
         match full.head() {
             Ok(head) => {
                 self.change(Record::Replace { version: full.version, head: bytes_of(&head) }, effects);
@@ -477,6 +485,7 @@ impl Learner {
             Order::Unfreeze => drop(self.change(Record::Freeze(None), effects)),
             Order::Out(node) => drop(self.change(Record::Out { node, out: true }, effects)),
             Order::In(node) => drop(self.change(Record::Out { node, out: false }, effects)),
+            Order::Label(labels) => return self.label(&labels, effects),
             Order::Revert => {
                 // The last one is what stations have; the one before is what is gone back to.
                 let Some((of, _)) = self.kept.len().checked_sub(2).and_then(|at| self.kept.get(at)) else {
@@ -492,6 +501,18 @@ impl Learner {
         self.voice.forget();
     }
 
+    fn label(&mut self, labels: &[Label], effects: &mut Vec<Effect>) {
+        let (of_nodes, others) = by_node(labels);
+        for (node, labels) in of_nodes {
+            self.change(Record::Labels { node: node.clone(), labels }, effects);
+            effects.push(Effect::Labels(node.clone(), self.said.of(&node)));
+        }
+        for Label { event, .. } in others {
+            let sentence = format!("{event} is no event of one person, and nothing can be learned from it");
+            self.refuse("learn_event", sentence, effects);
+        }
+    }
+
     fn release(&self) -> Release {
         let (lineage, head) = (self.terms.lineage.clone(), self.head().to_vec());
         Release { lineage, version: self.version(), head, revert_of: self.revert_of }
@@ -500,7 +521,7 @@ impl Learner {
     fn whatever_is_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let fresh = !self.star.fresh().is_empty();
         self.waiting_ms = if fresh { self.waiting_ms.or(Some(now.mono_ms)) } else { None };
-        let rested = self.flushed_ms.is_none_or(|at| now.mono_ms >= at + FLUSH_MS_MIN);
+        let rested = self.flushed_ms.is_none_or(|at| now.mono_ms >= at + self.rest_ms());
         let waited = self.waiting_ms.is_some_and(|since| now.mono_ms >= since + FLUSH_MS_MAX);
         if self.frozen.is_none() && rested && (self.star.is_ready(self.star.seen().len()) || waited) {
             self.flush(now, effects);
@@ -561,9 +582,15 @@ impl Learner {
         }
     }
 
+    /// How long the next step waits at least after the last one.
+    fn rest_ms(&self) -> u64 {
+        let cells = self.star.rows().len() * self.star.head().len();
+        (FLUSH_MS_MIN * cells as u64 / FLUSH_CELLS as u64).clamp(FLUSH_MS_MIN, FLUSH_MS_MAX)
+    }
+
     /// When [`Input::Tick`] is wanted, on the monotonic clock.
     pub fn next_wakeup(&self) -> Option<u64> {
-        let rested = self.flushed_ms.map(|at| at + FLUSH_MS_MIN);
+        let rested = self.flushed_ms.map(|at| at + self.rest_ms());
         let ready = self.star.is_ready(self.star.seen().len());
         let flush = if ready { rested } else { self.waiting_ms.map(|since| since + FLUSH_MS_MAX) };
         let unsaid = self.voice.next_wakeup(self.version());

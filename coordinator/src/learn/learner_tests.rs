@@ -229,6 +229,8 @@ fn a_newer_head_at_the_broker_is_taken_and_an_older_one_is_not() {
     let mut changed = full(12, false);
     changed.values[0] ^= 1;
     assert_eq!(bench.refused(Input::Head(codec::encode(&changed).unwrap())), ["learn_head"]);
+    let last = full(FOUND_VERSION_MAX + 1, false);
+    assert_eq!(bench.refused(Input::Head(codec::encode(&last).unwrap())), ["learn_version"]);
     assert_eq!(state(&bench.learner), before);
     bench.crash();
     assert_eq!(state(&bench.learner), before);

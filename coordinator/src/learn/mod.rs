@@ -1,17 +1,20 @@
 //! Learning at the coordinator: how the changes of many stations become one head.
 //!
-//! `star` is the method, over the sums of `sums`; `root` are the samples that persons confirmed; `learner` is the core that puts them
-//! together, whose changes are the records of `record`, and `voice` how it says the head. `log` keeps those, and `study` is the thread that runs it all beside the
+//! `star` is the method, over the sums of `sums`; `root` are the samples that persons confirmed, and `said` what they say of events; `learner` is the core that puts them
+//! together, whose changes are the records of `record`, and `voice` how it says the head. a log (`picket_shared::log`) keeps those, and `study` is the thread that runs it all beside the
 //! coordinator; `command` is the command line's way to it. `peers` are what others do, behind the same trait, to be compared with and for nothing else.
 
 pub mod learner;
+pub mod order;
 pub mod peers;
 pub mod record;
 pub mod root;
+pub mod said;
 pub mod star;
 pub mod sums;
 pub mod voice;
 
 pub mod command;
-pub mod log;
 pub mod study;
+
+pub use picket_shared::log;

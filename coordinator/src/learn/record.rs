@@ -2,6 +2,7 @@
 //! are the order of the fields: append only.
 
 use picket_shared::ids::NodeId;
+use picket_shared::learn::label::Label;
 use picket_shared::learn::message::{HeadUpdate, RootSamples};
 use picket_shared::wire::Wire;
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,13 @@ pub enum Record {
     },
     /// The head was released.
     Release,
+    /// Persons said something of a node's events.
+    Labels {
+        /// The node.
+        node: NodeId,
+        /// What they said.
+        labels: Vec<Label>,
+    },
 }
 
 impl Wire for Record {

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
     use picket_shared::ids::NodeId;
     use picket_shared::learn::lineage::{HeadShape, Lineage};
-    use picket_shared::learn::message::HeadUpdate;
+    use picket_shared::learn::message::{HeadUpdate, LearnAck};
     use picket_shared::learn::packed::Packed;
 
     fn terms() -> Terms {
@@ -259,6 +259,34 @@ mod tests {
                 return found;
             }
         }
+    }
+
+    /// Nobody takes the ack, so that whoever says first and writes then never comes to write.
+    #[test]
+    fn what_is_said_was_written_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(dir.path());
+        let (log, learner) = open(&terms(), &folder).unwrap();
+        let ((tell, mut told), clock) = (mpsc::channel(1), Box::new(clock()));
+        let mut desk = Desk { terms: terms(), folder, log, learner, clock, shown: None, tell };
+        let Input::Update(node, payload) = said(1, 7) else { panic!() };
+        let record = Record::Update { node: node.clone(), update: codec::decode(&payload).unwrap() };
+        let lineage = terms().lineage.id();
+        let ack = Effect::Ack(node, LearnAck { lineage, epoch: 1, seq: 7, samples_epoch: 0, samples: 0 });
+        let path = desk.folder.join(format!("{lineage}.log"));
+        let working = {
+            let record = record.clone();
+            std::thread::spawn(move || desk.perform(vec![ack.clone(), ack, Effect::Log(record)]))
+        };
+        let until = Instant::now() + Duration::from_secs(20);
+        let written = || picket_shared::log::parse(&std::fs::read(&path).unwrap()).records;
+        while written().is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(written(), [encoded(&record)]);
+        assert!(matches!(told.blocking_recv(), Some(Effect::Ack(..))));
+        assert!(matches!(told.blocking_recv(), Some(Effect::Ack(..))));
+        assert!(working.join().unwrap());
     }
 
     #[test]

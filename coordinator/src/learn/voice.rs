@@ -46,6 +46,8 @@ struct Said {
     newest: Vec<f32>,
     version: u64,
     at_ms: u64,
+    /// The last version that it was compared with. A large head costs more to compare than an update to take in.
+    compared: u64,
 }
 
 impl Voice {
@@ -62,12 +64,15 @@ impl Voice {
     /// What is to be said now.
     pub fn say(&mut self, now: Now, words: Words) -> Option<Effect> {
         let Words { lineage, version, head, revert_of, frozen } = words;
-        let moved = match &self.0 {
+        let moved = match &mut self.0 {
             None => true,
             Some(said) if said.version == version => false,
+            Some(said) if now.mono_ms >= said.at_ms + SAY_MS_MAX => true,
+            Some(said) if said.compared == version => false,
             Some(said) => {
+                said.compared = version;
                 let change: Vec<f32> = head.iter().zip(&said.newest).map(|(now, then)| now - then).collect();
-                norm(&change) > SAY_SHARE * norm(head) || now.mono_ms >= said.at_ms + SAY_MS_MAX
+                norm(&change) > SAY_SHARE * norm(head)
             }
         };
         if !moved {
@@ -83,7 +88,8 @@ impl Voice {
         let full = HeadFull::of(lineage.clone(), version, head, revert_of, frozen);
         if let Ok(whole) = full.head() {
             let (newest, whole_version, at_ms) = (whole.clone(), version, now.mono_ms);
-            self.0 = Some(Said { whole, whole_version, whole_ms: at_ms, newest, version, at_ms });
+            let compared = version;
+            self.0 = Some(Said { whole, whole_version, whole_ms: at_ms, newest, version, at_ms, compared });
         }
         Some(Effect::Full(full))
     }
@@ -118,6 +124,7 @@ pub fn message(effect: &Effect) -> Option<(Topic, Vec<u8>)> {
     let encoded = "the learner keeps the bounds of what it says";
     match effect {
         Effect::Ack(node, ack) => Some((Topic::LearnAck(node.clone()), codec::encode(ack).expect(encoded))),
+        Effect::Labels(node, labels) => Some((Topic::LearnLabels(node.clone()), crate::view::json(labels))),
         Effect::Full(full) => Some((Topic::LearnHead(full.lineage.id()), codec::encode(full).expect(encoded))),
         Effect::Delta(delta) => Some((Topic::LearnDelta(delta.lineage), codec::encode(delta).expect(encoded))),
         Effect::View(view) => Some((Topic::ViewLearning, crate::view::json(view))),

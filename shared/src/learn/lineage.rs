@@ -11,6 +11,9 @@ use crate::random::SplitMix64;
 
 /// Hidden units of [`HeadKind::Mlp16`].
 pub const HIDDEN: usize = 16;
+/// Where the answer is yes or no, the first input is what the network itself says: its logit over this, so that it is as large as
+/// the other inputs are.
+pub const LOGIT_UNIT: f32 = 4.0;
 
 /// What a head computes from a candidate's features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,9 +21,10 @@ pub const HIDDEN: usize = 16;
 pub enum HeadKind {
     /// One of several classes: `inputs` × `classes` weights, row by row of the inputs, then a bias for each class.
     Softmax,
-    /// Yes or no: a weight for each input, then the bias.
+    /// Yes or no: what is added to the network's own logit ([`LOGIT_UNIT`] times the first input), as a weight for each input,
+    /// then the bias. All zero, it says what the network says.
     Logistic,
-    /// Yes or no through one hidden layer of [`HIDDEN`] rectified units: `inputs` × 16 weights, row by row of the inputs, 16
+    /// The same through one hidden layer of [`HIDDEN`] rectified units: `inputs` × 16 weights, row by row of the inputs, 16
     /// biases, 16 weights, one bias.
     Mlp16,
 }
@@ -78,19 +82,14 @@ impl HeadShape {
         Ok(())
     }
 
-    /// Where learning begins. A linear head begins at zero; a hidden layer would never leave that, so its weights begin at small
-    /// numbers that are the same everywhere.
+    /// Where learning begins: at a head that changes nothing. A linear one is zero; a hidden layer would never leave that, so its
+    /// weights, but those behind it, begin at small numbers that are the same everywhere.
     pub fn beginning(&self) -> Vec<f32> {
         let mut head = vec![0.0; self.parameters()];
         if self.kind == HeadKind::Mlp16 {
             let mut random = SplitMix64::stream(u64::from(self.inputs), HIDDEN as u64, 1);
-            let mut spread = |weights: &mut [f32], inputs: usize| {
-                let width = 1.0 / (inputs as f64).sqrt();
-                weights.iter_mut().for_each(|weight| *weight = ((2.0 * random.unit() - 1.0) * width) as f32);
-            };
-            let hidden = self.inputs as usize * HIDDEN;
-            spread(&mut head[..hidden], self.inputs as usize);
-            spread(&mut head[hidden + HIDDEN..hidden + 2 * HIDDEN], HIDDEN);
+            let (hidden, width) = (self.inputs as usize * HIDDEN, 1.0 / f64::from(self.inputs).sqrt());
+            head[..hidden].iter_mut().for_each(|weight| *weight = ((2.0 * random.unit() - 1.0) * width) as f32);
         }
         head
     }

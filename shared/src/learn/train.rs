@@ -6,7 +6,7 @@
 //! All sums are made in the order of their indices, and the exponential is made of sums and products alone, so that the same
 //! samples give the same bits on every processor.
 
-use super::lineage::{HIDDEN, HeadKind, HeadShape};
+use super::lineage::{HIDDEN, HeadKind, HeadShape, LOGIT_UNIT};
 
 /// A labelled candidate.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +98,28 @@ impl Trainer {
         (exp(f64::from(self.scores[1] - max)) / exps.sum::<f64>()) as f32
     }
 
+    /// What a head that says yes or no adds to the network's own logit; of several classes, nothing.
+    pub fn correction(&mut self, head: &[f32], features: &[f32]) -> f32 {
+        let inputs = self.shape.inputs as usize;
+        match self.shape.kind {
+            HeadKind::Softmax => 0.0,
+            HeadKind::Logistic => {
+                let (weights, bias) = head.split_at(inputs);
+                bias[0] + dot(weights, features)
+            }
+            HeadKind::Mlp16 => {
+                let (weights, rest) = head.split_at(inputs * HIDDEN);
+                let (biases, rest) = rest.split_at(HIDDEN);
+                self.hidden.copy_from_slice(biases);
+                for (feature, row) in features.iter().zip(weights.chunks_exact(HIDDEN)) {
+                    add_scaled(&mut self.hidden, *feature, row);
+                }
+                self.hidden.iter_mut().for_each(|unit| *unit = unit.max(0.0));
+                rest[HIDDEN] + dot(&rest[..HIDDEN], &self.hidden)
+            }
+        }
+    }
+
     /// Leaves the gradient at `base + delta` in `self.gradient`, and returns the loss there.
     fn differentiate(&mut self, base: &[f32], delta: &[f32], batch: &[Sample]) -> f32 {
         let mut at = std::mem::take(&mut self.at);
@@ -134,19 +156,9 @@ impl Trainer {
                     add_scaled(&mut self.scores, *feature, row);
                 }
             }
-            HeadKind::Logistic => {
-                let (weights, bias) = head.split_at(inputs);
-                self.scores.copy_from_slice(&[0.0, bias[0] + dot(weights, features)]);
-            }
-            HeadKind::Mlp16 => {
-                let (weights, rest) = head.split_at(inputs * HIDDEN);
-                let (biases, rest) = rest.split_at(HIDDEN);
-                self.hidden.copy_from_slice(biases);
-                for (feature, row) in features.iter().zip(weights.chunks_exact(HIDDEN)) {
-                    add_scaled(&mut self.hidden, *feature, row);
-                }
-                self.hidden.iter_mut().for_each(|unit| *unit = unit.max(0.0));
-                self.scores.copy_from_slice(&[0.0, rest[HIDDEN] + dot(&rest[..HIDDEN], &self.hidden)]);
+            HeadKind::Logistic | HeadKind::Mlp16 => {
+                let correction = self.correction(head, features);
+                self.scores.copy_from_slice(&[0.0, LOGIT_UNIT * features[0] + correction]);
             }
         }
     }
@@ -301,19 +313,35 @@ mod tests {
 
     #[test]
     fn the_own_part_learns_and_is_drawn_back_while_the_shared_part_stays() {
-        let shape = HeadShape::logistic(1);
-        let (shared, mut own, mut trainer) = (vec![-1.0, 0.0], vec![0.0, 0.0], Trainer::new(shape));
-        let batch =
-            [Sample { features: &[1.0], label: 1, weight: 1.0 }, Sample { features: &[-1.0], label: 0, weight: 1.0 }];
+        // The network itself has no opinion.
+        let shape = HeadShape::logistic(2);
+        let (shared, mut own, mut trainer) = (vec![0.0, -1.0, 0.0], vec![0.0; 3], Trainer::new(shape));
+        let batch = [
+            Sample { features: &[0.0, 1.0], label: 1, weight: 1.0 },
+            Sample { features: &[0.0, -1.0], label: 0, weight: 1.0 },
+        ];
         let own_after = |own: &mut Vec<f32>, trainer: &mut Trainer, pull| {
             (0..500).for_each(|_| {
                 trainer.personal_step(&shared, own, &batch, 0.5, pull);
             });
-            own[0]
+            own[1]
         };
         let free = own_after(&mut own, &mut trainer, 0.003);
-        assert!(trainer.probability(&[shared[0] + own[0], own[1]], &[1.0]) > 0.9);
+        assert!(trainer.probability(&[own[0], shared[1] + own[1], own[2]], &[0.0, 1.0]) > 0.9);
         assert!(own_after(&mut own, &mut trainer, 0.3) < free);
+    }
+
+    #[test]
+    fn where_learning_begins_the_answer_is_the_networks_own() {
+        for shape in [HeadShape::logistic(5), HeadShape::mlp16(5)] {
+            let (head, mut trainer) = (shape.beginning(), Trainer::new(shape));
+            for logit in [-3.0f32, 0.0, 1.5] {
+                let features = [logit / LOGIT_UNIT, 0.3, -0.8, 1.0, 0.1];
+                assert_eq!(trainer.correction(&head, &features), 0.0);
+                let own = 1.0 / (1.0 + (-logit).exp());
+                assert!((trainer.probability(&head, &features) - own).abs() < 1e-6);
+            }
+        }
     }
 
     #[test]

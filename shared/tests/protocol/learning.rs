@@ -1,6 +1,7 @@
 //! What is said of learning, for the test that holds the page to the code.
 
-use picket_shared::ids::NodeId;
+use picket_shared::ids::{EventId, NodeId};
+use picket_shared::learn::label::{Label, Labels};
 use picket_shared::learn::lineage::{HeadShape, Lineage};
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSample, RootSamples};
 use picket_shared::learn::packed::Packed;
@@ -68,6 +69,11 @@ fn learning() -> Learning {
     }
 }
 
+fn labels() -> Labels {
+    let event = EventId::new("gate-3-1700000000-42").unwrap();
+    Labels { labels: vec![Label { event, person: true, who: "anna".into() }] }
+}
+
 pub(crate) fn golden() {
     check("head_update", include_str!("../golden/v1/head_update.hex"), &head_update());
     check("head_full", include_str!("../golden/v1/head_full.hex"), &head_full());
@@ -95,6 +101,8 @@ pub(crate) fn json() -> Vec<(&'static str, String)> {
         ("Learning", serde_json::to_string(&learning()).unwrap()),
         ("CurvePoint", serde_json::to_string(&learning().curve[0]).unwrap()),
         ("LearnerView", serde_json::to_string(&learning().stations[0]).unwrap()),
+        ("Labels", serde_json::to_string(&labels()).unwrap()),
+        ("Label", serde_json::to_string(&labels().labels[0]).unwrap()),
     ]
 }
 
@@ -110,5 +118,7 @@ pub(crate) fn limits() -> Vec<(&'static str, usize)> {
         ("ROOT_SAMPLES_MAX", limits::ROOT_SAMPLES_MAX),
         ("ROOT_SAMPLES_BYTES_MAX", limits::ROOT_SAMPLES_BYTES_MAX),
         ("LEARN_ACK_BYTES_MAX", limits::LEARN_ACK_BYTES_MAX),
+        ("LABELS_MAX", limits::LABELS_MAX),
+        ("LABELS_BYTES_MAX", limits::LABELS_BYTES_MAX),
     ]
 }

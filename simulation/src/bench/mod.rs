@@ -1,6 +1,7 @@
 //! `make bench`: what Picket costs, against the raw limit of the machine and against others, in one run.
 
 pub mod frames;
+pub mod learn;
 pub mod storage;
 
 use clap::ValueEnum;
@@ -17,6 +18,9 @@ pub struct BenchOptions {
     /// The store's options.
     #[command(flatten)]
     pub storage: storage::StorageOptions,
+    /// The learning's options.
+    #[command(flatten)]
+    pub learn: learn::LearnOptions,
 }
 
 /// A part of the bench.
@@ -26,15 +30,22 @@ pub enum Part {
     Frames,
     /// Stores and messages against those of others
     Storage,
+    /// Updates of learners against those of another server
+    Learn,
 }
 
 /// Runs the bench: one part, or one after the other.
 pub async fn run(options: BenchOptions) -> anyhow::Result<()> {
-    if options.part != Some(Part::Storage) {
+    let wanted = |part| options.part.is_none_or(|only| only == part);
+    if wanted(Part::Frames) {
         frames::run(options.frames).await?;
     }
-    if options.part != Some(Part::Frames) {
+    if wanted(Part::Storage) {
         storage::run(&options.storage)?;
+    }
+    if wanted(Part::Learn) {
+        // It waits for threads, which nothing that runs others may do.
+        tokio::task::spawn_blocking(move || learn::run(&options.learn)).await??;
     }
     Ok(())
 }

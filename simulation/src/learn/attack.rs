@@ -17,7 +17,7 @@ pub enum Attack {
     Signflip,
     /// A hundred times the opposite.
     Scale,
-    /// Learns that each digit is nine minus itself.
+    /// Learns that each class is the last one minus itself.
     Labelflip,
     /// A little less than what the others say: the mean less 1.5 deviations (Baruch et al., NeurIPS 2019).
     Alie,

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use picket_agent::eval::chart::{self, Labels, Series};
 use picket_coordinator::learn::peers::{Aggregator, Async, Buffered};
 use picket_coordinator::learn::star::{FRESH_MAX, FRESH_MIN, Settings, Star};
+use picket_shared::learn::SENT_ONE_OF;
 use picket_shared::learn::view::Mixing;
 
 use attack::Attack;
@@ -94,6 +95,9 @@ pub struct LearnOptions {
     /// How fast an old change loses weight, for FedBuff and FedAsync
     #[arg(long, default_value_t = 0.5)]
     pub exponent: f64,
+    /// End each run where its target is reached
+    #[arg(long)]
+    pub to_target: bool,
     /// Where the curves are drawn
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
@@ -131,9 +135,16 @@ pub fn run(options: &LearnOptions) -> anyhow::Result<()> {
 pub fn one(task: &Task, options: &LearnOptions, which: Which, attack: Attack, run_seed: u64) -> Outcome {
     let stations = task.dealt.len();
     let round = (which == Which::Fedavg).then_some(options.fresh.unwrap_or(stations.div_ceil(4)));
-    let packed = which == Which::StarPacked;
-    let rules = Rules { run_seed, rate: options.rate, packed, attack, hostile: options.hostile, round };
     let head = task.shape.beginning();
+    let rules = Rules {
+        run_seed,
+        rate: options.rate,
+        sent_max: (which == Which::StarPacked).then_some(head.len() / SENT_ONE_OF),
+        attack,
+        hostile: options.hostile,
+        round,
+        to_target: options.to_target,
+    };
     let star = |mixing| {
         let fresh = options.fresh.unwrap_or(stations.div_ceil(2).clamp(FRESH_MIN, FRESH_MAX));
         let settings = Settings { mixing, fresh, ..Settings::default() };

@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use picket_coordinator::learn::peers::{Aggregator, Arrival};
 use picket_shared::ids::NodeId;
+use picket_shared::learn::LOCAL_STEPS;
 use picket_shared::learn::packed::{Feedback, Packed};
 use picket_shared::learn::train::{Sample, Trainer};
-use picket_shared::learn::{LOCAL_STEPS, SENT_ONE_OF};
 use picket_shared::random::SplitMix64;
 
 use super::attack::{self, Attack};
@@ -31,14 +31,16 @@ pub struct Rules {
     pub run_seed: u64,
     /// The stations' learning rate.
     pub rate: f32,
-    /// The largest coordinates only, as small integers, with error feedback.
-    pub packed: bool,
+    /// So many of the largest coordinates only, as small integers, with error feedback; nothing where all are sent as they are.
+    pub sent_max: Option<usize>,
     /// What hostile stations do.
     pub attack: Attack,
     /// How many of the stations are hostile.
     pub hostile: f64,
     /// Rounds of so many stations, 1.3 times as many asked; nothing is asynchronous.
     pub round: Option<usize>,
+    /// The run ends when the target is reached.
+    pub to_target: bool,
 }
 
 /// What came of it.
@@ -156,6 +158,9 @@ impl Race<'_> {
         }
         while let Some(Reverse((Time(now_s), k, _))) = due.pop().filter(|Reverse((at, ..))| at.0 <= self.task.budget_s)
         {
+            if self.is_over() {
+                return;
+            }
             if self.arrive(k, &jobs[k], aggregator) {
                 head = Rc::new(aggregator.head().to_vec());
                 self.judge(now_s, aggregator.head());
@@ -166,12 +171,16 @@ impl Race<'_> {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.rules.to_target && self.outcome.reached_s.is_some()
+    }
+
     /// Some stations are asked, the first of them count, and then the next are asked. What is lost is noticed at once.
     fn in_rounds(&mut self, round: usize, aggregator: &mut dyn Aggregator) {
         let stations = self.task.dealt.len();
         let asked = ((round as f64 * 1.3).ceil() as usize).min(stations);
         let mut now_s = 0.0;
-        while now_s <= self.task.budget_s {
+        while now_s <= self.task.budget_s && !self.is_over() {
             let mut order: Vec<usize> = (0..stations).collect();
             for at in (1..stations).rev() {
                 order.swap(at, self.random.below(at + 1));
@@ -213,8 +222,8 @@ impl Race<'_> {
             return (job, trained_s);
         }
         let learned = self.learn(k, number, head);
-        if self.rules.packed {
-            let packed = self.kept[k].pack(&learned, head.len() / SENT_ONE_OF).ok();
+        if let Some(sent_max) = self.rules.sent_max {
+            let packed = self.kept[k].pack(&learned, sent_max).ok();
             job.bytes = HEADER_BYTES + packed.as_ref().map_or(0, said_bytes) as f64;
             job.change = packed.and_then(|packed| packed.to_dense(head.len()).ok());
         } else {
@@ -230,6 +239,7 @@ impl Race<'_> {
         let mut random = SplitMix64::stream(task.seed, 1000 + k as u64, number);
         let mut delta = vec![0.0; head.len()];
         let lies = self.hostile[k] && self.rules.attack == Attack::Labelflip;
+        let top = (task.shape.classes - 1) as u8;
         for _ in 0..LOCAL_STEPS {
             let batch: Vec<Sample> = (0..BATCH)
                 .map(|_| {
@@ -237,7 +247,7 @@ impl Race<'_> {
                     let label = task.train.labels[at];
                     Sample {
                         features: task.train.features(at),
-                        label: if lies { 9 - label } else { label },
+                        label: if lies { top - label } else { label },
                         weight: 1.0,
                     }
                 })

@@ -33,6 +33,8 @@ impl fmt::Display for TaskName {
 /// Samples and their classes.
 #[derive(Debug, Clone)]
 pub struct Set {
+    /// Features of a sample.
+    pub inputs: usize,
     /// Row by row.
     pub features: Vec<f32>,
     /// One for each row.
@@ -42,7 +44,7 @@ pub struct Set {
 impl Set {
     /// A sample's features.
     pub fn features(&self, at: usize) -> &[f32] {
-        &self.features[at * PIXELS..(at + 1) * PIXELS]
+        &self.features[at * self.inputs..(at + 1) * self.inputs]
     }
 }
 
@@ -128,7 +130,7 @@ impl Task {
 fn set((pixels, labels): (&[u8], &[u8])) -> Set {
     let means: Vec<f32> = MEANS.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     let feature = |(at, pixel): (usize, &u8)| (f64::from(*pixel) / 16.0 - f64::from(means[at % PIXELS])) as f32;
-    Set { features: pixels.iter().enumerate().map(feature).collect(), labels: labels.to_vec() }
+    Set { inputs: PIXELS, features: pixels.iter().enumerate().map(feature).collect(), labels: labels.to_vec() }
 }
 
 fn whole(bytes: &[u8]) -> Vec<usize> {

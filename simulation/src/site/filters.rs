@@ -14,7 +14,7 @@ pub(super) fn of_nodes(topic: &Topic) -> bool {
         Topic::PictureOrder(..) | Topic::PictureState(..) | Topic::PicturePart(..) => false,
         Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::Platform(_) => false,
         // Nobody learns in these worlds.
-        Topic::LearnUpdate(_) | Topic::LearnSamples(_) | Topic::LearnAck(_) => false,
+        Topic::LearnUpdate(_) | Topic::LearnSamples(_) | Topic::LearnAck(_) | Topic::LearnLabels(_) => false,
         Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => false,
         // Derived, and for people.
         Topic::ViewModels | Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => false,

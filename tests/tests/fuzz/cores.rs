@@ -61,7 +61,7 @@ pub(super) fn step(op: u8, who: u8, bytes: &[u8]) -> Vec<u8> {
     [&[op, who][..], &length, bytes].concat()
 }
 
-fn steps(mut tape: &[u8]) -> Vec<Step<'_>> {
+pub(super) fn steps(mut tape: &[u8]) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     while let ([op, who, high, low, rest @ ..], true) = (tape, steps.len() < STEPS_MAX) {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
@@ -72,7 +72,7 @@ fn steps(mut tape: &[u8]) -> Vec<Step<'_>> {
 }
 
 /// The number that a byte stands for: an edge, or itself and small.
-fn number(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn number(bytes: &[u8], at: usize) -> u64 {
     let byte = bytes.get(at).copied().unwrap_or(1);
     NUMBERS.get(usize::from(byte)).copied().unwrap_or(u64::from(byte))
 }

@@ -9,6 +9,7 @@
 mod cores;
 mod greed;
 mod heap;
+mod learn;
 mod models;
 mod mutate;
 mod seeds;
@@ -39,7 +40,7 @@ struct Target {
 }
 
 /// Every door, in the order of the paths through the product.
-const TARGETS: [Target; 32] = [
+const TARGETS: [Target; 35] = [
     Target { name: "ppm", run: texts::ppm, heap_bytes_max: |_| texts::PPM_HEAP_BYTES_MAX },
     Target { name: "onnx", run: texts::onnx, heap_bytes_max: |bytes| 64 * bytes + 64 * KIB },
     Target { name: "truth", run: texts::truth, heap_bytes_max: |bytes| 128 * bytes + 64 * KIB },
@@ -70,6 +71,9 @@ const TARGETS: [Target; 32] = [
     Target { name: "neighbour", run: texts::neighbour, heap_bytes_max: |bytes| 400 * bytes + 256 * KIB },
     Target { name: "entry", run: wire::entry, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
     Target { name: "row", run: wire::row, heap_bytes_max: |bytes| 48 * bytes + 4 * KIB },
+    Target { name: "learn", run: learn::said, heap_bytes_max: |bytes| 96 * bytes + 64 * KIB },
+    Target { name: "learn-log", run: learn::logged, heap_bytes_max: |bytes| 96 * bytes + 64 * KIB },
+    Target { name: "learner", run: learn::learner, heap_bytes_max: |bytes| 96 * bytes + 4096 * KIB },
     Target { name: "node", run: cores::node, heap_bytes_max: |bytes| 64 * bytes + 4096 * KIB },
     Target { name: "coordinator", run: cores::coordinator, heap_bytes_max: |bytes| 256 * bytes + 64 * 1024 * KIB },
 ];

@@ -19,8 +19,8 @@ use picket_shared::wire::{Ack, EventBatch, Gap, GapCause};
 use serde_bytes::ByteBuf;
 
 use super::cores::step;
-use super::models;
 use super::wire::{KEY, SEALED_ON};
+use super::{learn, models};
 
 const MARK: Mark = Mark { run: 7, seq: 9, issued_s: 1_800_000_000, expires_s: Some(1_900_000_000) };
 
@@ -205,6 +205,7 @@ fn stats() -> Vec<u8> {
         events_given_up: BTreeMap::from([("full".into(), 2)]),
         events_dead: 1,
         broker: Some("mqtt://b:1883".into()),
+        learn: None,
     })
     .unwrap()
 }
@@ -371,6 +372,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("node", "life", node_tape()),
     ];
     seeds.extend(models::seeds());
+    seeds.extend(learn::seeds());
     seeds.extend(coordinator_tapes().map(|(name, tape)| ("coordinator", name, tape)));
     seeds
 }

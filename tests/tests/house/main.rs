@@ -36,8 +36,9 @@ const OWNERS: [(&str, Owns); 21] = [
     ("x509_parser", |path| path == "shared/src/trust/certificate.rs"),
     ("rustls", |path| path == "shared/src/trust/tls.rs"),
     ("tokio_rustls", |path| {
-        let doors = ["coordinator/src/door.rs", "agent/src/enrol.rs", "tests/tests/trust/knock.rs"];
-        path == "shared/src/trust/tls.rs" || doors.contains(&path)
+        let strangers = ["tests/tests/trust/knock.rs", "tests/tests/trust/between.rs"];
+        let doors = ["coordinator/src/door.rs", "agent/src/enrol.rs"];
+        path == "shared/src/trust/tls.rs" || doors.contains(&path) || strangers.contains(&path)
     }),
     ("hyper", |path| path == "coordinator/src/door.rs" || path == "agent/src/enrol.rs"),
     ("roxmltree", |path| path == "agent/src/eval/truth/voc.rs" || path == "agent/src/eval/chart.rs"),
@@ -60,7 +61,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 88] = [
+const CORES: [&str; 99] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -87,8 +88,17 @@ const CORES: [&str; 88] = [
     "agent/src/frame",
     "agent/src/gate",
     "agent/src/gossip/ear",
+    "agent/src/learn/examples",
+    "agent/src/learn/features",
+    "agent/src/learn/judge",
+    "agent/src/learn/lesson",
+    "agent/src/learn/miner",
+    "agent/src/learn/post",
+    "agent/src/learn/record",
+    "agent/src/learn/student",
     "agent/src/mask",
     "agent/src/model/assign",
+    "agent/src/model/change",
     "agent/src/model/fetch",
     "agent/src/model/models",
     "agent/src/model/record",
@@ -122,6 +132,7 @@ const CORES: [&str; 88] = [
     "coordinator/src/learn/learner",
     "coordinator/src/learn/peers",
     "coordinator/src/learn/root",
+    "coordinator/src/learn/said",
     "coordinator/src/learn/star",
     "coordinator/src/learn/sums",
     "coordinator/src/learn/voice",
@@ -145,6 +156,7 @@ const CORES: [&str; 88] = [
     "shared/src/gossip",
     "shared/src/learn",
     "shared/src/random",
+    "shared/src/redact",
     "shared/src/model",
     "shared/src/trust/door",
     "shared/src/trust/orders",

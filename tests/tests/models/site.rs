@@ -254,6 +254,21 @@ impl Site {
         text(&run_within(command.args(["model", "status", "--data-dir"]).arg(self.rig.at(name)), WITHIN))
     }
 
+    /// What the device's audit log says of its models, oldest first, and the log itself is whole.
+    pub fn audited(&self, name: &str) -> Vec<String> {
+        let audit = |what: &str| {
+            let mut command = Command::new(binary("picket-agent"));
+            run_within(command.args(["audit", what, "--data-dir"]).arg(self.rig.at(name)), WITHIN)
+        };
+        assert!(audit("verify").status.success());
+        let shown = String::from_utf8(audit("show").stdout).unwrap();
+        let lines = shown.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let of_models = lines.filter(|line| line["act"] == "model_changed");
+        of_models
+            .map(|line| format!("{} {}", line["about"].as_str().unwrap(), line["detail"].as_str().unwrap()))
+            .collect()
+    }
+
     /// The process that a candidate is tried in.
     pub fn trial_of(&self, name: &str) -> u32 {
         wait_for("a trial", WITHIN, || self.trial_pids(name).first().copied())

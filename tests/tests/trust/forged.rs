@@ -83,7 +83,7 @@ fn what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides() {
             || matches!(topic, Topic::ModelAssignment(_) | Topic::ModelWant(_) | Topic::ModelState(_) | Topic::Blob(_))
             || matches!(topic, Topic::PictureOrder(..) | Topic::PictureState(..) | Topic::PicturePart(..))
             || matches!(topic, Topic::LearnUpdate(_) | Topic::LearnSamples(_) | Topic::LearnAck(_))
-            || matches!(topic, Topic::LearnHead(_) | Topic::LearnDelta(_))
+            || matches!(topic, Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::LearnLabels(_))
     };
     let spoken = |topic: &&Topic| !unspoken(topic);
     wait_for("both sides to have said something of each kind, and some of it twice", WITHIN, || {

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -210,15 +212,7 @@ impl Rig {
 
     /// All that the coordinator counts; empty where it does not answer.
     pub fn metrics(&self) -> String {
-        let ask = async {
-            use tokio::io::{AsyncReadExt, AsyncWriteExt};
-            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.http_port)).await.ok()?;
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.ok()?;
-            let mut page = String::new();
-            stream.read_to_string(&mut page).await.ok()?;
-            Some(page)
-        };
-        self.runtime.block_on(ask).unwrap_or_default()
+        page(self.http_port, "/metrics", "")
     }
 
     pub fn log(&self, name: &str) -> String {
@@ -241,6 +235,20 @@ impl Drop for Rig {
             }
         }
     }
+}
+
+/// What a port of this machine answers to a request for this page, with these header lines; empty where it does not answer.
+pub fn page(port: u16, path: &str, headers: &str) -> String {
+    let ask = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(WITHIN)).ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut page = Vec::new();
+        stream.read_to_end(&mut page).ok()?;
+        Some(String::from_utf8_lossy(&page).into_owned())
+    };
+    ask().unwrap_or_default()
 }
 
 /// Files of this name below a directory.
@@ -267,7 +275,7 @@ pub fn start_saying(
     program: PathBuf,
     args: impl IntoIterator<Item = OsString>,
 ) -> Victim {
-    let before = [format!("RUST_LOG={level}").into(), program.into_os_string()];
+    let before = [format!("PICKET_LOG={level}").into(), program.into_os_string()];
     start(dir, name, "env".into(), before.into_iter().chain(args))
 }
 

@@ -34,6 +34,7 @@ impl Who {
             Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) => self == Who::Coordinator,
             Topic::ViewLearning | Topic::ViewModels | Topic::ViewUpdate(_) => self == Who::Coordinator,
             Topic::HomeAssistantUpdate(_) => self == Who::Coordinator,
+            Topic::LearnLabels(_) => self == Who::Coordinator,
             Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => self == Who::Coordinator,
         }
     }
@@ -61,7 +62,7 @@ impl Who {
             // Keys to check by: no secret, and a rule by pattern is for everybody with a certificate.
             Topic::Roster => self != Who::Page,
             Topic::LearnUpdate(_) | Topic::LearnSamples(_) => self == Who::Coordinator,
-            Topic::LearnAck(of) => mine(of),
+            Topic::LearnAck(of) | Topic::LearnLabels(of) => mine(of),
             // One transmission serves every device that wants the file, and the head that all learn is numbers that every device
             // of the site works with: no secrets among them.
             Topic::Blob(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) => self != Who::Page,

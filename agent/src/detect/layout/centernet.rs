@@ -58,12 +58,13 @@ pub(super) struct CenterNet {
 }
 
 impl CenterNet {
-    pub(super) fn decode(&self, boxes: Numbers, scores: Numbers, sink: &mut Sink) {
+    /// `taken` hears the number of each candidate that became a detection.
+    pub(super) fn decode(&self, boxes: Numbers, scores: Numbers, sink: &mut Sink, mut taken: impl FnMut(usize)) {
         let (boxes, scores) = (boxes.floats().as_chunks::<4>().0, scores.floats());
         sink.missing(self.boxes, boxes.len().min(scores.len()));
-        for (corners, &score) in boxes.iter().zip(scores).take(self.boxes) {
-            if sink.wants(score) {
-                sink.push(*corners, score);
+        for (row, (corners, &score)) in boxes.iter().zip(scores).take(self.boxes).enumerate() {
+            if sink.wants(score) && sink.takes(*corners, score) {
+                taken(row);
             }
         }
     }

@@ -235,6 +235,32 @@ impl Layout {
         })
     }
 
+    /// The output that shows what the network saw of each candidate, and how many features that are; `None` where none does.
+    pub fn features(&self) -> Option<(&str, usize)> {
+        match &self.reading.decoder {
+            Decoder::CenterNet(_) => self.head().map(|features| ("features", features)),
+            _ => None,
+        }
+    }
+
+    /// As [`Layout::decode`], with the number that each of the candidates has among all that the model gave. Only where there are
+    /// [`Layout::features`] of them; else nobody is found.
+    pub fn candidates(
+        &self,
+        outputs: &[Numbers],
+        lies: &Letterbox,
+        score_min: f32,
+        found: &mut Vec<Detection>,
+        rows: &mut Vec<usize>,
+    ) -> Tally {
+        rows.clear();
+        let mut sink = Sink { lies, score_min, found, tally: Tally::default() };
+        if let (Decoder::CenterNet(family), [boxes, scores]) = (&self.reading.decoder, outputs) {
+            family.decode(*boxes, *scores, &mut sink, |row| rows.push(row));
+        }
+        sink.tally
+    }
+
     /// Whether boxes of one person overlap until somebody suppresses the doubles.
     pub fn suppresses(&self) -> bool {
         self.reading.suppress
@@ -259,7 +285,7 @@ impl Layout {
             return sink.tally;
         }
         match &self.reading.decoder {
-            Decoder::CenterNet(family) => family.decode(outputs[0], outputs[1], &mut sink),
+            Decoder::CenterNet(family) => family.decode(outputs[0], outputs[1], &mut sink, |_| {}),
             Decoder::Detr(family) => family.decode(outputs, self.person, &mut sink),
             Decoder::End2end(family) => family.decode(outputs[0], self.person, &mut sink),
             Decoder::Nanodet(family) => family.decode(outputs[0], self.person, &mut sink),

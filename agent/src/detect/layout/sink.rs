@@ -89,21 +89,27 @@ impl Sink<'_> {
 
     /// Adds a wanted candidate, its corners (x1, y1, x2, y2) as parts of the model's picture.
     pub(super) fn push(&mut self, corners: [f32; 4], score: f32) {
+        self.takes(corners, score);
+    }
+
+    /// As [`Sink::push`], and says whether it is a detection.
+    pub(super) fn takes(&mut self, corners: [f32; 4], score: f32) -> bool {
         let [x1, y1, x2, y2] = corners;
         let inside = |corner: &f32| (-OUTSIDE_MAX..=1.0 + OUTSIDE_MAX).contains(corner);
         if !corners.iter().all(inside) || x2 <= x1 || y2 <= y1 {
             self.tally.rejected += 1;
-            return;
+            return false;
         }
         let area = self.lies.to_source(corners);
         // Nothing is left of a box in the margin around the frame.
         if area.width() <= 0.0 || area.height() <= 0.0 {
-            return;
+            return false;
         }
         if self.found.len() >= 2 * CANDIDATES_MAX {
             self.cut();
         }
         self.found.push(Detection { area, score });
+        true
     }
 
     /// As [`Sink::push`], from pixels of the model's picture.

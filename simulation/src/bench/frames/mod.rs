@@ -30,6 +30,9 @@ pub struct FramesOptions {
     /// Runs of each row; medians are quoted
     #[arg(long, default_value_t = 3)]
     pub runs: usize,
+    /// Only this row, as STREAMSxWORKERS (2x1); may be given several times. INT8 and the Python loop are left out then
+    #[arg(long = "shape", value_parser = shape)]
+    pub shapes: Vec<(usize, usize)>,
     /// The video; by default the sample that `make demo` prepares
     #[arg(long)]
     pub video: Option<PathBuf>,
@@ -78,16 +81,19 @@ pub async fn run(options: FramesOptions) -> anyhow::Result<()> {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // One worker, the other processors being the decoders'; then as many as there are.
     let (two, four) = (processors.min(2), processors.min(4));
-    let shapes =
+    let all =
         [(1, 1, false), (2, 1, false), (4, 1, false), (2, two, false), (4, four, false), (1, 1, true), (4, four, true)];
+    let asked: Vec<Shape> = options.shapes.iter().map(|(streams, workers)| (*streams, *workers, false)).collect();
+    let whole = asked.is_empty();
+    let shapes = if whole { all.to_vec() } else { asked };
     let mut rows = Vec::new();
     for (at, shape) in shapes.iter().enumerate() {
         if !shapes[..at].contains(shape) {
             rows.push(measure(&options, &video, *shape).await?);
         }
     }
-    let int8 = measure_int8(&options, &video).await?;
-    let peer = measure_peer(&options, &video).await?;
+    let int8 = if whole { measure_int8(&options, &video).await? } else { Vec::new() };
+    let peer = if whole { measure_peer(&options, &video).await? } else { Vec::new() };
     print(&rows, &int8, &peer);
     let figures = Figures { frames: options.frames, rows, int8, peer };
     if let Some(parent) = options.out.parent() {
@@ -95,6 +101,14 @@ pub async fn run(options: FramesOptions) -> anyhow::Result<()> {
     }
     std::fs::write(&options.out, serde_json::to_vec_pretty(&figures)?)
         .with_context(|| format!("the figures {}", options.out.display()))
+}
+
+fn shape(text: &str) -> Result<(usize, usize), String> {
+    let parts =
+        text.split_once('x').and_then(|(streams, workers)| Some((streams.parse().ok()?, workers.parse().ok()?)));
+    parts
+        .filter(|(streams, workers)| (1..=16).contains(streams) && (1..=16).contains(workers))
+        .ok_or_else(|| format!("{text:?} is not STREAMSxWORKERS, from 1x1 to 16x16"))
 }
 
 /// Cameras of one agent, its workers, and whether pictures and clips of events are kept.

@@ -1,5 +1,5 @@
-//! The log of learning: a file that begins with a snapshot and goes on with what happened since. Each record stands behind its length
-//! and its CRC-32. What ends in the middle of a record, as after a power cut, is cut off there.
+//! A log: a file that begins with a snapshot and goes on with what happened since. Each record stands behind its length and its
+//! CRC-32. What ends in the middle of a record, as after a power cut, is cut off there.
 //!
 //! A new snapshot is written beside it and takes its name once it is whole and durable, so a crash leaves one or the other.
 
@@ -47,14 +47,14 @@ fn frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         return None;
     }
     let (record, rest) = rest.split_at_checked(length)?;
-    (picket_shared::learn::checksum(record) == u32::from_le_bytes(*crc)).then_some((record, rest))
+    (crate::learn::checksum(record) == u32::from_le_bytes(*crc)).then_some((record, rest))
 }
 
 fn framed(records: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(records.iter().map(|record| record.len() + FRAME_BYTES).sum());
     for record in records {
         bytes.extend((record.len() as u32).to_le_bytes());
-        bytes.extend(picket_shared::learn::checksum(record).to_le_bytes());
+        bytes.extend(crate::learn::checksum(record).to_le_bytes());
         bytes.extend(record);
     }
     bytes
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn a_torn_tail_is_cut_off_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/learn.log");
+        let path = dir.path().join("a/some.log");
         let all = records(5);
         {
             let (mut log, found) = Log::open(&path).unwrap();
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_new_beginning_takes_the_place_of_the_old_one() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("learn.log");
+        let path = dir.path().join("some.log");
         let (mut log, _) = Log::open(&path).unwrap();
         log.append(&records(9)).unwrap();
         log.begin_anew(&records(2)).unwrap();
