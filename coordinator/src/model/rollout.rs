@@ -361,20 +361,20 @@ impl Rollout {
         }
     }
 
-    /// A person lets it go on: what failed until now is excused, and what was refused or saw too little is told once more.
+    /// A person lets it go on. Who saw too little is told once more; after a halt, who refused is too, and what failed is excused.
     pub fn resume(&mut self) -> Result<(), String> {
         if !matches!(self.course, Course::Running | Course::Paused | Course::Halted) {
             return Err(self.is_already());
         }
-        if self.course == Course::Halted {
-            for member in self.members.values_mut() {
-                match member.stage {
-                    Stage::RolledBack => member.excused = true,
-                    Stage::Refused | Stage::Unseen => {
-                        (member.stage, member.number, member.anew) = (Stage::Waiting, None, true);
-                    }
-                    _ => {}
+        let halted = self.course == Course::Halted;
+        for member in self.members.values_mut() {
+            match member.stage {
+                Stage::RolledBack if halted => member.excused = true,
+                // What was refused may have been mended; a trial that saw too little may see more.
+                Stage::Refused | Stage::Unseen if halted || member.stage == Stage::Unseen => {
+                    (member.stage, member.number, member.anew) = (Stage::Waiting, None, true);
                 }
+                _ => {}
             }
         }
         (self.course, self.why) = (Course::Running, String::new());

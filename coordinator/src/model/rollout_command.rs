@@ -31,7 +31,7 @@ pub enum RolloutCommand {
     },
     /// Tell nobody else for a while
     Pause(OrderArgs),
-    /// Go on; what failed until now is excused, and what was refused is told once more
+    /// Go on; after a halt what failed is excused, and who refused, or saw too little at any time, is told once more
     Resume(OrderArgs),
     /// Tell nobody else any more; who runs the release goes on with it
     Abort(OrderArgs),

@@ -229,6 +229,10 @@ fn what_does_not_count_against_a_release_neither_halts_it_nor_proves_it() {
     assert_eq!(bench.stage("c"), Stage::Trial);
     bench.says("c", committed);
     assert_eq!(bench.turn(), ["d"]);
+    // Somebody lets it look again, when there is more to see.
+    bench.rollout.pause().unwrap();
+    bench.rollout.resume().unwrap();
+    assert_eq!(bench.turn(), ["a"]);
 }
 
 #[test]
