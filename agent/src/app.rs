@@ -70,6 +70,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
 
     let shelf = Shelf::open(&config.data_dir).map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
     let mut found_models = shelf.find(&config.model);
+    let recorded = found_models.record.clone();
     let detectors = start::load(&shelf, &config.detector, &mut found_models)?;
     let detector_twin = detectors[0].twin();
     let device = start::device(&config, &detector_twin);
@@ -141,7 +142,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let models = Models::new(found_models, device, salt);
     let factory = config.detector.clone();
     courier
-        .runs_models(models, |answer| Steward::start(shelf, factory, peeks, swaps, answer))
+        .runs_models(models, recorded, |answer| Steward::start(shelf, factory, peeks, swaps, answer))
         .context("the thread for models")?;
     courier.watcher.watch().ready();
     tracing::info!("watching");

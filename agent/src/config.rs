@@ -89,7 +89,7 @@ pub struct Camera {
     /// Its name.
     pub name: CameraId,
     /// See [`capture::Config::source`].
-    #[serde(serialize_with = "without_login")]
+    #[serde(serialize_with = "for_others")]
     pub source: SourceUrl,
     /// See [`capture::Config::pace`].
     #[serde(default)]
@@ -159,24 +159,20 @@ pub struct Overrides {
     #[arg(long)]
     pub site: Option<SiteId>,
     /// The broker, as mqtt://host:1883
-    #[arg(long, value_parser = broker_url)]
-    pub broker: Option<BrokerUrl>,
+    #[arg(long)]
+    pub broker: Option<String>,
     /// Where it remembers
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
 }
 
 /// No password leaves the device: who covers has its own.
-fn without_login<S: serde::Serializer>(source: &SourceUrl, serializer: S) -> Result<S::Ok, S::Error> {
-    source.with_login(None).secret().serialize(serializer)
+fn for_others<S: serde::Serializer>(source: &SourceUrl, serializer: S) -> Result<S::Ok, S::Error> {
+    source.for_others().secret().serialize(serializer)
 }
 
 fn yes() -> bool {
     true
-}
-
-fn broker_url(text: &str) -> Result<BrokerUrl, String> {
-    BrokerUrl::try_from(text.to_owned())
 }
 
 impl Default for Config {
@@ -215,8 +211,10 @@ impl Config {
         config.node = node.unwrap_or(config.node);
         config.station = station.or(config.station);
         config.site = site.unwrap_or(config.site);
-        config.mqtt.broker = broker.or(config.mqtt.broker);
         config.data_dir = data_dir.unwrap_or(config.data_dir);
+        // Not by clap, which repeats what it refuses, with a password in it.
+        let broker = broker.map(BrokerUrl::try_from).transpose().map_err(|what| Failure::new(Exit::Config, what))?;
+        config.mqtt.broker = broker.or(config.mqtt.broker);
         config.belong().and_then(|()| config.check()).map_err(|what| {
             let from = path.map_or_else(|| "the command line".to_owned(), |path| path.display().to_string());
             Failure::new(Exit::Config, format!("configuration {from}: {what}"))
@@ -424,6 +422,9 @@ mod tests {
 
     #[test]
     fn a_source_on_the_command_line_is_enough() {
+        let broker = Overrides { broker: Some("mqtt://me:hush@h".into()), ..Overrides::default() };
+        let refused = Config::read(None, &broker).unwrap_err().to_string();
+        assert!(refused.contains("mqtt://***@h") && refused.contains("has a login"), "{refused}");
         let config = Config::read(None, &Overrides { source: Some("/v.mp4".into()), ..Overrides::default() }).unwrap();
         assert_eq!(config.cameras.len(), 1);
         assert_eq!(config.station().as_str(), config.node.as_str());

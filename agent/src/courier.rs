@@ -30,8 +30,9 @@ use crate::credentials::Credentials;
 use crate::duty::Order;
 use crate::gossip::Gossip;
 use crate::learn::study::Study;
+use crate::model::record::Record;
 use crate::model::steward::Steward;
-use crate::model::{self, Models, News};
+use crate::model::{self, Models, News, change};
 use crate::node::{self, Effect, Facts, Identity, Input, ModelInput, Node};
 use crate::platform::Platform;
 use crate::privacy::{Clerk, Job};
@@ -111,6 +112,8 @@ pub struct Courier<W> {
     followed: BTreeMap<&'static str, String>,
     /// Carries out what models ask for, where there are any.
     steward: Option<Steward>,
+    /// What of models was made durable last.
+    models: Record,
     /// Neighbours that are heard, and the blob that is fetched.
     heard: (Vec<Topic>, Option<Topic>),
 }
@@ -175,6 +178,7 @@ impl<W: Watcher> Courier<W> {
             word: None,
             followed: BTreeMap::new(),
             steward: None,
+            models: Record::default(),
             heard: (Vec::new(), None),
         };
         if let Some(memory) = found.standby {
@@ -189,16 +193,20 @@ impl<W: Watcher> Courier<W> {
         self.gossip = Some(gossip);
     }
 
-    /// Takes models from who may assign them, and goes on with what an earlier run left. `begin` starts what carries orders
-    /// out; what that reports comes back to the core.
+    /// Takes models from who may assign them, and goes on with what an earlier run left: `recorded`, as its disk had it. `begin`
+    /// starts what carries orders out; what that reports comes back to the core.
     pub fn runs_models(
         &mut self,
         models: Models,
+        recorded: Record,
         begin: impl FnOnce(Box<dyn Fn(News) + Send + Sync>) -> io::Result<Steward>,
     ) -> io::Result<()> {
         let answer = self.answer.clone();
         let report = move |news| drop(answer.send(Input::Model(ModelInput::News(news))));
         self.steward = Some(begin(Box::new(report))?);
+        self.models = recorded;
+        // What could not be loaded at this start was given up before there was anybody to write it down.
+        self.note_models(models.record());
         self.step(Input::Model(ModelInput::Begin(Box::new(models))));
         self.step(Input::Model(ModelInput::OrdersBy(self.credentials.orders())));
         Ok(())
@@ -370,6 +378,16 @@ impl<W: Watcher> Courier<W> {
         }
     }
 
+    /// Writes down that another model runs from here on, or why one does not, before that is so. Like orders it is followed in any
+    /// case.
+    fn note_models(&mut self, record: &Record) {
+        if let (Some(change), Some(audit)) = (change::between(&self.models, record), &self.audit) {
+            let note = Note::about(change.model).with(change.what);
+            let _ = audit.record(unix_ms() / 1000, Act::ModelChanged, &note);
+        }
+        self.models.clone_from(record);
+    }
+
     /// Hands over what the clerk or the student says; what the client has no room for waits. Without a connection it is lost, and
     /// asked for, or said, again.
     fn say_word(&mut self) {
@@ -450,6 +468,9 @@ impl<W: Watcher> Courier<W> {
                 self.listen();
             }
             Effect::Model(order) => {
+                if let model::Order::Keep(_, record, _) = &order {
+                    self.note_models(record);
+                }
                 if let Some(steward) = &mut self.steward {
                     steward.order(order);
                 }

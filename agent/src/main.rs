@@ -167,6 +167,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::start();
     picket_shared::crypto::keep_out_of_dumps();
+    picket_shared::keyfile::keep_files_private();
     match execute(cli.command) {
         Ok(code) => code,
         Err(error) => report("picket-agent", error.downcast_ref::<Failure>(), &format!("{error:#}")),

@@ -42,6 +42,8 @@ use crate::learn::learner;
 use crate::learn::study::{self, Study};
 use crate::learn::voice;
 use crate::model::desk::Desk;
+use crate::model::fleet::Fleet;
+use crate::model::registry::Registry;
 use crate::model::server::Server;
 use crate::outgoing::Outgoing;
 use crate::pictures::folder::Folder;
@@ -54,8 +56,6 @@ use crate::{broker, door, http, plan, view};
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// How soon to offer a message again that the MQTT client had no room for: its queue empties in a few milliseconds.
 const BUSY_RETRY: Duration = Duration::from_millis(5);
-/// The files of models, below the data directory, each named by its SHA-256.
-const MODEL_FILES: &str = "models/blobs";
 
 /// Runs a coordinator until `shutdown` is done.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
@@ -116,6 +116,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let (commits, answers) = writer::spawn(archive, clock).context("no thread for the archive")?;
     let core = Coordinator::new(me, config.rules(), recovered, clock.now());
     let (outgoing, desk) = (Outgoing::default(), Desk::new(&config.models_dir()));
+    let fleet = Fleet::new(&config.models_dir(), config.site.clone(), config.model.home_assistant);
     let clock_of = move || clock.now();
     let study = config.learn.terms().map(|terms| study::begin(terms, &config.data_dir, clock_of)).transpose();
     let study =
@@ -125,7 +126,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let leader = FileLeader::new(&config.leader_file(), config.leader.name.as_str());
     let (want, wanted) = watch::channel(true);
     let (mut leading, stop_leading) = leading::spawn(leader, clock, above, wanted);
-    let models = Server::new(config.data_dir.join(MODEL_FILES), config.model.bytes_per_s);
+    let models = Server::new(Registry::blobs_dir(&config.models_dir()), config.model.bytes_per_s);
     let shell = Shell {
         config,
         models,
@@ -134,6 +135,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         link,
         credentials,
         desk,
+        fleet,
         study,
         learning: None,
         led: false,
@@ -248,6 +250,8 @@ struct Shell {
     link: Link,
     credentials: Credentials,
     desk: Desk,
+    /// What the site's devices run, and rollouts.
+    fleet: Fleet,
     /// The thread that learns, where anything is learned.
     study: Option<Study>,
     /// What it showed last.
@@ -347,6 +351,7 @@ impl Shell {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 self.say_roster();
                 self.desk.say_again();
+                self.fleet.say_again();
                 self.learn(learner::Input::SayAgain);
                 Input::LinkUp
             }
@@ -372,6 +377,9 @@ impl Shell {
         let taken = taken.and_then(|payload| {
             if let (Topic::ModelWant(node), true) = (&of, self.core.leads_under().is_some()) {
                 self.models.want(self.clock.now(), node, &payload)?;
+            }
+            if let Topic::ModelState(node) = &of {
+                self.fleet.hear(node, &payload)?;
             }
             if self.study.is_none() && matches!(of, Topic::LearnUpdate(_) | Topic::LearnSamples(_)) {
                 return Err(("learn_off", format!("{topic}: nothing is learned here; [learn] enabled says whether")));
@@ -428,12 +436,15 @@ impl Shell {
         self.link.hear_again();
     }
 
-    /// Tells nodes which model they run, where this coordinator leads.
+    /// Gives rollouts their turn and tells nodes which model they run, where this coordinator leads.
     fn say_models(&mut self) {
         if let Some(leader) = self.core.leads_under().filter(|_| self.core.link_is_up()) {
-            let said = self.desk.look(self.clock.now(), leader, || self.credentials.orders_key());
-            said.into_iter().for_each(|(topic, payload)| self.outgoing.push(topic, payload));
-            self.core.on_models(self.desk.problems());
+            let now = self.clock.now();
+            // The fleet first: whom it assigned something is told at once.
+            let shown = self.fleet.look(now, leader, self.core.presences());
+            let said = self.desk.look(now, leader, || self.credentials.orders_key());
+            shown.into_iter().chain(said).for_each(|(topic, payload)| self.outgoing.push(topic, payload));
+            self.core.on_models([self.fleet.problems(), self.desk.problems()].concat());
         }
     }
 
@@ -458,6 +469,7 @@ impl Shell {
             outgoing_dropped: self.outgoing.dropped(),
             archive_bytes: self.archive_bytes,
             models: self.models.served(),
+            rollouts: self.fleet.courses(),
             learning: self.learning.clone(),
         }
     }

@@ -12,6 +12,7 @@ use picket_shared::limits::PACKET_BYTES_MAX;
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 
 use crate::config::loopback;
+use crate::porch;
 
 /// Clients at one time: nodes, pages and tools of one machine.
 const CONNECTIONS_MAX: usize = 256;
@@ -41,13 +42,20 @@ pub fn port_failure(address: SocketAddr, key: &str, error: &std::io::Error) -> F
     Failure::new(Exit::System, sentence)
 }
 
-/// Starts the broker in threads of its own. It runs until the process ends: rumqttd knows no other end.
+/// Starts the broker in threads of its own, and on the current tokio runtime the porch before its WebSocket port. It runs until
+/// the process ends: rumqttd knows no other end.
 pub fn start(port: u16, websocket_port: u16) -> Result<(), Failure> {
     let tcp = SocketAddr::new(loopback(), port);
     let websocket = SocketAddr::new(loopback(), websocket_port);
     check_port(tcp, "mqtt.port or --mqtt-port")?;
-    check_port(websocket, "mqtt.websocket_port or --websocket-port")?;
-    let mut broker = Broker::new(configuration(tcp, websocket));
+    let key = "mqtt.websocket_port or --websocket-port";
+    let porch = TcpListener::bind(websocket).and_then(|porch| {
+        porch.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(porch)
+    });
+    let porch = porch.map_err(|error| port_failure(websocket, key, &error))?;
+    let behind = free_port().map_err(|error| port_failure(websocket, key, &error))?;
+    let mut broker = Broker::new(configuration(tcp, behind));
     let run = move || {
         if let Err(error) = broker.start() {
             tracing::error!("the embedded broker ended: {error}");
@@ -58,10 +66,16 @@ pub fn start(port: u16, websocket_port: u16) -> Result<(), Failure> {
         .spawn(run)
         .map_err(|error| Failure::new(Exit::System, format!("no thread for the embedded broker ({error})")))?;
     wait_for(tcp)?;
+    tokio::spawn(porch::serve(porch, behind));
     tracing::warn!(
         "embedded broker on {tcp}, WebSocket on {websocket}: for this machine only, no access rules, nothing kept over a restart"
     );
     Ok(())
+}
+
+/// A port of this machine that nobody has now.
+fn free_port() -> std::io::Result<SocketAddr> {
+    TcpListener::bind(SocketAddr::new(loopback(), 0))?.local_addr()
 }
 
 /// Returns once the port answers, so that the first connection is not refused.

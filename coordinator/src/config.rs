@@ -11,6 +11,7 @@ use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::learn::lineage::{HeadKind, HeadShape, Lineage};
 use picket_shared::mqtt::BrokerUrl;
+use picket_shared::redact;
 use picket_shared::trust::tls::TlsFiles;
 use picket_shared::trust::token::Door;
 use serde::Deserialize;
@@ -85,11 +86,14 @@ pub struct Model {
     /// Most bytes a second of models on their way to devices, all of them together. Higher is done sooner; too high delays
     /// what devices say where the link is thin. Each device gets each byte, so a link of a device carries as much.
     pub bytes_per_s: u64,
+    /// Tell Home Assistant, below its own prefix `homeassistant`, of an update entity for each node. Its broker must be the
+    /// site's.
+    pub home_assistant: bool,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        Model { bytes_per_s: 256 * 1024 }
+        Model { bytes_per_s: 256 * 1024, home_assistant: false }
     }
 }
 
@@ -319,7 +323,7 @@ impl Config {
             check_fallback(first, others).map_err(|what| what.replace("mqtt.fallback", "enrolment.brokers"))?;
         }
         if let Some(door) = self.enrolment.door.as_ref().filter(|door| Door::parse(door).is_none()) {
-            return Err(format!("enrolment.door \"{door}\" is not of the form host:port"));
+            return Err(format!("enrolment.door \"{}\" is not of the form host:port", redact::text(door)));
         }
         let ports = [
             ("mqtt.port", mqtt.port, mqtt.embedded),
@@ -345,7 +349,7 @@ impl Config {
                 Err("mqtt.websocket_url is for a real broker; remove it, or set mqtt.embedded = false".into())
             }
             Some(url) if !is_websocket_url(url) => {
-                Err(format!("mqtt.websocket_url \"{url}\" is not of the form ws://host:port/path"))
+                Err(format!("mqtt.websocket_url \"{}\" is not of the form ws://host:port/path", redact::text(url)))
             }
             _ => Ok(()),
         }

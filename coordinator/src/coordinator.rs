@@ -19,7 +19,7 @@ use crate::archive::{Commit, Missed, Recovered, What};
 use crate::intake::Intake;
 use crate::lead::{Given, Heard, Lead, SAY_AGAIN_MS};
 use crate::line::Word;
-use crate::swarm::{Refusal, Rules, Swarm};
+use crate::swarm::{Presence, Refusal, Rules, Swarm};
 use crate::view::{self, Newest, NodeState, SITE_VIEW_MS_MAX, VIEW_MS_MIN};
 
 /// A commit that failed is tried again after this long: a full disk does not empty itself sooner.
@@ -321,6 +321,11 @@ impl Coordinator {
             .flat_map(|(id, node)| node.stats.iter().flat_map(move |stats| stats.cameras.iter().map(move |c| (id, c))))
     }
 
+    /// Every node, its station where it has said it, and whether it is not down.
+    pub fn presences(&self) -> impl Iterator<Item = Presence<'_>> {
+        self.swarm.presences()
+    }
+
     /// The commit under way: what a crash now leaves open.
     pub fn commit_in_flight(&self) -> Option<Arc<Commit>> {
         self.intake.in_flight()
@@ -340,9 +345,9 @@ impl Coordinator {
     }
 
     /// What is wrong with what nodes are told of models, in a sentence each.
-    pub fn on_models(&mut self, problems: &[String]) {
+    pub fn on_models(&mut self, problems: Vec<String>) {
         if self.model_problems != problems {
-            self.model_problems = problems.to_vec();
+            self.model_problems = problems;
             self.say_again_ms = 0;
         }
     }

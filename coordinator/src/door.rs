@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -137,13 +138,20 @@ impl Knock {
         };
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let shown = shown.and_then(|der| Certificate::from_der(der).ok());
+        let (asked, refusals) = (Arc::new(AtomicBool::new(false)), self.refusals.clone());
+        let has_asked = Arc::clone(&asked);
         let answer = hyper::service::service_fn(move |request| {
             let (knock, shown) = (self.clone(), shown.clone());
+            has_asked.store(true, Ordering::Relaxed);
             async move { Ok::<_, std::convert::Infallible>(knock.answer(request, shown).await) }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
         http.keep_alive(false).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
-        let _ = http.serve_connection(TokioIo::new(stream), answer).await;
+        let served = http.serve_connection(TokioIo::new(stream), answer).await;
+        // Whose head never came to its end was not answered, and so not counted.
+        if served.is_err_and(|error| took_too_long(&error)) && !asked.load(Ordering::Relaxed) {
+            refusals.count(SLOW);
+        }
     }
 
     /// Writes down that somebody is admitted, before he is told; false where that is not possible.
@@ -229,6 +237,14 @@ impl Knock {
     }
 }
 
+/// Whether it was the connection's patience that ended.
+fn took_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_timeout = |error: &&(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
+    };
+    std::iter::successors(Some(error), |error| error.source()).any(|error| is_timeout(&error))
+}
+
 /// The site's newest model root. Where it cannot be read the device is admitted all the same, and is given it by hand.
 fn model_root(models: &Path) -> Option<String> {
     let registry = Registry::exists(models).then(|| Registry::open(models))?;
@@ -241,6 +257,8 @@ async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refu
         if error.is::<LengthLimitError>() {
             let sentence = format!("a request has at most {REQUEST_BYTES_MAX} bytes");
             (StatusCode::PAYLOAD_TOO_LARGE, "too_large", sentence)
+        } else if took_too_long(&*error) {
+            (StatusCode::REQUEST_TIMEOUT, SLOW, "the request took too long".to_owned())
         } else {
             (StatusCode::BAD_REQUEST, "malformed", "the request ended early".to_owned())
         }

@@ -1,6 +1,7 @@
 //! The web shell: the dashboard's files, the page's configuration, metrics, health. Reads only; nothing can be changed
 //! here, and there is no access control, so it listens on the loopback unless told otherwise.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use axum::routing::get;
 use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::learn::view::{LearnerView, Learning, Mixing};
 use picket_shared::listener::{Limits, Listener, Patient, Refusals};
+use picket_shared::model::rollouts::Course;
 use picket_shared::status::CameraStats;
 use picket_shared::view::{Guard, Liveness};
 use picket_shared::wire::GapCause;
@@ -59,6 +61,8 @@ pub struct Answer {
     pub archive_bytes: u64,
     /// What was sent of models.
     pub models: Served,
+    /// How many rollouts go how; those that are over too, as far as they are shown.
+    pub rollouts: BTreeMap<Course, u64>,
     /// What is learned, where anything is.
     pub learning: Option<Learning>,
 }
@@ -227,6 +231,16 @@ fn metrics_text(answer: &Answer, refused: &[(String, u64)]) -> String {
     ] {
         metric(name, kind, help, &[(String::new(), value)]);
     }
+    let courses = [Course::Running, Course::Paused, Course::Halted].map(|course| {
+        let count = answer.rollouts.get(&course).copied().unwrap_or(0);
+        (format!("{{course=\"{}\"}}", course.word()), count)
+    });
+    metric(
+        "model_rollouts",
+        "gauge",
+        "Rollouts of models that are open; one that has halted waits for a person.",
+        &courses,
+    );
     if let Some(learning) = &answer.learning {
         let sum = |of: fn(&LearnerView) -> u64| learning.stations.iter().map(of).sum::<u64>();
         for (name, kind, help, value) in [
@@ -336,6 +350,7 @@ mod tests {
             outgoing_dropped: 0,
             archive_bytes: 4096,
             models: Served::default(),
+            rollouts: [(Course::Halted, 1)].into(),
             learning: None,
         };
         let refused = [("{port=\"enrolment\",reason=\"token_spent\"}".to_owned(), 3)];
@@ -353,6 +368,8 @@ mod tests {
             "picket_requests_refused_total{port=\"enrolment\",reason=\"token_spent\"} 3",
             "picket_archive_bytes 4096",
             "picket_broker_up 1",
+            "picket_model_rollouts{course=\"halted\"} 1",
+            "picket_model_rollouts{course=\"running\"} 0",
             "picket_camera_persons{node=\"gate-3\",camera=\"north\"} 4",
             "# TYPE picket_zone_persons gauge",
             "picket_zone_persons{node=\"gate-3\",camera=\"north\",zone=\"door\"} 3",

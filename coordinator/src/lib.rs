@@ -32,6 +32,7 @@ pub mod heads;
 pub mod pictures;
 
 pub mod broker;
+pub mod porch;
 pub mod http;
 pub mod watchdog;
 

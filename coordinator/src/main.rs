@@ -126,6 +126,7 @@ struct Place {
 fn main() -> ExitCode {
     picket_shared::telemetry::start();
     picket_shared::crypto::keep_out_of_dumps();
+    picket_shared::keyfile::keep_files_private();
     let ended = match Arguments::parse().command {
         Command::Run { flags } => run(&flags),
         Command::Enrol { name, minutes, url, flags } => {

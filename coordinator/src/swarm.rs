@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::duty::{Duty, Heartbeat, How};
-use picket_shared::ids::NodeId;
+use picket_shared::ids::{NodeId, StationId};
 use picket_shared::limits::{CAMERA_LINES_MAX, EVENT_ZONES_MAX, NODES_MAX, RECENT_CHANGES_MAX, SOURCES_MAX};
 use picket_shared::status::{self, CameraStats, Health, Stats, Twin, UpDown};
 use picket_shared::view::{Change, ChangeKind, Liveness, StationView};
@@ -23,6 +23,9 @@ use crate::view::NodeState;
 
 /// A constant word for a counter, and the detail.
 pub type Refusal = (&'static str, String);
+
+/// A node, its station where it has said it, and whether it is not down.
+pub type Presence<'a> = (&'a NodeId, Option<&'a StationId>, bool);
 
 /// The site plan and what is assumed without one.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +68,14 @@ impl Swarm {
     /// Every node, by name.
     pub fn nodes(&self) -> &BTreeMap<NodeId, NodeState> {
         &self.nodes
+    }
+
+    /// Every node, its station where it has said it, and whether it is not down.
+    pub fn presences(&self) -> impl Iterator<Item = Presence<'_>> {
+        self.nodes.iter().map(|(id, node)| {
+            let station = node.twin.as_ref().map(|twin| &twin.station);
+            (id, station, node.pulse.liveness != Liveness::Down)
+        })
     }
 
     /// Begins to decide who watches what, under this epoch.

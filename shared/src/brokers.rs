@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::redact;
 
 /// Brokers of one list.
 pub const BROKERS_MAX: usize = 4;
@@ -46,17 +47,22 @@ impl BrokerUrl {
 impl TryFrom<String> for BrokerUrl {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong =
-            |why: &str| format!("the broker \"{text}\" {why}; write it as mqtt://host:1883 or mqtts://host:8883");
+        let wrong = |why: &str| {
+            let shown = redact::text(&text);
+            format!("the broker \"{shown}\" {why}; write it as mqtt://host:1883 or mqtts://host:8883")
+        };
         let (tls, rest) = match (text.strip_prefix("mqtts://"), text.strip_prefix("mqtt://")) {
             (Some(rest), _) => (true, rest),
             (_, Some(rest)) => (false, rest),
             _ => return Err(wrong("does not begin with mqtt:// or mqtts://")),
         };
+        if rest.contains('@') {
+            return Err(wrong("has a login, and brokers know us by our certificate and not by that"));
+        }
         let usual = if tls { "8883" } else { "1883" };
         let (host, port) = rest.trim_end_matches('/').rsplit_once(':').unwrap_or((rest, usual));
         let port = port.parse().map_err(|_| wrong("has no valid port"))?;
-        if host.is_empty() || host.contains(['/', '@']) || port == 0 {
+        if host.is_empty() || host.contains('/') || port == 0 {
             return Err(wrong("has no plain host and port"));
         }
         Ok(BrokerUrl { host: host.to_owned(), port, tls })

@@ -115,6 +115,21 @@ pub fn json_is_crowded(text: &[u8], items_max: usize) -> bool {
     text.iter().filter(|&&byte| byte == b',').nth(items_max - 1).is_some()
 }
 
+/// The same for a TOML text: a value follows a comma, an equals sign, a bracket or a line's end, and a point makes a table in a
+/// key, where it is no number's.
+pub fn toml_is_crowded(text: &str, items_max: usize) -> bool {
+    let (mut values, mut points) = (0, 0);
+    for byte in text.bytes() {
+        match byte {
+            b',' | b'=' | b'[' | b'{' | b'\n' => values += 1,
+            b'.' => points += 1,
+            _ => {}
+        }
+    }
+    // A value has one point at most.
+    usize::max(values, points) > items_max
+}
+
 fn cap(bytes: &[u8], bytes_max: usize) -> Result<(), CodecError> {
     if bytes.len() > bytes_max {
         return Err(CodecError::TooLarge { bytes: bytes.len(), bytes_max });

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::exit::{Exit, Failure};
 use crate::limits::CONFIG_BYTES_MAX;
+use crate::redact;
 
 /// Reads and parses a file.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
@@ -51,7 +52,7 @@ pub fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: T, range: Ran
 fn plainly(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let Some(unknown) = quoted.next().filter(|_| message.starts_with("unknown field")) else {
-        return message.replace('\n', " ");
+        return redact::text(&without_strings(message).replace('\n', " "));
     };
     let nearest = quoted.max_by(|a, b| {
         let similar = |known: &str| strsim::jaro_winkler(unknown, known);
@@ -61,6 +62,26 @@ fn plainly(message: &str) -> String {
         Some(known) => format!("unknown key \"{unknown}\"; did you mean \"{known}\"?"),
         None => format!("unknown key \"{unknown}\"; this table has no keys"),
     }
+}
+
+/// The same without the texts that serde repeats where another type belongs (`string "…"`): a password may be among them, and
+/// what the line says stands in the file.
+fn without_strings(message: &str) -> String {
+    const BEGINS: &str = "string \"";
+    let mut parts = message.split(BEGINS);
+    let mut without = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // The text is quoted as Rust does: a quotation mark in it has a backslash before it.
+        let mut escaped = false;
+        let ends = part.find(|c: char| {
+            let is_end = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            is_end
+        });
+        without += "a string";
+        without += ends.map_or("", |at| &part[at + 1..]);
+    }
+    without
 }
 
 #[cfg(test)]
@@ -83,6 +104,7 @@ mod tests {
             ("broker = \"a\"\nframes_max = -1", "line 2: invalid value: integer `-1`, expected u32"),
             ("broker = 3", "line 1: invalid type: integer `3`, expected a string"),
             ("frames_max = 3", "line 1: missing field `broker`"),
+            ("broker = \"a\"\nframes_max = \"say \\\"hush\\\" to it\"", "line 2: invalid type: a string, expected u32"),
         ] {
             assert_eq!(parse::<Sample>(text).unwrap_err(), expect);
         }

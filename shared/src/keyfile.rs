@@ -42,6 +42,12 @@ fn disk(path: &Path) -> impl Fn(io::Error) -> KeyfileError {
     }
 }
 
+/// From here on what this process and its children write is for their user alone, unless a file is written for everybody in so
+/// many words: events say who was where, and pictures show it.
+pub fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+}
+
 /// Makes a folder that only its owner may look into, with those above it; one that is there stays as it is.
 pub fn make_dir(dir: &Path) -> Result<(), KeyfileError> {
     if let Some(above) = dir.parent() {

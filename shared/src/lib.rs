@@ -42,4 +42,5 @@ pub mod listener;
 
 pub mod config;
 pub mod exit;
+pub mod redact;
 pub mod telemetry;

@@ -58,6 +58,9 @@ pub const LEASES_BYTES_MAX: usize = 2 * 1024;
 pub const STANDBY_BYTES_MAX: usize = 384 * 1024;
 /// What one station's node says of it: the cameras' tables of a configuration.
 pub const DUTY_BYTES_MAX: usize = 64 * 1024;
+/// Values in it, by what separates them: sixteen cameras with a dozen zones of eight corners each have fewer. A value of two bytes
+/// takes two hundred in memory while it is read; so many stay below four times the largest message that a node takes.
+pub const DUTY_ITEMS_MAX: usize = 6 * 1024;
 
 /// Numbers of a learned head. A re-scorer has 138; the largest that were measured have 100,000.
 pub const HEAD_PARAMETERS_MAX: usize = 128 * 1024;

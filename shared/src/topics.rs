@@ -8,6 +8,11 @@ use crate::learn::lineage::LineageId;
 
 /// The first two levels: the product and the protocol's major version.
 pub const ROOT: &str = "picket/v1";
+/// What Home Assistant looks below for updates that it may show; its own prefix, which is not ours to choose.
+pub const HOME_ASSISTANT_ROOT: &str = "homeassistant/update";
+
+/// What a point in a name is written as where Home Assistant takes none; no name has a capital letter.
+const POINT: &str = "P";
 
 /// Everything that is said over MQTT.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +77,12 @@ pub enum Topic {
     ViewChange,
     /// Retained JSON [`crate::learn::view::Learning`].
     ViewLearning,
+    /// Retained JSON [`crate::model::rollouts::ModelsView`]: rollouts, and what each node runs.
+    ViewModels,
+    /// Retained JSON, in the words of Home Assistant: what a node runs, and what it is to run.
+    ViewUpdate(NodeId),
+    /// Retained JSON, in the words of Home Assistant: that there is a [`Topic::ViewUpdate`] of this node.
+    HomeAssistantUpdate(NodeId),
 }
 
 /// Who says something.
@@ -139,6 +150,12 @@ impl Topic {
             Topic::ViewEvent => format!("{ROOT}/{site}/view/event"),
             Topic::ViewChange => format!("{ROOT}/{site}/view/change"),
             Topic::ViewLearning => format!("{ROOT}/{site}/view/learning"),
+            Topic::ViewModels => format!("{ROOT}/{site}/view/models"),
+            Topic::ViewUpdate(node) => format!("{ROOT}/{site}/view/update/{node}"),
+            Topic::HomeAssistantUpdate(node) => {
+                let names = [site.as_str(), node.as_str()].map(|name| name.replace('.', POINT));
+                format!("{HOME_ASSISTANT_ROOT}/picket-{}/{}/config", names[0], names[1])
+            }
         }
     }
 
@@ -153,6 +170,9 @@ impl Topic {
     /// ```
     pub fn parse(site: &SiteId, text: &str) -> Result<Topic, TopicError> {
         let refused = || TopicError(text.chars().take(200).collect());
+        if let Some(below) = text.strip_prefix(HOME_ASSISTANT_ROOT) {
+            return Topic::of_home_assistant(site, below).ok_or_else(refused);
+        }
         let below = text
             .strip_prefix(ROOT)
             .and_then(|rest| rest.strip_prefix('/'))
@@ -168,6 +188,11 @@ impl Topic {
             ("view", "event") => return Ok(Topic::ViewEvent),
             ("view", "change") => return Ok(Topic::ViewChange),
             ("view", "learning") => return Ok(Topic::ViewLearning),
+            ("view", "models") => return Ok(Topic::ViewModels),
+            ("view", what) => {
+                let node = what.strip_prefix("update/").and_then(|node| NodeId::new(node).ok());
+                return node.map(Topic::ViewUpdate).ok_or_else(refused);
+            }
             _ => {}
         }
         if who == "coordinator" {
@@ -213,6 +238,16 @@ impl Topic {
         }
     }
 
+    fn of_home_assistant(site: &SiteId, below: &str) -> Option<Topic> {
+        let mut levels = below.strip_prefix("/picket-")?.split('/');
+        let (of, node, config) = (levels.next()?, levels.next()?, levels.next()?);
+        // A point is written as something else, and stands for nothing itself.
+        let plain = |level: &str| (!level.contains('.')).then(|| level.replace(POINT, "."));
+        let node = NodeId::new(plain(node)?).ok()?;
+        (plain(of)? == site.as_str() && config == "config" && levels.next().is_none())
+            .then_some(Topic::HomeAssistantUpdate(node))
+    }
+
     /// Whether the broker keeps the last message for those who come later.
     pub fn retained(&self) -> bool {
         match self {
@@ -221,6 +256,7 @@ impl Topic {
             Topic::CoordinatorHealth | Topic::Roster | Topic::ViewSite | Topic::ViewRecent => true,
             Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
             Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => true,
+            Topic::ViewModels | Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => true,
             Topic::LearnLabels(_) => true,
             Topic::LearnUpdate(_) | Topic::LearnSamples(_) => false,
             Topic::Platform(_) | Topic::ModelWant(_) | Topic::Blob(_) | Topic::ViewChange => false,
@@ -246,6 +282,7 @@ impl Topic {
             Topic::ModelWant(node) | Topic::ModelState(node) => Speaker::Node(node.clone()),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::CoordinatorHealth => Speaker::Coordinator,
             Topic::ModelAssignment(_) | Topic::Blob(_) => Speaker::Coordinator,
+            Topic::ViewModels | Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => Speaker::Coordinator,
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
                 Speaker::Coordinator
             }
@@ -265,7 +302,7 @@ impl Topic {
             Topic::Health(_) | Topic::Twin(_) | Topic::Stats(_) | Topic::Platform(_) => Some(Form::Json),
             Topic::ModelState(_) | Topic::CoordinatorHealth | Topic::LearnLabels(_) => Some(Form::Json),
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => None,
-            Topic::ViewLearning => None,
+            Topic::ViewLearning | Topic::ViewModels | Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => None,
         }
     }
 
@@ -353,6 +390,9 @@ impl Topic {
             Topic::ViewEvent,
             Topic::ViewChange,
             Topic::ViewLearning,
+            Topic::ViewModels,
+            Topic::ViewUpdate(node.clone()),
+            Topic::HomeAssistantUpdate(node.clone()),
         ]
     }
 }
@@ -364,8 +404,10 @@ mod tests {
     #[test]
     fn every_topic_survives_the_trip_to_text_and_back() {
         let site = SiteId::new("yard").unwrap();
-        for topic in Topic::one_of_each(&NodeId::new("gate-3").unwrap()) {
-            assert_eq!(Topic::parse(&site, &topic.render(&site)), Ok(topic));
+        for (site, name) in [(site, "gate-3"), (SiteId::new("yard.west").unwrap(), "gate.3")] {
+            for topic in Topic::one_of_each(&NodeId::new(name).unwrap()) {
+                assert_eq!(Topic::parse(&site, &topic.render(&site)), Ok(topic));
+            }
         }
     }
 
@@ -401,6 +443,13 @@ mod tests {
             "picket/v1/yard/coordinator/blob/ab",
             "picket/v1/yard/coordinator/ack",
             "picket/v1/yard/n/model",
+            "picket/v1/yard/view/update/",
+            "picket/v1/yard/view/update/view",
+            "homeassistant/update",
+            "homeassistant/update/picket-mill/n/config",
+            "homeassistant/update/picket-yard/n/config/",
+            "homeassistant/update/picket-yard/n.1/config",
+            "homeassistant/update/picket-yard/n/state",
         ] {
             assert!(Topic::parse(&site, text).is_err(), "{text:?}");
         }

@@ -3,6 +3,7 @@
 ///   node dashboard.mjs --url http://127.0.0.1:PORT/ --nodes 3 --events 1 --screenshot FILE --timeout-s 60
 ///   more: --width 1440 --height 900 --scheme light|dark --chromium /usr/bin/chromium
 ///         --liveness up (what each node card must say; `any` asks for the number of cards only)
+///         --rollout 2:halted (a rollout that must be shown so) --station b:rolled_back (a station of a rollout that must be shown so)
 ///         --ground arcade:covered (a station that must be shown so; `uncovered` must be the loudest thing on the page)
 ///
 /// Prints one line of JSON, what it saw, and exits 0; or the same with `failed`, why, and exits 1. Any error on the
@@ -23,7 +24,7 @@ const { values: options } = parseArgs({
   options: {
     url: { type: "string" }, nodes: text("1"), events: text("1"), screenshot: { type: "string" }, "timeout-s": text("60"),
     width: text("1440"), height: text("900"), scheme: text("light"), chromium: text("/usr/bin/chromium"), liveness: text("up"),
-    ground: { type: "string" },
+    ground: { type: "string" }, rollout: { type: "string" }, station: { type: "string" },
   },
 });
 if (!options.url) {
@@ -52,6 +53,8 @@ const look = () => {
     })),
     ground: all("ground").map(({ dataset }) => `${dataset.station}:${dataset.guard}`),
     ground_is_first: top(all("ground")[0]) < Math.min(innerHeight, top(all("node-card")[0])),
+    rollouts: all("rollout").map(({ dataset }) => `${dataset.number}:${dataset.course}`),
+    stations: all("rollout-station").map(({ dataset }) => `${dataset.node}:${dataset.stage}`),
     alarms: all("ground").filter((ground) => ground.dataset.liveness === "down" && ground.textContent.includes("Nobody watches")).length,
     title: document.title,
     events: rows.length,
@@ -74,6 +77,8 @@ function missing(seen, first) {
     nodes_right !== asked.nodes && `${nodes_right} node cards are ${options.liveness}, not ${asked.nodes}`,
     options.ground && !seen.ground.includes(options.ground) && `the ground is ${seen.ground.join(" ") || "as usual"}, not ${options.ground}`,
     options.ground?.endsWith(":uncovered") && !loud && `what nobody watches is not the loudest thing: "${seen.title}"`,
+    options.rollout && !seen.rollouts.includes(options.rollout) && `the rollouts are ${seen.rollouts.join(" ") || "none"}, not ${options.rollout}`,
+    options.station && !seen.stations.includes(options.station) && `the stations are ${seen.stations.join(" ") || "none"}, not ${options.station}`,
     seen.live_events < asked.events && `${seen.live_events} events arrived live, not ${asked.events}`,
     asked.events > 0 && !changed && "no event came while watching",
   ].filter(Boolean);

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use picket_shared::redact;
+
 use super::negotiate::Wish;
 use super::pixels::Layout;
 use super::synthetic::Scene;
@@ -144,6 +146,17 @@ impl SourceUrl {
         SourceUrl(format!("{scheme}://{login}{place}"))
     }
 
+    /// The same place for those who have a login of their own: without this one, and without what opens it in its parameters.
+    pub(crate) fn for_others(&self) -> SourceUrl {
+        SourceUrl(redact::without_secret_parameters(&self.with_login(None).0))
+    }
+
+    /// Whether both are the same place, whoever opens it. One of which not all can be told is like no other.
+    pub(crate) fn is_like(&self, other: &SourceUrl) -> bool {
+        let (mine, theirs) = (self.for_others(), other.for_others());
+        mine == theirs && !mine.0.contains("***")
+    }
+
     /// The URL with its secrets: for a command line only.
     pub(crate) fn secret(&self) -> &str {
         &self.0
@@ -155,7 +168,7 @@ impl SourceUrl {
         for secret in self.secrets() {
             text = text.replace(secret, "***");
         }
-        text.split(' ').map(redact_word).collect::<Vec<_>>().join(" ")
+        redact::text(&text)
     }
 
     /// Parts of this URL that a program might print on their own.
@@ -280,19 +293,6 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// Everything up to the last `@` may be a password, whatever characters it has; a query may hold a token.
-fn redact_word(word: &str) -> String {
-    let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
-    let (user, rest) = match rest.rsplit_once('@') {
-        Some((_, rest)) => ("***@", rest),
-        None => ("", rest),
-    };
-    match rest.split_once('?') {
-        Some((rest, _)) => format!("{scheme}://{user}{rest}?***"),
-        None => format!("{scheme}://{user}{rest}"),
-    }
-}
-
 /// The scheme and what follows its colon; `None` for a plain path.
 fn scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once(':')?;
@@ -395,6 +395,22 @@ mod tests {
             assert_eq!(bare.secret(), without);
             assert_eq!(bare.with_login(login), url);
         }
+    }
+
+    #[test]
+    fn others_are_told_of_a_place_and_of_nothing_that_opens_it() {
+        let is_like = |one: &str, other: &str| SourceUrl::from(one).is_like(&SourceUrl::from(other));
+        for (url, told) in [
+            ("rtsp://a:b@c/1?channel=1", "rtsp://c/1?channel=1"),
+            ("http://a:b@c/1?token=x&channel=1", "http://c/1?channel=1"),
+            ("rtsp://c/user=a_password=b_channel=1.sdp", "rtsp://c/user=***"),
+            ("/v.mp4", "/v.mp4"),
+        ] {
+            assert_eq!(SourceUrl::from(url).for_others().secret(), told);
+        }
+        assert!(is_like("http://a:b@c/1?token=x&channel=1", "http://c/1?channel=1"));
+        assert!(!is_like("http://c/1?channel=2", "http://c/1?channel=1"));
+        assert!(!is_like("rtsp://c/user=a_password=b_channel=1.sdp", "rtsp://c/user=a_password=b_channel=1.sdp"));
     }
 
     #[test]

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use picket_shared::codec;
+use picket_shared::codec::{self, toml_is_crowded};
 use picket_shared::duty::{Duty, How};
 use picket_shared::ids::CameraId;
-use picket_shared::limits::{NAME_CHARS_MAX, SOURCES_MAX};
+use picket_shared::limits::{DUTY_ITEMS_MAX, NAME_CHARS_MAX, SOURCES_MAX};
 use serde::{Deserialize, Serialize};
 
 use crate::capture::SourceUrl;
@@ -78,7 +78,12 @@ pub fn tell(config: &Config, model: &str) -> (Duty, Option<String>) {
         observe: config.observe.clone(),
         cameras: config.cameras.clone(),
     };
+    let crowded = |settings: String| match toml_is_crowded(&settings, DUTY_ITEMS_MAX) {
+        true => Err(format!("they have more than {DUTY_ITEMS_MAX} values")),
+        false => Ok(settings),
+    };
     let told = picket_shared::config::text(&settings)
+        .and_then(crowded)
         .map(|settings| Duty { settings, ..bare.clone() })
         .and_then(|duty| codec::encode(&duty).map_err(|error| error.to_string()).map(|_| duty));
     match told {
@@ -98,6 +103,9 @@ pub fn understand(assignment: &Assignment, own: &Config) -> Result<Station, Stri
     if duty.settings.is_empty() {
         return Err("its node does not say what it consists of; set cover.tell = true there".into());
     }
+    if toml_is_crowded(&duty.settings, DUTY_ITEMS_MAX) {
+        return Err(format!("its node says more than {DUTY_ITEMS_MAX} values of it; simplify its zones"));
+    }
     let settings: Settings = picket_shared::config::parse(&duty.settings)
         .map_err(|what| format!("what its node says of it is not understood ({what}); is there a newer agent?"))?;
     settings.track.check()?;
@@ -105,6 +113,11 @@ pub fn understand(assignment: &Assignment, own: &Config) -> Result<Station, Stri
     settings.detector.check()?;
     let cameras = match (&standby.cameras, standby.how) {
         (Some(text), _) => {
+            if toml_is_crowded(text, DUTY_ITEMS_MAX) {
+                return Err(format!(
+                    "its cameras in the site plan have more than {DUTY_ITEMS_MAX} values; simplify them"
+                ));
+            }
             let planned: Result<Planned, String> = picket_shared::config::parse(text);
             planned
                 .map_err(|what| format!("its cameras in the site plan are not understood ({what}); correct them"))?
@@ -135,7 +148,7 @@ pub fn understand(assignment: &Assignment, own: &Config) -> Result<Station, Stri
 fn borrow(mut camera: Camera, own: &Config) -> Result<Borrowed, String> {
     (camera.record, camera.restream, camera.decoder) = (None, None, None);
     let scheme = camera.source.scheme()?;
-    let same = own.cameras.iter().find(|mine| mine.source.with_login(None) == camera.source.with_login(None));
+    let same = own.cameras.iter().find(|mine| mine.source.is_like(&camera.source));
     if let Some(mine) = same.filter(|mine| mine.crop == camera.crop && mine.start_s == camera.start_s) {
         camera.check()?;
         return Ok(Borrowed { told: camera.name.clone(), camera, shared: Some(mine.name.clone()) });

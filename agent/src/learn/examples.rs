@@ -154,6 +154,16 @@ impl Examples {
     ///
     /// A person's word about an event makes those before it void, and the tracker's too. One that comes again changes nothing: `None`.
     pub fn take(&mut self, example: Example) -> Option<bool> {
+        let held_out = self.holds_out(&example.event);
+        let [same, other] = [example.person, !example.person].map(|person| self.count(held_out, person));
+        if example.source == Source::Tracker && same >= TRACKED_MIN.max(TRACKED_SHARE * other) {
+            return None;
+        }
+        self.restore(example)
+    }
+
+    /// The same of what was taken in before, whatever else there is by now.
+    pub fn restore(&mut self, example: Example) -> Option<bool> {
         let by_person = example.source == Source::Operator;
         let said = |kept: &Kept| kept.example.event == example.event && kept.example.source == Source::Operator;
         if !by_person && self.kept.iter().flatten().any(said) {
@@ -170,10 +180,6 @@ impl Examples {
             self.kept.iter_mut().for_each(|kept| kept.retain(|kept| !void(kept)));
         }
         let held_out = self.holds_out(&example.event);
-        let [same, other] = [example.person, !example.person].map(|person| self.count(held_out, person));
-        if !by_person && same >= TRACKED_MIN.max(TRACKED_SHARE * other) {
-            return None;
-        }
         self.taken += 1;
         let kept = &mut self.kept[usize::from(held_out)];
         kept.push(Kept { number: self.taken, example });
@@ -342,7 +348,7 @@ mod tests {
             prop_assert!(examples.newest().all(|example| !out.contains(&example.event)));
             let mut again = Examples::new(percent);
             for example in examples.all().0 {
-                again.take(example.clone());
+                again.restore(example.clone());
             }
             let of = |examples: &Examples| examples.all().0.cloned().collect::<Vec<_>>();
             prop_assert_eq!(of(&again), of(&examples));

@@ -11,7 +11,6 @@
 //!          └ refused          └ given up                       └ what ran before ┘
 //! ```
 
-pub mod decode;
 pub mod fetch;
 pub mod frames;
 pub mod steward;
@@ -23,6 +22,7 @@ pub mod trial;
 pub mod verdict;
 
 mod assign;
+pub mod change;
 mod models;
 mod say;
 pub mod start;

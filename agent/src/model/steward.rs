@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use picket_shared::crypto::Digest;
 use picket_shared::keyfile;
+use picket_shared::model::decode::{choose, decode};
 use picket_shared::model::{Encoding, Trusted};
 
-use super::decode::{choose, decode};
 use super::fetch::Size;
 use super::part::{self, Part};
 use super::peek::Peeks;
@@ -322,3 +322,7 @@ fn name(what: What) -> &'static str {
         What::Labels => "list of labels",
     }
 }
+
+#[cfg(test)]
+#[path = "steward_tests.rs"]
+mod tests;

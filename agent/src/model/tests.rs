@@ -8,6 +8,7 @@ use picket_shared::codec;
 use picket_shared::crypto::{Digest, SecretKey};
 use picket_shared::event::Precision;
 use picket_shared::ids::{CameraId, ModelName, NodeId, StationId};
+use picket_shared::model::decode;
 use picket_shared::model::{
     Artifact, Assignment, Chunk, Envelope, Floors, Manifest, ModelPhase, ModelState, Needs, Root, TrialTerms, Trusted,
 };
@@ -44,6 +45,8 @@ struct Bench {
     /// Its process dies.
     crashes: bool,
     frames: u64,
+    /// What the audit log would say, in the order of the disk.
+    noted: Vec<String>,
 }
 
 fn node() -> NodeId {
@@ -116,6 +119,7 @@ impl Bench {
             hangs: false,
             crashes: false,
             frames: 0,
+            noted: vec![],
         };
         bench.begin();
         bench
@@ -176,6 +180,8 @@ impl Bench {
         let Some(order) = self.waiting.pop_front() else { return false };
         match order {
             Order::Keep(number, record, trusted) => {
+                let change = change::between(&self.disk.0, &record);
+                self.noted.extend(change.map(|change| format!("{} {}", change.model, change.what)));
                 self.disk = (*record, trusted.map(|trusted| *trusted).or(self.disk.1.take()));
                 self.news(News::Kept(number));
             }
@@ -312,6 +318,10 @@ fn a_release_is_fetched_tried_run_and_committed_and_the_next_one_takes_the_other
     assert_eq!(&bench.disk.0, record, "and all of it is durable");
     let said = bench.said.clone().unwrap();
     assert_eq!((said.phase, said.assignment, said.root), (ModelPhase::Idle, 1, 1));
+    let [runs, lasted] = &std::mem::take(&mut bench.noted)[..] else { panic!("two lines for the audit log") };
+    assert!(runs.contains("runs in the place of the configuration's own model, and must last"), "{runs}");
+    assert!(runs.starts_with("person release 1 (") && lasted.starts_with("person release 1 ("), "{lasted}");
+    assert!(lasted.ends_with("has lasted, and is committed"), "{lasted}");
     assert_eq!(said.active.unwrap().counter, 1);
     bench.assign(2, Some(&manifest(2, &file(2)))).unwrap();
     bench.settle();
@@ -325,6 +335,17 @@ fn a_release_is_fetched_tried_run_and_committed_and_the_next_one_takes_the_other
     bench.assign(4, None).unwrap();
     bench.settle();
     assert_eq!((bench.looks, bench.word()), (Place::Factory, None));
+    assert!(bench.noted.last().unwrap().starts_with("the configuration's own model "), "{:?}", bench.noted);
+}
+
+#[test]
+fn how_a_candidate_ended_is_for_the_audit_log() {
+    let mut bench = Bench::new();
+    bench.crashes = true;
+    bench.assign(1, Some(&manifest(1, &file(1)))).unwrap();
+    bench.settle();
+    let [given_up] = &std::mem::take(&mut bench.noted)[..] else { panic!("{:?}", bench.noted) };
+    assert!(given_up.contains("given up, the configuration's own model runs on (model_trial_crash)"), "{given_up}");
 }
 
 #[test]
@@ -392,6 +413,31 @@ fn a_candidate_that_kills_the_agent_is_given_up_by_the_starts_themselves() {
     bench.assign(3, Some(&manifest(2, &file(2)))).unwrap();
     bench.settle();
     assert_eq!(bench.looks, Place::Slot(Slot::A), "another one is");
+}
+
+#[test]
+fn a_candidate_whose_trial_kills_the_agent_is_given_up_after_so_many_attempts() {
+    let mut bench = Bench::new();
+    bench.assign(1, Some(&manifest(1, &file(1)))).unwrap();
+    let mut tried = 0;
+    for _ in 0..500 {
+        match bench.waiting.front() {
+            // The agent is gone before anything else of it is done; what was said before is on its disk.
+            Some(Order::Try(..)) => {
+                tried += 1;
+                assert_eq!(
+                    bench.disk.0.work.as_ref().map(|work| work.attempts),
+                    Some(tried),
+                    "counted before it is loaded"
+                );
+                bench.restart();
+            }
+            Some(_) => drop(bench.one()),
+            None => bench.pass(1_000),
+        }
+    }
+    assert_eq!((tried, bench.word().as_deref()), (ATTEMPTS, Some("model_crash")));
+    assert_eq!(bench.looks, Place::Factory);
 }
 
 #[test]

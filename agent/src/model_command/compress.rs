@@ -1,7 +1,7 @@
 //! `picket-agent model compress`: a release in few bytes, and a table of what that costs.
 //!
 //! Writes the release, which is an ordinary model, and beside it what travels: `.deep`, or `.delta` where it builds on
-//! another file. `picket-coordinator model pack --encoding deep=FILE` offers it to the devices.
+//! another file. `picket-coordinator model pack --as deep=FILE` offers it to the devices.
 
 use std::path::PathBuf;
 

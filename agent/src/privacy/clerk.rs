@@ -279,3 +279,75 @@ fn meaning(order: &PictureOrder) -> String {
     };
     format!("{what} of {of}{clear}; why: {}", order.why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sinks::live;
+    use picket_shared::codec::decode;
+    use picket_shared::ids::{Boot, CameraId};
+
+    const NOW_S: u64 = 1_800_000_000;
+
+    /// A clerk, what it says, and an order that it has begun to answer.
+    fn asked(dir: &Path, clear: bool) -> (Work, mpsc::Receiver<(Topic, Vec<u8>)>, RequestId) {
+        let (jobs, _) = sync_channel(JOBS_MAX);
+        let (say, words) = mpsc::channel(64);
+        let config = crate::config::Config {
+            data_dir: dir.to_owned(),
+            live: live::Config { enabled: false, ..live::Config::default() },
+            ..crate::config::Config::default()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let sinks = Arc::new(runtime.block_on(Sinks::open(&config, Boot(1), None)));
+        let policy = Config { requests: crate::privacy::Requests::Clear, ..Config::default() };
+        let order = PictureOrder {
+            who: "M. Jansen".into(),
+            why: "a bag was left".into(),
+            what: What::default(),
+            event: None,
+            camera: CameraId::new("front").ok(),
+            moment_ms: None,
+            clear,
+            until_s: NOW_S + 600,
+            key: ByteBuf::from(ParcelKey::generate().unwrap().public()),
+            missing: vec![],
+            done: false,
+        };
+        let mut work = Work {
+            node: NodeId::new("edge").unwrap(),
+            desk: Desk::new(policy),
+            audit: Arc::new(AuditLog::open(dir, NOW_S).unwrap()),
+            sinks,
+            say,
+            answers: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            jobs,
+        };
+        let id = RequestId::new("7").unwrap();
+        assert_eq!(work.desk.take(NOW_S, &id, &order), Step::Begin);
+        work.asked.insert(id.clone(), order);
+        (work, words, id)
+    }
+
+    /// Whoever looks for the picture may err: what is clear goes to nobody who did not ask for it so.
+    #[test]
+    fn nothing_clear_leaves_where_blurred_was_asked_whatever_is_handed_to_the_clerk() {
+        for (clear, blurred, leaves) in [(false, false, false), (false, true, true), (true, false, true)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut work, mut words, id) = asked(dir.path(), clear);
+            let bytes = vec![7; 1000];
+            work.fetched(&id, Ok(Given { bytes, media: "image/jpeg", taken_ms: 1, blurred }));
+            let (mut parts, mut reason) = (0, None);
+            while let Ok((topic, said)) = words.try_recv() {
+                match topic {
+                    Topic::PicturePart(..) => parts += 1,
+                    _ => reason = decode::<PictureState>(&said).unwrap().reason,
+                }
+            }
+            let expect = (!leaves).then(|| "kept_clear".to_owned());
+            assert_eq!((parts > 0, reason), (leaves, expect), "asked clear: {clear}, blurred: {blurred}");
+            assert_eq!(work.answers.contains_key(&id), leaves);
+        }
+    }
+}

@@ -1,9 +1,9 @@
 /// Shows the page without a camera: serves dist/ as the coordinator does (same policy, same config.json), starts a
 /// mosquitto on loopback, and publishes a made-up site. For work on the page only.
 ///
-///   npm run build && npm run demo-data -- [--dead] [--empty] [--stall] [--broken] [--http 8089] [--ws 8090]
+///   npm run build && npm run demo-data -- [--rollout] [--bad] [--dead] [--empty] [--stall] [--broken] [--http 8089] [--ws 8090]
 ///
-/// --dead: one node is down and one suspect; --empty: no nodes; --stall: the view stops after 6 s; --broken: malformed
+/// --rollout: a release is on its way; --bad: it fails at its canary; --dead: one node is down and one suspect; --empty: no nodes; --stall: the view stops after 6 s; --broken: malformed
 /// messages too.
 
 import { spawn } from "node:child_process";
@@ -19,7 +19,7 @@ import mqtt from "mqtt";
 const flag = { type: "boolean", default: false };
 const { values: options } = parseArgs({
   options: {
-    dead: flag, empty: flag, stall: flag, broken: flag,
+    rollout: flag, bad: flag, dead: flag, empty: flag, stall: flag, broken: flag,
     http: { type: "string", default: "8089" }, ws: { type: "string", default: "8090" },
   },
 });
@@ -155,6 +155,30 @@ const step = (at, live) => {
   for (const event of [...open.values()]) if (Math.random() < 0.3) move(event, at, live);
 };
 
+/** A release on its way to all places: the first one is its canary. */
+function models() {
+  const trial = { frames: 212, frames_wanted: 300, agreement: 0.931, count_off_mean: 0.14, inference_ms: 9.8, inference_ms_before: 15.2 };
+  const detail = "it agrees with the active model to 0.402 in 300 frames, and 0.85 is asked for";
+  const bad = { stage: "rolled_back", phase: "rolled_back", reason: "model_trial_agreement", detail, trial: { ...trial, frames: 300, agreement: 0.402 } };
+  const stages = options.bad ? [bad, {}, {}, {}] : [
+    { stage: "committed", phase: "idle", runs: "person 7", trial: { ...trial, frames: 300 } },
+    { stage: "trial", phase: "trial", trial },
+    { stage: "fetching", phase: "fetching", fetched: 0.37 },
+    { stage: "pinned", pinned: true },
+  ];
+  const stations = places.map(({ node, station }, index) => ({
+    node, station, pinned: false, runs: "person 6", assigned: index < 3 && !options.bad ? "person 7" : "person 6", phase: "idle", rollout: 3,
+    stage: "waiting", fetched: null, reason: null, detail: null, trial: null, ...stages[index],
+  }));
+  const canary = { name: "canary", members: 1, committed: options.bad ? 0 : 1, failed: options.bad ? 1 : 0, pending: 0, aside: 0 };
+  const rest = { name: "rest-100", members: 3, committed: 0, failed: 0, pending: options.bad ? 3 : 2, aside: options.bad ? 0 : 1 };
+  const why = options.bad ? `of the group canary, 1 of 1 that came to an end failed; ${places[0].node}: ${detail}` : "";
+  const course = options.bad ? "halted" : "running";
+  const group = options.bad ? 0 : 1;
+  const rollout = { number: 3, model: "person", counter: 7, head: null, begun: Math.floor(started), course, why, group, groups: [canary, rest] };
+  return { time: now(), rollouts: [rollout], stations };
+}
+
 const begun = now();
 say("coordinator/status/health", { status: "up", pid: 1, time: Math.floor(now()), boot: 1, epoch: 0, problems: [] }, true);
 if (!options.empty) for (let ago = 25 * 60; ago > 0; ago -= 20) step(now() - ago, ago < 25 * 60 - 20);
@@ -168,6 +192,7 @@ for (;;) {
     }, true);
     say("view/recent", { events: recent }, true);
   }
+  if (options.rollout || options.bad) say("view/models", models(), true);
   if (options.broken) say("view/site", '{"site": "yard"');
   await wait(1000);
 }

@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 
 import { ITEMS_MAX, MESSAGE_BYTES_MAX, read_config, read_message, topics_of } from "./protocol.ts";
-import { camera, event, node, site_view, station } from "./samples.ts";
+import { camera, event, models_view, node, rollout, site_view, station, station_model } from "./samples.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const read = (below: string, json: unknown) => read_message("yard", `picket/v1/yard/${below}`, bytes(JSON.stringify(json)));
@@ -19,6 +19,7 @@ describe("what the coordinator sends", () => {
       "picket/v1/yard/view/site",
       "picket/v1/yard/view/recent",
       "picket/v1/yard/view/event",
+      "picket/v1/yard/view/models",
       "picket/v1/yard/coordinator/status/health",
     ]);
   });
@@ -34,6 +35,15 @@ describe("what the coordinator sends", () => {
       said: "recent",
       events: [event("a"), event("b")],
     });
+  });
+
+  it("says of models what each station runs, and how rollouts go", () => {
+    const halted = rollout(2, { course: "halted", why: "gate-1: it agrees to 0.1" });
+    const models = models_view({ rollouts: [halted, rollout(1)], stations: [station_model("a"), station_model("b", { stage: null, trial: null })] });
+    expect(read("view/models", models)).toEqual({ said: "models", models });
+    expect(why("view/models", models_view({ rollouts: [{ ...halted, course: "lost" as "done" }] }))).toContain("rollouts[0].course is not one of");
+    expect(why("view/models", models_view({ stations: [{ ...station_model("a"), stage: "gone" as "trial" }] }))).toContain("stations[0].stage is not one of");
+    expect(why("view/models", without(models_view(), "stations"))).toContain("stations is missing");
   });
 
   it("may leave out what is optional, and what has a default", () => {

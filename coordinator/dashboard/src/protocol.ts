@@ -1,5 +1,5 @@
 /// Picket's messages as this page reads them: topics, shapes and the reading of them. It mirrors `shared/src/topics.rs`,
-/// `view.rs`, `status.rs` and `event.rs`; no other file here builds or takes apart a topic.
+/// `view.rs`, `status.rs`, `event.rs` and `model/rollouts.rs`; no other file here builds or takes apart a topic.
 ///
 /// Reading never throws: what cannot be read comes back as one sentence that says where and why. Unknown fields are
 /// left out, as a newer coordinator may send more.
@@ -221,6 +221,54 @@ const seen_event = object({
 
 const recent = object({ events: list(seen_event) });
 
+const course = one_of("running", "paused", "halted", "aborted", "superseded", "done");
+const stage = one_of(
+  "waiting", "pinned", "assigned", "fetching", "trial", "committed", "rolled_back", "refused", "unseen", "unreachable", "elsewhere",
+);
+const phase = one_of(
+  "idle", "fetching", "checking", "waiting", "loading", "trial", "switching", "probation", "refused", "rolled_back",
+);
+
+const group_view = object({ name: text, members: number, committed: number, failed: number, pending: number, aside: number });
+
+const rollout_view = object({
+  number,
+  model: text,
+  counter: number,
+  head: optional(number),
+  begun: time_s,
+  course,
+  why: text,
+  group: number,
+  groups: list(group_view),
+});
+
+const trial_figures = object({
+  frames: number,
+  frames_wanted: number,
+  agreement: number,
+  count_off_mean: number,
+  inference_ms: number,
+  inference_ms_before: number,
+});
+
+const station_model = object({
+  node: text,
+  station: text,
+  pinned: flag,
+  runs: optional(text),
+  assigned: optional(text),
+  phase: optional(phase),
+  rollout: optional(number),
+  stage: optional(stage),
+  fetched: optional(number),
+  reason: optional(text),
+  detail: optional(text),
+  trial: optional(trial_figures),
+});
+
+const models_view = object({ time: time_s, rollouts: list(rollout_view), stations: list(station_model) });
+
 const config = object({
   site: text,
   mqtt_websocket_url: (value, at) => {
@@ -249,6 +297,16 @@ export type Change = Read<typeof change>;
 export type SiteView = Read<typeof site_view>;
 /** On `view/event`; `view/recent` holds the newest of them. */
 export type SeenEvent = Read<typeof seen_event>;
+/** How far a station is in a rollout. */
+export type Stage = Read<typeof stage>;
+/** How far a device is with its assignment, as it says itself. */
+export type Phase = Read<typeof phase>;
+/** One rollout of a model. */
+export type RolloutView = Read<typeof rollout_view>;
+/** One node: which model it runs. */
+export type StationModel = Read<typeof station_model>;
+/** Retained on `view/models`. */
+export type ModelsView = Read<typeof models_view>;
 /** What the coordinator's web server tells the page: `config.json`. */
 export type Config = Read<typeof config>;
 
@@ -257,6 +315,7 @@ export type Said =
   | { said: "site"; view: SiteView }
   | { said: "recent"; events: SeenEvent[] }
   | { said: "event"; event: SeenEvent }
+  | { said: "models"; models: ModelsView }
   | { said: "coordinator"; health: Health }
   | { said: "malformed"; why: string };
 
@@ -265,6 +324,7 @@ const TOPICS: Record<string, (json: unknown) => Said> = {
   "view/site": (json) => ({ said: "site", view: site_view(json, "") }),
   "view/recent": (json) => ({ said: "recent", events: recent(json, "").events }),
   "view/event": (json) => ({ said: "event", event: seen_event(json, "") }),
+  "view/models": (json) => ({ said: "models", models: models_view(json, "") }),
   "coordinator/status/health": (json) => ({ said: "coordinator", health: health(json, "") }),
 };
 

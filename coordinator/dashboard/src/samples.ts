@@ -1,6 +1,6 @@
 /// Well-formed messages for tests. Nothing of the page imports this.
 
-import type { CameraStats, NodeView, SeenEvent, SiteView, StationView } from "./protocol.ts";
+import type { CameraStats, ModelsView, NodeView, RolloutView, SeenEvent, SiteView, StationModel, StationView } from "./protocol.ts";
 
 export const camera = (name: string, part: Partial<CameraStats> = {}): CameraStats => ({
   camera: name, state: "running", frames: 100, frames_dropped: 4, frames_gated: 30, frames_detected: 66, persons_now: 2,
@@ -32,6 +32,23 @@ export const station = (name: string, part: Partial<StationView> = {}): StationV
   station: name, home: "orin-1", guard: "home", holder: "orin-1", epoch: 4294967297, how: null, sight: "watching", since: 1000,
   why: "orin-1 watches its own", ranks: [], ...part,
 });
+
+export const rollout = (number: number, part: Partial<RolloutView> = {}): RolloutView => ({
+  number, model: "person", counter: 7, head: null, begun: 1000, course: "running", why: "", group: 0,
+  groups: [
+    { name: "canary", members: 1, committed: 0, failed: 0, pending: 1, aside: 0 },
+    { name: "rest-100", members: 2, committed: 0, failed: 0, pending: 2, aside: 0 },
+  ],
+  ...part,
+});
+
+export const station_model = (node: string, part: Partial<StationModel> = {}): StationModel => ({
+  node, station: "gate", pinned: false, runs: "own", assigned: "person 7", phase: "trial", rollout: 1, stage: "trial", fetched: null,
+  reason: null, detail: null,
+  trial: { frames: 40, frames_wanted: 300, agreement: 0.912, count_off_mean: 0.1, inference_ms: 12, inference_ms_before: 15 }, ...part,
+});
+
+export const models_view = (part: Partial<ModelsView> = {}): ModelsView => ({ time: 1100, rollouts: [], stations: [], ...part });
 
 /** By default the first moment of its event, archived at 1100.5. */
 export const event = (id: string, part: Partial<SeenEvent> = {}): SeenEvent => ({

@@ -3,10 +3,10 @@
 import { describe, expect, it } from "vitest";
 
 import type { Said, SeenEvent } from "./protocol.ts";
-import { camera, event, node, site_view, station } from "./samples.ts";
+import { camera, event, models_view, node, rollout, site_view, station, station_model } from "./samples.ts";
 import {
   box_in_picture, by_urgency, cameras_together, EVENTS_KEPT_MAX, first_state, is_stale, type Message, out_of_line, persons_at_site, pictures,
-  reduce, site_now_s, STALE_AFTER_MS, type State, TIMELINE_MINUTES, timelines,
+  reduce, rollouts, site_now_s, STALE_AFTER_MS, type State, TIMELINE_MINUTES, timelines,
 } from "./state.ts";
 
 it("ground that nobody watches comes before what is covered, and what is as usual is not shown", () => {
@@ -17,6 +17,23 @@ it("ground that nobody watches comes before what is covered, and what is as usua
     station("barn", { guard: "uncovered", holder: null }),
   ];
   expect(out_of_line(stations).map(({ station }) => station)).toEqual(["barn", "yard", "arch"]);
+});
+
+it("rollouts that are open are shown, and the newest one however it ended, with what needs a person first", () => {
+  const stations = [
+    station_model("ok", { stage: "committed" }),
+    station_model("busy", { stage: "trial" }),
+    station_model("bad", { stage: "rolled_back" }),
+    station_model("other", { rollout: 2 }),
+  ];
+  const models = models_view({
+    rollouts: [rollout(4, { course: "done" }), rollout(3, { course: "aborted" }), rollout(2, { course: "halted" }), rollout(1)],
+    stations,
+  });
+  const shown = rollouts(models);
+  expect(shown.map(({ number }) => number)).toEqual([4, 2, 1]);
+  expect(shown[2]!.stations.map(({ node }) => node)).toEqual(["bad", "busy", "ok"]);
+  expect(rollouts(null)).toEqual([]);
 });
 
 const after = (messages: Message[], from: State = first_state(0)): State => messages.reduce(reduce, from);
@@ -44,6 +61,13 @@ describe("the line to the broker", () => {
     const other = after([{ is: "configured", site: "mill" }], known);
     expect([other.site, other.view, other.events, other.link.state]).toEqual(["mill", null, [], "lost"]);
   });
+});
+
+it("an older word of models than the last one changes nothing", () => {
+  const models = (time: number): Message => said({ said: "models", models: models_view({ time, rollouts: [rollout(time)] }) });
+  const state = after([models(5), models(4)]);
+  expect(state.models?.rollouts[0]?.number).toBe(5);
+  expect(after([models(6)], state).models?.rollouts[0]?.number).toBe(6);
 });
 
 describe("a view", () => {

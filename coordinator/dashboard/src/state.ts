@@ -2,7 +2,9 @@
 ///
 /// Pure: no clock, no DOM, no network. `at_ms` and `now_ms` are milliseconds since 1970 by the viewer's clock.
 
-import type { BoxPx, CameraStats, EventKind, Health, Liveness, NodeView, Said, SeenEvent, SiteView, StationView } from "./protocol.ts";
+import type {
+  BoxPx, CameraStats, EventKind, Health, Liveness, ModelsView, NodeView, RolloutView, Said, SeenEvent, SiteView, StationModel, StationView,
+} from "./protocol.ts";
 
 /** Events remembered; the timeline counts them. */
 export const EVENTS_KEPT_MAX = 1000;
@@ -40,6 +42,7 @@ export interface State {
   /** How far the viewer's clock is ahead of the site's. */
   clock_ahead_ms: number;
   coordinator: Health | null;
+  models: ModelsView | null;
   /** Newest first; at most `EVENTS_KEPT_MAX`. */
   events: EventRow[];
   malformed: { count: number; last: string };
@@ -60,6 +63,7 @@ export const first_state = (now_ms: number): State => ({
   view_fresh_ms: 0,
   clock_ahead_ms: 0,
   coordinator: null,
+  models: null,
   events: [],
   malformed: { count: 0, last: "" },
 });
@@ -92,6 +96,10 @@ function hear(state: State, said: Said, at_ms: number): State {
       return { ...state, events: merge(state.events, said.events, false) };
     case "event":
       return { ...state, events: merge(state.events, [said.event], true) };
+    case "models":
+      // What a broker says again may be older than what was heard since.
+      if (state.models !== null && said.models.time < state.models.time) return state;
+      return { ...state, models: said.models };
     case "coordinator":
       return { ...state, coordinator: said.health };
     case "malformed":
@@ -156,6 +164,27 @@ export const out_of_line = (stations: StationView[]): StationView[] =>
   stations
     .filter(({ guard }) => guard !== "home")
     .sort((a, b) => Number(b.guard === "uncovered") - Number(a.guard === "uncovered") || (a.station < b.station ? -1 : 1));
+
+/** A rollout that somebody may want to see, with its stations: those that need a person first, then those that are on their way. */
+export interface Rollout extends RolloutView {
+  stations: StationModel[];
+}
+
+const STAGES: StationModel["stage"][] = [
+  "rolled_back", "refused", "unseen", "unreachable", "trial", "fetching", "assigned", "waiting", "pinned", "elsewhere", "committed",
+];
+
+/** The rollouts that are open, and the newest of those that are over; the newest first. */
+export function rollouts(models: ModelsView | null): Rollout[] {
+  const open = ({ course }: RolloutView) => course === "running" || course === "paused" || course === "halted";
+  const shown = (models?.rollouts ?? []).filter((rollout, index) => index === 0 || open(rollout));
+  return shown.map((rollout) => ({
+    ...rollout,
+    stations: (models?.stations ?? [])
+      .filter((station) => station.rollout === rollout.number)
+      .sort((a, b) => STAGES.indexOf(a.stage) - STAGES.indexOf(b.stage) || (a.node < b.node ? -1 : 1)),
+  }));
+}
 
 /** How many nodes are in each state. */
 export function liveness_counts(nodes: NodeView[]): Record<Liveness, number> {

@@ -2,8 +2,8 @@
 
 import { expect, it } from "vitest";
 
-import { event } from "./samples.ts";
-import { change_words, said_of, scene_words } from "./words.ts";
+import { event, station_model } from "./samples.ts";
+import { change_words, said_of, scene_words, trial_words } from "./words.ts";
 
 const crossing = (line: string, direction: "left_to_right" | "right_to_left") => ({ line, direction, frame_time: 1100 });
 
@@ -34,4 +34,10 @@ it.each([
   ["down", "pi-2 is down"],
 ] as const)("the change %s is said in words", (change, expected) => {
   expect(change_words({ time: 1, change, node: "pi-2", station: "gate", epoch: 1, why: "" })).toBe(expected);
+});
+
+it("a trial is told by its figures, and one that has seen nothing by none", () => {
+  expect(trial_words(station_model("a"))).toBe("40 of 300 frames: agrees to 91.2 %, counts differ by 0.10, 12.0 ms a frame (before: 15.0)");
+  expect(trial_words(station_model("a", { trial: null }))).toBe("");
+  expect(trial_words(station_model("a", { trial: { ...station_model("a").trial!, frames: 0 } }))).toBe("");
 });

@@ -1,7 +1,7 @@
 /// What an event says beside where it is, in words for people. Pure.
 
 import { count, duration } from "./format.ts";
-import type { Change, Direction, SeenEvent, StationView } from "./protocol.ts";
+import type { Change, Direction, RolloutView, SeenEvent, Stage, StationModel, StationView } from "./protocol.ts";
 
 /** As seen by somebody who looks along the line on the picture. */
 const WAYS: Record<Direction, string> = { left_to_right: "left to right", right_to_left: "right to left" };
@@ -27,6 +27,40 @@ export const HOW_WORDS: Record<NonNullable<StationView["how"]>, string> = {
   preset: "with a camera of its own that was turned there",
   flight: "from the air",
 };
+
+/** How a rollout goes. */
+export const COURSE_WORDS: Record<RolloutView["course"], string> = {
+  running: "under way",
+  paused: "paused",
+  halted: "halted",
+  aborted: "aborted",
+  superseded: "superseded",
+  done: "done",
+};
+
+/** How far a station is in it. */
+export const STAGE_WORDS: Record<Stage, string> = {
+  waiting: "waits for its turn",
+  pinned: "pinned to what it runs",
+  assigned: "told",
+  fetching: "fetches it",
+  trial: "tries it",
+  committed: "runs it",
+  rolled_back: "went back",
+  refused: "refused it",
+  unseen: "saw too little to judge",
+  unreachable: "told, and down",
+  elsewhere: "told something else since",
+};
+
+/** What a station has seen of a candidate beside the model before. */
+export function trial_words({ trial }: Pick<StationModel, "trial">): string {
+  if (trial === null || trial.frames === 0) return "";
+  const { frames, frames_wanted, agreement, count_off_mean, inference_ms, inference_ms_before } = trial;
+  const of = frames_wanted > 0 ? ` of ${count(frames_wanted)}` : "";
+  return `${count(frames)}${of} frames: agrees to ${(100 * agreement).toFixed(1)} %, counts differ by ${count_off_mean.toFixed(2)}, ` +
+    `${inference_ms.toFixed(1)} ms a frame (before: ${inference_ms_before.toFixed(1)})`;
+}
 
 /** A change in a few words. */
 export function change_words({ change, node, station, epoch }: Change): string {

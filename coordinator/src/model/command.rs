@@ -16,6 +16,8 @@ use super::offline::{self, Owned, RootTerms, Rotation};
 use super::pack::{self, Contents};
 use super::record::{ReleaseRef, Wish};
 use super::registry::Registry;
+use super::rollout_command::{self, RolloutCommand};
+use super::{reports, view};
 use crate::config::{Config, Flags};
 
 /// What can be done with models.
@@ -77,7 +79,10 @@ pub enum ModelCommand {
         #[command(flatten)]
         flags: Flags,
     },
-    /// Every root, release, head and assignment: one JSON object a line
+    /// Bring a release to many nodes, group after group, and look after how that goes
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
+    /// Every root, release, head, assignment and rollout, and what each node says that it runs: one JSON object a line
     Status {
         /// Which coordinator
         #[command(flatten)]
@@ -130,10 +135,24 @@ pub struct AssignArgs {
     /// A head of the site's own, by its counter
     #[arg(long)]
     head: Option<u64>,
-    /// The station that it watches; by default what the site plan says, or the node's name
+    /// The station that it watches; by default what the node says itself, or the site plan, or the node's name
     #[arg(long)]
     station: Option<StationId>,
-    /// Frames that it looks at beside the model before
+    /// How it is tried
+    #[command(flatten)]
+    trial: TrialArgs,
+    /// Not to be begun before then, seconds since 1970
+    #[arg(long, default_value_t = 0)]
+    not_before: u64,
+    /// Which coordinator
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// How a release is tried.
+#[derive(clap::Args)]
+pub struct TrialArgs {
+    /// Frames that a device looks at with it beside the model before
     #[arg(long, default_value_t = TrialTerms::default().shadow_frames)]
     shadow_frames: u32,
     /// For how many seconds at most
@@ -145,19 +164,27 @@ pub struct AssignArgs {
     /// How often it is loaded at most before it is given up
     #[arg(long, default_value_t = TrialTerms::default().attempts)]
     attempts: u8,
-    /// Not to be begun before then, seconds since 1970
-    #[arg(long, default_value_t = 0)]
-    not_before: u64,
-    /// Which coordinator
-    #[command(flatten)]
-    flags: Flags,
 }
 
-fn wrong(sentence: impl Into<String>) -> Failure {
+impl TrialArgs {
+    /// What was asked for, if that can be met.
+    pub(super) fn terms(&self) -> Result<TrialTerms, Failure> {
+        let trial = TrialTerms {
+            shadow_frames: self.shadow_frames,
+            shadow_s_max: self.shadow_seconds,
+            agreement_min: self.agreement,
+            attempts: self.attempts,
+        };
+        trial.check().map_err(wrong)?;
+        Ok(trial)
+    }
+}
+
+pub(super) fn wrong(sentence: impl Into<String>) -> Failure {
     Failure::new(Exit::Config, sentence)
 }
 
-fn registry(config: &Config) -> Result<Registry, Failure> {
+pub(super) fn registry(config: &Config) -> Result<Registry, Failure> {
     Ok(Registry::open(&config.models_dir())?)
 }
 
@@ -206,6 +233,7 @@ pub fn run(command: &ModelCommand) -> Result<(), Failure> {
             );
             Ok(())
         }
+        ModelCommand::Rollout(command) => rollout_command::run(command),
         ModelCommand::Status { flags } => status(&registry(&Config::read(flags)?)?),
     }
 }
@@ -254,19 +282,16 @@ fn publish(document: &Path, files: &[PathBuf], config: &Config) -> Result<(), Fa
 
 fn assign(args: &AssignArgs) -> Result<(), Failure> {
     let config = Config::read(&args.flags)?;
-    let planned = config.stations.iter().find(|station| station.node == args.node).map(|station| station.name.clone());
+    let registry = registry(&config)?;
     let of_node = || StationId::new(args.node.as_str()).expect("a node's name is a station's name");
-    let station = args.station.clone().or(planned).unwrap_or_else(of_node);
-    let release = args.name.clone().zip(args.counter).map(|(name, counter)| ReleaseRef { name, counter });
-    let trial = TrialTerms {
-        shadow_frames: args.shadow_frames,
-        shadow_s_max: args.shadow_seconds,
-        agreement_min: args.agreement,
-        attempts: args.attempts,
+    let known = || rollout_command::stations(&config, &registry).map(|mut known| known.remove(&args.node));
+    let station = match &args.station {
+        Some(station) => station.clone(),
+        None => known()?.unwrap_or_else(of_node),
     };
-    trial.check().map_err(wrong)?;
-    let wish = Wish { station, release, head: args.head, trial, not_before_s: args.not_before };
-    let record = registry(&config)?.assign(args.node.clone(), wish, now_s())?;
+    let release = args.name.clone().zip(args.counter).map(|(name, counter)| ReleaseRef { name, counter });
+    let wish = Wish { station, release, head: args.head, trial: args.trial.terms()?, not_before_s: args.not_before };
+    let record = registry.assign(args.node.clone(), wish, now_s())?;
     let what = record.wish.release.as_ref().map_or("what its own configuration says".to_owned(), ToString::to_string);
     eprintln!(
         "picket-coordinator: {} at the station {} runs {what} (assignment {})",
@@ -291,11 +316,21 @@ fn status(registry: &Registry) -> Result<(), Failure> {
         line["assignment"] = serde_json::to_value(&record).expect("names and numbers");
         lines.push(line);
     }
+    let rollouts = registry.rollouts()?;
+    for rollout in &rollouts {
+        lines.push(serde_json::json!({ "rollout": view::rollout(rollout) }));
+    }
+    let (records, pins) = (registry.records()?, registry.pins()?);
+    let reports = reports::saved(registry.dir()).map_err(|error| Failure::new(Exit::Disk, error))?;
+    let known = view::Known { rollouts: &rollouts, records: &records, pins: &pins, reports: &reports };
+    for station in view::stations(known) {
+        lines.push(serde_json::json!({ "node": station }));
+    }
     lines.iter().try_for_each(|line| said(&line.to_string()))
 }
 
 /// The reader may have seen enough (`| head`).
-fn said(line: &str) -> Result<(), Failure> {
+pub(super) fn said(line: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout().lock(), "{line}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::Disk, format!("the output cannot be written ({error})")))

@@ -10,6 +10,7 @@ use picket_shared::event::Precision;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::ModelName;
 use picket_shared::limits::{MODEL_BYTES_MAX, MODEL_PART_BYTES_MAX};
+use picket_shared::model::decode::decode;
 use picket_shared::model::{Artifact, Delegation, Encoding, Envelope, Floors, Manifest, Needs};
 use picket_shared::trust::DAY_S;
 
@@ -92,11 +93,11 @@ pub fn pack(contents: &Contents, now_s: u64) -> Result<Envelope, Failure> {
     let part = |path: &Option<PathBuf>| path.as_deref().map(|path| artifact(path, MODEL_PART_BYTES_MAX)).transpose();
     let (mut file, mut head) = (artifact(&contents.model, MODEL_BYTES_MAX)?, part(&contents.head)?);
     for text in &contents.encodings {
-        file.encodings.push(encoding(text, MODEL_BYTES_MAX)?);
+        file.encodings.push(encoding(text, &file, MODEL_BYTES_MAX)?);
     }
     for text in &contents.head_encodings {
         let of = head.as_mut().ok_or_else(|| wrong("--head-as is for a head; name it by --head".into()))?;
-        of.encodings.push(encoding(text, MODEL_PART_BYTES_MAX)?);
+        of.encodings.push(encoding(text, of, MODEL_PART_BYTES_MAX)?);
     }
     let delegation = match (contents.delegate_head, &head) {
         (None, _) => None,
@@ -142,16 +143,25 @@ fn sides(text: &str) -> Result<[u32; 2], Failure> {
     parsed.ok_or_else(|| wrong(format!("--input is {text}; give it width and height, as in 384x288")))
 }
 
-/// `CODING=FILE[:FROM]`.
-fn encoding(text: &str, bytes_max: usize) -> Result<Encoding, Failure> {
+/// `CODING=FILE[:FROM]`, once it has been seen to become the file that it is another form of: what does not is found out here, and not
+/// by every device.
+fn encoding(text: &str, of: &Artifact, bytes_max: usize) -> Result<Encoding, Failure> {
     let form = || wrong(format!("\"{text}\" is not of the form CODING=FILE[:FROM]"));
     let (coding, files) = text.split_once('=').ok_or_else(form)?;
     let (file, from) = match files.split_once(':') {
-        Some((file, from)) => (file, Some(Digest::of(&bytes(Path::new(from), bytes_max)?))),
+        Some((file, from)) => (file, Some(bytes(Path::new(from), bytes_max)?)),
         None => (files, None),
     };
     let bytes = bytes(Path::new(file), bytes_max)?;
-    Ok(Encoding { coding: coding.to_owned(), from, sha256: Digest::of(&bytes), length: bytes.len() as u64 })
+    let (sha256, length) = (Digest::of(&bytes), bytes.len() as u64);
+    let encoding = Encoding { coding: coding.to_owned(), from: from.as_deref().map(Digest::of), sha256, length };
+    let decoded = decode(of, &encoding, bytes, |_| from.clone());
+    let is_it =
+        decoded.and_then(|decoded| of.admits("file", &decoded).map_err(|why| format!("becomes another file: {why}")));
+    is_it.map_err(|what| {
+        Failure::new(Exit::Data, format!("{file} {what}; make it again, of the file that is packed"))
+    })?;
+    Ok(encoding)
 }
 
 fn artifact(path: &Path, bytes_max: usize) -> Result<Artifact, Failure> {

@@ -4,12 +4,11 @@
 //!
 //! Nothing is believed for lying here: what is read is checked by the root as a device would check it.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use picket_shared::crypto::{Digest, SecretKey, Sha256, secret_hex};
+use picket_shared::crypto::{SecretKey, secret_hex};
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{ModelName, NodeId};
 use picket_shared::keyfile::{self, KeyfileError};
@@ -22,8 +21,6 @@ use super::record::{Record, ReleaseRef, Wish, next_number};
 pub const RELEASES_MAX: usize = 256;
 /// Models that a registry has.
 pub const MODELS_MAX: usize = 64;
-/// Bytes of all files together.
-pub const BLOBS_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 
 /// Why the registry does not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +43,7 @@ impl From<RegistryError> for Failure {
     }
 }
 
-fn refused<T>(sentence: impl Into<String>) -> Result<T, RegistryError> {
+pub(super) fn refused<T>(sentence: impl Into<String>) -> Result<T, RegistryError> {
     Err(RegistryError::Refused(sentence.into()))
 }
 
@@ -60,10 +57,15 @@ impl Registry {
     /// The registry in this folder, which is made where there is none.
     pub fn open(dir: &Path) -> Result<Registry, RegistryError> {
         let registry = Registry { dir: dir.to_owned() };
-        for folder in ["", "roots", "releases", "heads", "blobs", "assignments"] {
+        for folder in ["", "roots", "releases", "heads", "blobs", "rollouts", "assignments"] {
             keyfile::make_dir(&registry.at(folder))?;
         }
         Ok(registry)
+    }
+
+    /// Where the files of the registry in this folder lie, each named by its SHA-256.
+    pub fn blobs_dir(dir: &Path) -> PathBuf {
+        dir.join("blobs")
     }
 
     /// Whether there is one in this folder.
@@ -77,7 +79,7 @@ impl Registry {
     }
 
     /// Notes that something has changed. Where a crash comes before it, that is found out a little later.
-    fn note_change(&self) -> Result<(), RegistryError> {
+    pub(super) fn note_change(&self) -> Result<(), RegistryError> {
         let text = secret_hex::<8>().unwrap_or_default();
         Ok(keyfile::write_open(&self.at("changed"), text.as_bytes())?)
     }
@@ -217,6 +219,7 @@ impl Registry {
             return refused(format!("there is no release {of}; `picket-coordinator model status` names them"));
         }
         keyfile::write_open(&self.revoked_path(of), format!("{now_s}\n").as_bytes())?;
+        self.end_rollouts_of(of)?;
         let mut nodes = 0;
         for record in self.records()?.into_iter().filter(|record| record.wish.release.as_ref() == Some(of)) {
             let wish = Wish { release: None, head: None, not_before_s: 0, ..record.wish };
@@ -233,7 +236,7 @@ impl Registry {
         self.revoked_path(of).exists()
     }
 
-    fn release_path(&self, of: &ReleaseRef) -> PathBuf {
+    pub(super) fn release_path(&self, of: &ReleaseRef) -> PathBuf {
         self.at(&format!("releases/{}/{}.json", of.name, of.counter))
     }
 
@@ -289,34 +292,60 @@ impl Registry {
         self.numbers(&format!("heads/{name}"))
     }
 
-    fn head_path(&self, of: &ReleaseRef, counter: u64) -> PathBuf {
+    pub(super) fn head_path(&self, of: &ReleaseRef, counter: u64) -> PathBuf {
         self.at(&format!("heads/{}/{counter}.json", of.name))
     }
 
     // ---- Assignments ------------------------------------------------------------------------------------------------
 
-    /// Assigns a node what it shall run. The same again changes nothing.
+    /// Assigns a node what it shall run. The same again changes nothing; a station that is pinned keeps its release.
     pub fn assign(&self, node: NodeId, wish: Wish, now_s: u64) -> Result<Record, RegistryError> {
         let _lock = self.lock()?;
-        self.root()?;
-        if let Some(of) = &wish.release {
-            let (_, manifest) = self.release(of)?;
-            if now_s >= manifest.expires_s {
-                return refused(format!("{of} has expired, and no device would take it; publish a newer release"));
-            }
-            if let Some(counter) = wish.head
-                && self.head(of, counter)?.base != manifest.file.sha256
-            {
-                return refused(format!("head {counter} belongs to another release of {} than {of}", of.name));
+        if self.pins()?.contains(&wish.station) {
+            let keeps = self.record(&node)?.is_some_and(|record| record.wish.release == wish.release);
+            if !keeps {
+                let station = &wish.station;
+                return refused(format!(
+                    "{station} is pinned to what it runs; `picket-coordinator model rollout unpin {station}` lets go of it"
+                ));
             }
         }
+        self.assign_under_lock(node, wish, false, now_s)
+    }
+
+    /// The same for who has the lock, whoever is pinned; under a new number, where it is to be said `anew`.
+    pub(super) fn assign_under_lock(
+        &self,
+        node: NodeId,
+        wish: Wish,
+        anew: bool,
+        now_s: u64,
+    ) -> Result<Record, RegistryError> {
+        self.root()?;
+        if let Some(of) = &wish.release {
+            self.assignable(of, wish.head, now_s)?;
+        }
         match self.record(&node)? {
-            Some(record) if record.wish == wish => Ok(record),
+            Some(record) if record.wish == wish && !anew => Ok(record),
             None if self.records()?.len() >= NODES_MAX => {
                 refused(format!("{NODES_MAX} nodes are assigned, which is the most"))
             }
             _ => self.write_record(node, wish, now_s),
         }
+    }
+
+    /// A release, where it can be assigned with this head now.
+    pub(super) fn assignable(&self, of: &ReleaseRef, head: Option<u64>, now_s: u64) -> Result<Manifest, RegistryError> {
+        let (_, manifest) = self.release(of)?;
+        if now_s >= manifest.expires_s {
+            return refused(format!("{of} has expired, and no device would take it; publish a newer release"));
+        }
+        if let Some(counter) = head
+            && self.head(of, counter)?.base != manifest.file.sha256
+        {
+            return refused(format!("head {counter} belongs to another release of {} than {of}", of.name));
+        }
+        Ok(manifest)
     }
 
     /// Gives a record its time anew, where it is stale.
@@ -398,105 +427,18 @@ impl Registry {
         })
     }
 
-    // ---- Files ------------------------------------------------------------------------------------------------------
-
-    /// Where the file of this digest lies, if it is here.
-    pub fn blob(&self, sha256: &Digest) -> Option<PathBuf> {
-        let path = self.at(&format!("blobs/{sha256}"));
-        path.is_file().then_some(path)
-    }
-
-    fn take_files(&self, what: &str, artifact: &Artifact, files: &[PathBuf]) -> Result<(), RegistryError> {
-        for encoding in &artifact.encodings {
-            if self.blob(&encoding.sha256).is_some() {
-                continue;
-            }
-            let same = |path: &&PathBuf| {
-                let long = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == encoding.length);
-                long && digest_of(path).is_ok_and(|digest| digest == encoding.sha256)
-            };
-            let Some(path) = files.iter().find(same) else {
-                return refused(format!(
-                    "none of the files is the {what} as {} ({} bytes, SHA-256 {}…); name it by --file",
-                    encoding.coding,
-                    encoding.length,
-                    encoding.sha256.short()
-                ));
-            };
-            let mut file = File::open(path).map_err(|error| disk(path, &error))?;
-            self.put_blob(&encoding.sha256, &mut file)?;
-        }
-        Ok(())
-    }
-
-    /// Writes a file under its digest: whole and durable, or not at all.
-    fn put_blob(&self, sha256: &Digest, from: &mut dyn Read) -> Result<(), RegistryError> {
-        let (path, part) = (self.at(&format!("blobs/{sha256}")), self.at("blobs/part"));
-        if self.blobs_bytes()? > BLOBS_BYTES_MAX {
-            return refused(format!(
-                "the files take {BLOBS_BYTES_MAX} bytes, which is the most; revoke what nobody runs"
-            ));
-        }
-        let mut write = || {
-            // What a crash left is written over.
-            let mut file = File::create(&part)?;
-            let mut copied = Copied { hasher: Sha256::new(), into: &mut file };
-            io::copy(from, &mut copied)?;
-            let digest = copied.hasher.finish();
-            file.sync_all()?;
-            Ok::<_, io::Error>(digest)
-        };
-        let digest = write().map_err(|error| disk(&part, &error))?;
-        if digest != *sha256 {
-            return refused(format!("the file for {}… changed while it was read; publish it again", sha256.short()));
-        }
-        let named = fs::rename(&part, &path).and_then(|()| File::open(self.at("blobs"))?.sync_all());
-        named.map_err(|error| disk(&path, &error))
-    }
-
-    fn blobs_bytes(&self) -> Result<u64, RegistryError> {
-        let dir = self.at("blobs");
-        let files = fs::read_dir(&dir).map_err(|error| disk(&dir, &error))?;
-        Ok(files.flatten().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum())
-    }
-
-    /// Removes files that no release and no head names.
-    fn sweep(&self) -> Result<(), RegistryError> {
-        let mut named = BTreeSet::new();
-        let mut name = |artifact: &Artifact| named.extend(artifact.encodings.iter().map(|encoding| encoding.sha256));
-        for of in self.releases()? {
-            let manifest: Manifest = self
-                .read::<Manifest>(&self.release_path(&of))?
-                .read()
-                .map_err(|error| self.damaged(&self.release_path(&of), error))?;
-            manifest.artifacts().for_each(|(_, artifact)| name(artifact));
-        }
-        for model in self.names("heads")?.into_iter().filter_map(|name| ModelName::new(name).ok()) {
-            let of = ReleaseRef { name: model, counter: 0 };
-            for counter in self.heads(&of.name)? {
-                name(&self.head(&of, counter)?.file);
-            }
-        }
-        for blob in self.names("blobs")? {
-            if blob.parse().is_ok_and(|digest: Digest| !named.contains(&digest)) {
-                keyfile::remove(&self.at(&format!("blobs/{blob}")))?;
-            }
-        }
-        Ok(())
-    }
-
     // ---- The folder -------------------------------------------------------------------------------------------------
 
-    fn read<D: Document>(&self, path: &Path) -> Result<Envelope, RegistryError> {
+    pub(super) fn read<D: Document>(&self, path: &Path) -> Result<Envelope, RegistryError> {
         Envelope::from_file::<D>(&keyfile::read_open(path)?).map_err(|error| self.damaged(path, error))
     }
 
-    fn damaged(&self, path: &Path, error: impl std::fmt::Display) -> RegistryError {
+    pub(super) fn damaged(&self, path: &Path, error: impl std::fmt::Display) -> RegistryError {
         KeyfileError::Content(path.to_owned(), format!("is damaged ({error}); publish it again")).into()
     }
 
     /// Names in a folder, in no order; none where there is no such folder.
-    fn names(&self, folder: &str) -> Result<Vec<String>, RegistryError> {
+    pub(super) fn names(&self, folder: &str) -> Result<Vec<String>, RegistryError> {
         let dir = self.at(folder);
         match fs::read_dir(&dir) {
             Ok(files) => Ok(files.flatten().map(|file| file.file_name().to_string_lossy().into_owned()).collect()),
@@ -506,14 +448,14 @@ impl Registry {
     }
 
     /// Files of a folder that are called by a number, in their order.
-    fn numbers(&self, folder: &str) -> Result<Vec<u64>, RegistryError> {
+    pub(super) fn numbers(&self, folder: &str) -> Result<Vec<u64>, RegistryError> {
         let names = self.names(folder)?;
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect();
         numbers.sort_unstable();
         Ok(numbers)
     }
 
-    fn lock(&self) -> Result<File, RegistryError> {
+    pub(super) fn lock(&self) -> Result<File, RegistryError> {
         let path = self.at("lock");
         let open = || {
             let file = File::options().create(true).append(true).open(&path)?;
@@ -523,33 +465,27 @@ impl Registry {
         open().map_err(|error: io::Error| disk(&path, &error))
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    /// The lock, where nobody has it.
+    pub(super) fn try_lock(&self) -> Result<Option<File>, RegistryError> {
+        let path = self.at("lock");
+        let file = File::options().create(true).append(true).open(&path).map_err(|error| disk(&path, &error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(disk(&path, &error)),
+        }
+    }
+
+    /// Where it lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn at(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 }
 
-/// Hashes what it writes.
-struct Copied<'a> {
-    hasher: Sha256,
-    into: &'a mut File,
-}
-
-impl Write for Copied<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.into.write(bytes)?;
-        self.hasher.add(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.into.flush()
-    }
-}
-
-fn digest_of(path: &Path) -> io::Result<Digest> {
-    Digest::of_reader(&mut File::open(path)?)
-}
-
-fn disk(path: &Path, error: &io::Error) -> RegistryError {
+pub(super) fn disk(path: &Path, error: &io::Error) -> RegistryError {
     KeyfileError::Disk(path.to_owned(), error.to_string()).into()
 }

@@ -1,10 +1,13 @@
 //! From the owner's keys to what a device is told: a release is made, signed, published, assigned, renewed and taken back, and
 //! each message is judged as a device would judge it.
 
+mod rollouts;
+
 use std::path::{Path, PathBuf};
 
 use picket_shared::clock::Now;
 use picket_shared::codec;
+use picket_shared::compress::{self, Segment};
 use picket_shared::crypto::{Digest, SecretKey};
 use picket_shared::ids::{ModelName, NodeId, StationId};
 use picket_shared::limits::MODEL_ASSIGNMENT_LIFE_S;
@@ -389,9 +392,20 @@ fn contents_that_make_no_release_are_refused_with_the_remedy() {
     // Other ways to get it.
     let mut contents = bench.contents(2);
     std::fs::write(bench.at("old.onnx"), b"what a device has").unwrap();
-    std::fs::write(bench.at("delta"), b"what changes").unwrap();
-    contents.encodings = vec![format!("delta={}:{}", bench.at("delta").display(), bench.at("old.onnx").display())];
+    let segments = [Segment::Literal(b"the first "), Segment::Literal(b"model")];
+    std::fs::write(bench.at("deep"), compress::encode(&segments).unwrap()).unwrap();
+    let segments = [Segment::Literal(b"the first model"), Segment::Copy { from: 0, length: 0 }];
+    std::fs::write(bench.at("delta"), compress::encode(&segments).unwrap()).unwrap();
+    let of_another = compress::encode(&[Segment::Literal(b"another model!!")]).unwrap();
+    std::fs::write(bench.at("another"), of_another).unwrap();
+    let offered = |text: String| refused(&move |c: &mut Contents| c.encodings = vec![text.clone()]);
+    let another = format!("deep={}", bench.at("another").display());
+    assert!(offered(another).contains("becomes another file"));
+    assert!(offered(format!("zstd={}", bench.at("deep").display())).contains("no Zstandard frame"));
+    assert!(offered(format!("of-tomorrow={}", bench.at("deep").display())).contains("does not know"));
+    let delta = format!("delta={}:{}", bench.at("delta").display(), bench.at("old.onnx").display());
+    contents.encodings = vec![format!("deep={}", bench.at("deep").display()), delta];
     let manifest: Manifest = pack::pack(&contents, NOW_S).unwrap().read().unwrap();
-    assert_eq!(manifest.file.encodings.len(), 2);
-    assert_eq!(manifest.file.encodings[1].from, Some(Digest::of(b"what a device has")));
+    assert_eq!(manifest.file.encodings.len(), 3);
+    assert_eq!(manifest.file.encodings[2].from, Some(Digest::of(b"what a device has")));
 }

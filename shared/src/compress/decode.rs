@@ -40,6 +40,9 @@ pub fn decode(bytes: &[u8], base: Option<&[u8]>, bytes_max: usize) -> Result<Vec
     }
     let packed = take(&mut rest, packed)?;
     let literals = unzstd(packed, unpacked)?;
+    if literals.len() != unpacked {
+        return Err(DecodeError::Damaged);
+    }
     let mut file = File { literals: &literals, base, length, out: Vec::new() };
     for _ in 0..segments {
         file.segment(&mut rest)?;
@@ -186,10 +189,11 @@ fn number(rest: &mut &[u8]) -> Result<usize, DecodeError> {
     Err(DecodeError::Damaged)
 }
 
-/// RFC 8878, and not a byte more than it should be.
-fn unzstd(mut packed: &[u8], length: usize) -> Result<Vec<u8>, DecodeError> {
+/// What a Zstandard frame (RFC 8878) stands for, which should be of this length: one byte too many shows that it is not, and the
+/// rest of a bomb is never unpacked.
+pub fn unzstd(mut packed: &[u8], length: usize) -> Result<Vec<u8>, DecodeError> {
     let mut bytes = Vec::new();
     let decoder = StreamingDecoder::new(&mut packed).map_err(|_| DecodeError::Damaged)?;
-    decoder.take(length as u64 + 1).read_to_end(&mut bytes).map_err(|_| DecodeError::Damaged)?;
-    if bytes.len() == length { Ok(bytes) } else { Err(DecodeError::Damaged) }
+    decoder.take((length as u64).saturating_add(1)).read_to_end(&mut bytes).map_err(|_| DecodeError::Damaged)?;
+    Ok(bytes)
 }

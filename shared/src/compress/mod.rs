@@ -16,7 +16,7 @@ mod huffman;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{DecodeError, decode};
+pub use decode::{DecodeError, decode, unzstd};
 pub use encode::{Segment, Weights, encode};
 
 /// What such a file begins with; the last is the version of the format.

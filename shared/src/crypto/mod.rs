@@ -13,10 +13,13 @@ use ring::rand::SecureRandom;
 use ring::{hmac, rand};
 
 /// No dump of this process is ever written, wherever it crashes, and nobody but root looks into its memory: keys lie there.
-/// A child that it starts is a process like others.
+/// A child that it starts has passwords of cameras: it has no room for a dump, and can make none; where dumps go to a program
+/// (`kernel.core_pattern` with a `|`) that bound does not hold for it.
 pub fn keep_out_of_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 /// The SHA-256 of some bytes, in hexadecimal.

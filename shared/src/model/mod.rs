@@ -20,9 +20,11 @@
 //! attack of TUF's section 1.5 is refused by a word of [`Refusal`].
 
 mod assignment;
+pub mod decode;
 mod envelope;
 mod manifest;
 mod root;
+pub mod rollouts;
 mod state;
 mod transfer;
 mod trusted;

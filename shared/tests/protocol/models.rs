@@ -4,6 +4,7 @@ use picket_shared::crypto::{Digest, KeyId, PublicKey};
 use picket_shared::event::Precision;
 use picket_shared::ids::{ModelName, NodeId, StationId};
 use picket_shared::limits;
+use picket_shared::model::rollouts::{Course, GroupView, ModelsView, RolloutView, Stage, StationModel};
 use picket_shared::model::{
     Artifact, Assignment, Chunk, Delegation, Encoding, Envelope, Floors, HeadManifest, HeadSeen, Manifest, ModelPhase,
     ModelState, Needs, OrdersSeen, Root, RunningModel, Signature, SlotState, TrialFigures, TrialTerms, Trusted, Want,
@@ -100,6 +101,36 @@ fn state() -> ModelState {
     }
 }
 
+fn view() -> ModelsView {
+    let group = GroupView { name: "canary".into(), members: 1, committed: 0, failed: 0, pending: 1, aside: 0 };
+    let rollout = RolloutView {
+        number: 1,
+        model: model(),
+        counter: 7,
+        head: None,
+        begun: 0,
+        course: Course::Running,
+        why: String::new(),
+        group: 0,
+        groups: vec![group],
+    };
+    let station = StationModel {
+        node: NodeId::new("gate-3").unwrap(),
+        station: StationId::new("gate").unwrap(),
+        pinned: false,
+        runs: None,
+        assigned: None,
+        phase: None,
+        rollout: None,
+        stage: Some(Stage::Waiting),
+        fetched: None,
+        reason: None,
+        detail: None,
+        trial: None,
+    };
+    ModelsView { time: 0.0, rollouts: vec![rollout], stations: vec![station] }
+}
+
 /// Today's bytes are those of version 1.
 pub(crate) fn golden() {
     super::golden("assignment", include_str!("../golden/v1/assignment.hex"), &assignment());
@@ -133,6 +164,10 @@ pub(crate) fn json() -> Vec<(&'static str, String)> {
     };
     let encoding = Encoding { from: Some(Digest([0; 32])), ..manifest.file.encodings[0].clone() };
     vec![
+        ("ModelsView", serde_json::to_string(&view()).unwrap()),
+        ("RolloutView", serde_json::to_string(&view().rollouts[0]).unwrap()),
+        ("GroupView", serde_json::to_string(&view().rollouts[0].groups[0]).unwrap()),
+        ("StationModel", serde_json::to_string(&view().stations[0]).unwrap()),
         ("Root", serde_json::to_string(&trusted().root).unwrap()),
         ("Manifest", serde_json::to_string(&manifest).unwrap()),
         ("Artifact", serde_json::to_string(&manifest.file).unwrap()),

@@ -16,6 +16,8 @@ pub(super) fn of_nodes(topic: &Topic) -> bool {
         // Nobody learns in these worlds.
         Topic::LearnUpdate(_) | Topic::LearnSamples(_) | Topic::LearnAck(_) | Topic::LearnLabels(_) => false,
         Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => false,
+        // Derived, and for people.
+        Topic::ViewModels | Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => false,
         Topic::ModelAssignment(_) | Topic::Blob(_) => false,
         Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => false,
     }

@@ -1,6 +1,7 @@
 //! What is said of models: by whoever seals assignments, and by whoever signs what may run. Even he must not break a device.
 
 use picket_shared::codec::encode;
+use picket_shared::compress::{self, Segment, Weights};
 use picket_shared::crypto::{Digest, SecretKey};
 use picket_shared::event::Precision;
 use picket_shared::ids::{ModelName, NodeId, StationId};
@@ -101,6 +102,34 @@ pub(super) fn pieces(bytes: &[u8]) -> Verdict {
     Ok(message::<Want>(bytes)?.is_some() | message::<Chunk>(bytes)?.is_some())
 }
 
+/// A file that was fetched, as it travelled: alone, and as what changes another one.
+pub(super) fn compressed(bytes: &[u8]) -> Verdict {
+    let base = base();
+    let alone = compress::decode(bytes, None, COMPRESSED_BYTES_MAX);
+    let onto = compress::decode(bytes, Some(&base), COMPRESSED_BYTES_MAX);
+    for file in [&alone, &onto].into_iter().flatten() {
+        if file.len() > COMPRESSED_BYTES_MAX {
+            return Err(format!("it became {} bytes, of at most {COMPRESSED_BYTES_MAX}", file.len()));
+        }
+    }
+    match (alone, onto) {
+        (Ok(alone), onto) if onto.as_ref() != Ok(&alone) => {
+            Err("a file that builds on nothing depends on another".into())
+        }
+        (_, onto) if onto != compress::decode(bytes, Some(&base), COMPRESSED_BYTES_MAX) => {
+            Err("the same bytes became two files".into())
+        }
+        (_, onto) => Ok(onto.is_ok()),
+    }
+}
+
+/// As large as what a fuzzer makes; a device says how large the file is that it expects.
+const COMPRESSED_BYTES_MAX: usize = 64 * 1024;
+
+fn base() -> Vec<u8> {
+    (0..4096u32).flat_map(|n| (n as u16).to_le_bytes()).collect()
+}
+
 pub(super) fn trusted(bytes: &[u8]) -> Verdict {
     let Some(trusted) = message::<Trusted>(bytes)? else { return Ok(false) };
     let _ = trusted.is_frozen(NOW_S);
@@ -152,7 +181,14 @@ fn honest() -> Assignment {
 pub(super) fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let mut seen = Trusted::begin(root(2));
     seen.counters.insert(release().name, 3);
+    let numbers = vec![3, 0, 0, 0, 0, 0, -2, 1];
+    let weights =
+        |from| Segment::Weights(Weights { halves: true, numbers: numbers.clone(), from, ..Weights::default() });
+    let packed = |segments: &[Segment]| compress::encode(segments).unwrap();
     vec![
+        ("compressed", "deep", packed(&[Segment::Literal(b"before"), weights(None), Segment::Literal(b"after")])),
+        ("compressed", "delta", packed(&[Segment::Copy { from: 0, length: 64 }, weights(Some(64))])),
+        ("compressed", "literal", packed(&[Segment::Literal(b"nothing but bytes as they are")])),
         ("assignment", "whole", encode(&honest()).unwrap()),
         ("assignment", "cleared", encode(&Assignment { release: None, head: None, ..honest() }).unwrap()),
         ("manifest", "release", serde_json::to_vec(&release()).unwrap()),

@@ -36,8 +36,9 @@ const OWNERS: [(&str, Owns); 21] = [
     ("x509_parser", |path| path == "shared/src/trust/certificate.rs"),
     ("rustls", |path| path == "shared/src/trust/tls.rs"),
     ("tokio_rustls", |path| {
-        let doors = ["coordinator/src/door.rs", "agent/src/enrol.rs", "tests/tests/trust/knock.rs"];
-        path == "shared/src/trust/tls.rs" || doors.contains(&path)
+        let strangers = ["tests/tests/trust/knock.rs", "tests/tests/trust/between.rs"];
+        let doors = ["coordinator/src/door.rs", "agent/src/enrol.rs"];
+        path == "shared/src/trust/tls.rs" || doors.contains(&path) || strangers.contains(&path)
     }),
     ("hyper", |path| path == "coordinator/src/door.rs" || path == "agent/src/enrol.rs"),
     ("roxmltree", |path| path == "agent/src/eval/truth/voc.rs" || path == "agent/src/eval/chart.rs"),
@@ -47,7 +48,7 @@ const OWNERS: [(&str, Owns); 21] = [
     ("axum", |path| path.starts_with("agent/src/sinks/") || path == "coordinator/src/http.rs"),
     ("mavlink", |path| path.starts_with("agent/src/platform/pilot/")),
     ("jpeg_encoder", |path| path == "agent/src/sinks/studio.rs"),
-    ("ruzstd", |path| path == "agent/src/model/decode.rs" || path.starts_with("shared/src/compress/")),
+    ("ruzstd", |path| path.starts_with("shared/src/compress/") || path == "shared/src/model/decode.rs"),
     ("zune_jpeg", |path| path == "agent/src/capture/pixels.rs"),
 ];
 
@@ -60,7 +61,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 96] = [
+const CORES: [&str; 99] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -97,7 +98,7 @@ const CORES: [&str; 96] = [
     "agent/src/learn/student",
     "agent/src/mask",
     "agent/src/model/assign",
-    "agent/src/model/decode",
+    "agent/src/model/change",
     "agent/src/model/fetch",
     "agent/src/model/models",
     "agent/src/model/record",
@@ -140,6 +141,8 @@ const CORES: [&str; 96] = [
     "coordinator/src/lossy",
     "coordinator/src/model/blobs",
     "coordinator/src/model/record",
+    "coordinator/src/model/rollout",
+    "coordinator/src/model/view",
     "coordinator/src/namesake",
     "coordinator/src/plan",
     "coordinator/src/swarm",
@@ -153,6 +156,7 @@ const CORES: [&str; 96] = [
     "shared/src/gossip",
     "shared/src/learn",
     "shared/src/random",
+    "shared/src/redact",
     "shared/src/model",
     "shared/src/trust/door",
     "shared/src/trust/orders",

@@ -4,6 +4,8 @@
 
 #[path = "../trust/rig.rs"]
 mod rig;
+mod killed;
+mod rollout;
 mod site;
 
 use std::time::{Duration, Instant};
@@ -73,6 +75,10 @@ fn killed_at_every_state_it_goes_on_and_ends_with_the_model_that_it_should_run()
     assert_eq!(site.looks_with("a"), release.digest());
     let said = site.status("a");
     assert!(said.contains("person release 1") && said.contains("slot a"), "{said}");
+    // Killed between the two it may say again what it does not know that it said.
+    let audited = site.audited("a");
+    let has = |words: &str| audited.iter().any(|line| line.starts_with("person release 1 (") && line.ends_with(words));
+    assert!(has("and must last") && has("has lasted, and is committed"), "{audited:?}");
 }
 
 #[test]
@@ -116,6 +122,10 @@ fn a_model_that_finds_nobody_dies_or_hangs_is_given_up_and_the_one_before_watche
     };
     site.until("a", "it to be given up", hangs);
     assert!(site.trial_pids("a").is_empty(), "nothing of it is left");
+    let audited = site.audited("a");
+    let [_, died, hung] = &audited[..] else { panic!("one line for each: {audited:?}") };
+    assert!(died.contains("given up") && died.contains("(model_trial_crash)"), "{died}");
+    assert!(hung.contains("runs on (model_trial_hang)"), "{hung}");
     assert_eq!(site.looks_with("a"), before);
     let (least, stats) = site.least_frames("a", began);
     println!("frames looked at between two statistics, the least of {stats}: {least}");

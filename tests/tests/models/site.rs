@@ -79,10 +79,19 @@ impl Release {
     }
 }
 
+/// `picket-coordinator model` on a machine of the owner's: no coordinator, no configuration.
+#[track_caller]
+pub fn owner(args: &[&str]) {
+    let output = run_within(Command::new(binary("picket-coordinator")).arg("model").args(args), WITHIN);
+    assert!(output.status.success(), "{args:?}: {}", text(&output));
+}
+
 /// What one device said last.
 #[derive(Default)]
 struct Said {
     state: Option<ModelState>,
+    /// All that it said of its models, with the moment.
+    states: Vec<(Instant, ModelState)>,
     twin: Option<Twin>,
     /// When, and how many frames had been looked at.
     frames: Vec<(Instant, u64)>,
@@ -106,6 +115,30 @@ impl Site {
         let mut envelope = Envelope::of(&root).unwrap();
         envelope.sign::<Root>(&owner);
         std::fs::write(rig.at("root.json"), envelope.to_file::<Root>()).unwrap();
+        Site::run(rig, owner, nodes)
+    }
+
+    /// Starts a site whose owner uses the command line, with these devices: they know his root by the file `root.json`.
+    pub fn of_owner(tables: &str, nodes: &[&str]) -> Site {
+        let rig = Rig::start_with(&format!("[model]\nbytes_per_s = 1000000\n{tables}"));
+        let (key, root) = (rig.at("one.pem"), rig.at("root.json"));
+        owner(&["keygen", key.to_str().unwrap()]);
+        owner(&["root", "new", "--key", key.to_str().unwrap(), "--out", root.to_str().unwrap()]);
+        let owner = SecretKey::from_pem(&std::fs::read_to_string(key).unwrap()).unwrap();
+        let site = Site::run(rig, owner, nodes);
+        site.model(&["publish", root.to_str().unwrap()]);
+        site
+    }
+
+    /// `picket-coordinator model` beside the running coordinator; what it printed.
+    #[track_caller]
+    pub fn model(&self, args: &[&str]) -> String {
+        let output = self.rig.command(&[&["model"], args].concat());
+        assert!(output.status.success(), "{args:?}: {}", text(&output));
+        text(&output)
+    }
+
+    fn run(rig: Rig, owner: SecretKey, nodes: &[&str]) -> Site {
         // Its own runs are counted in seconds; nothing of it is said on these topics.
         let orders = Signer::new(rig.authority().orders_key().unwrap(), rig::site(), u64::from(u32::MAX));
         let said = Arc::<Mutex<BTreeMap<String, Said>>>::default();
@@ -183,6 +216,12 @@ impl Site {
         self.said.lock().unwrap().get(name)?.state.clone()
     }
 
+    /// When a device first said this of its models.
+    pub fn first(&self, name: &str, is: impl Fn(&ModelState) -> bool) -> Option<Instant> {
+        let said = self.said.lock().unwrap();
+        said.get(name)?.states.iter().find(|(_, state)| is(state)).map(|(at, _)| *at)
+    }
+
     /// What was heard of a device before now is not what it says now.
     pub fn forget(&self, name: &str) {
         if let Some(said) = self.said.lock().unwrap().get_mut(name) {
@@ -213,6 +252,21 @@ impl Site {
     pub fn status(&self, name: &str) -> String {
         let mut command = Command::new(binary("picket-agent"));
         text(&run_within(command.args(["model", "status", "--data-dir"]).arg(self.rig.at(name)), WITHIN))
+    }
+
+    /// What the device's audit log says of its models, oldest first, and the log itself is whole.
+    pub fn audited(&self, name: &str) -> Vec<String> {
+        let audit = |what: &str| {
+            let mut command = Command::new(binary("picket-agent"));
+            run_within(command.args(["audit", what, "--data-dir"]).arg(self.rig.at(name)), WITHIN)
+        };
+        assert!(audit("verify").status.success());
+        let shown = String::from_utf8(audit("show").stdout).unwrap();
+        let lines = shown.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let of_models = lines.filter(|line| line["act"] == "model_changed");
+        of_models
+            .map(|line| format!("{} {}", line["about"].as_str().unwrap(), line["detail"].as_str().unwrap()))
+            .collect()
     }
 
     /// The process that a candidate is tried in.
@@ -275,7 +329,9 @@ fn listen(rig: &Rig, said: Arc<Mutex<BTreeMap<String, Said>>>) -> Link {
             let mut said = said.lock().unwrap();
             match Topic::parse(&rig::site(), &topic) {
                 Ok(Topic::ModelState(node)) => {
-                    said.entry(node.to_string()).or_default().state = serde_json::from_slice(&payload).ok();
+                    let said = said.entry(node.to_string()).or_default();
+                    said.state = serde_json::from_slice(&payload).ok();
+                    said.states.extend(said.state.clone().map(|state| (Instant::now(), state)));
                 }
                 Ok(Topic::Twin(node)) => {
                     said.entry(node.to_string()).or_default().twin = serde_json::from_slice(&payload).ok()

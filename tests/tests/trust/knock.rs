@@ -6,17 +6,30 @@ use std::time::Duration;
 use picket_shared::trust::door::DOOR_NAME;
 use picket_shared::trust::tls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// Shakes hands, from this address of this machine.
+pub async fn shaken(from: [u8; 4], port: u16, config: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    let stream = socket.connect(([127, 0, 0, 1], port).into()).await?;
+    TlsConnector::from(config).connect(ServerName::try_from(DOOR_NAME).unwrap(), stream).await
+}
+
 /// Sends a request as it is and returns all that comes back; nothing where there is no TLS.
 pub async fn raw(port: u16, config: Arc<ClientConfig>, request: &[u8]) -> std::io::Result<String> {
+    raw_from([127, 0, 0, 1], port, config, request).await
+}
+
+/// The same from another address of this machine.
+pub async fn raw_from(from: [u8; 4], port: u16, config: Arc<ClientConfig>, request: &[u8]) -> std::io::Result<String> {
     let talk = async {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        let mut stream = TlsConnector::from(config).connect(ServerName::try_from(DOOR_NAME).unwrap(), stream).await?;
+        let mut stream = shaken(from, port, config).await?;
         // It may be refused in the middle.
         let _ = stream.write_all(request).await;
         let mut answer = Vec::new();
@@ -29,8 +42,13 @@ pub async fn raw(port: u16, config: Arc<ClientConfig>, request: &[u8]) -> std::i
     tokio::time::timeout(ANSWER, talk).await.unwrap()
 }
 
+/// A request that posts a body.
+pub fn posted(path: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: door\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
 /// Posts a body.
 pub async fn post(port: u16, config: Arc<ClientConfig>, path: &str, body: &[u8]) -> std::io::Result<String> {
-    let head = format!("POST {path} HTTP/1.1\r\nHost: door\r\nContent-Length: {}\r\n\r\n", body.len());
-    raw(port, config, &[head.as_bytes(), body].concat()).await
+    raw(port, config, &posted(path, body)).await
 }

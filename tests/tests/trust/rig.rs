@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -65,10 +67,11 @@ impl Rig {
     /// The same with so much in the coordinator's log.
     pub fn saying(level: &str, tables: &str) -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let [mqtt_port, page_port, door_port, http_port] = [(); 4].map(|()| free_port().unwrap());
+        let [mqtt_port, page_port, web_port, door_port, http_port] = [(); 5].map(|()| free_port().unwrap());
         let at = |name: &str| dir.path().join(name);
         let config = format!(
             "site = \"yard\"\ndata_dir = \"{}\"\n[mqtt]\nbroker = \"mqtts://127.0.0.1:{mqtt_port}\"\n\
+             websocket_url = \"ws://127.0.0.1:{web_port}/mqtt\"\n\
              [http]\nlisten = \"127.0.0.1:{http_port}\"\n\
              [enrolment]\nlisten = \"127.0.0.1:{door_port}\"\ndoor = \"127.0.0.1:{door_port}\"\n{tables}",
             at("coordinator").display(),
@@ -83,8 +86,12 @@ impl Rig {
             .replace("/etc/mosquitto/", &format!("{}/", dir.path().display()))
             .replace("listener 8883\n", &format!("listener {mqtt_port} 127.0.0.1\n"))
             .replace("listener 9001 127.0.0.1\nprotocol websockets\n", &format!("listener {page_port} 127.0.0.1\n"));
-        // Whoever runs the test owns the files; a test speaks no WebSocket, and the rules are the same.
-        fs::write(at("mosquitto.conf"), conf + "user root\n").unwrap();
+        // Whoever runs the test owns the files. A test speaks no WebSocket, and a browser nothing else; the rules are the same.
+        let web = format!(
+            "listener {web_port} 127.0.0.1\nprotocol websockets\nallow_anonymous true\nacl_file {}\n",
+            at("page.acl").display()
+        );
+        fs::write(at("mosquitto.conf"), format!("{conf}user root\n{web}")).unwrap();
         let yard = |acl: &str| acl.replace("/v1/site/", "/v1/yard/");
         fs::write(at("site.acl"), format!("{}\nuser {OBSERVER}\ntopic readwrite #\n", yard(SITE_ACL))).unwrap();
         fs::write(at("page.acl"), yard(PAGE_ACL)).unwrap();
@@ -205,15 +212,7 @@ impl Rig {
 
     /// All that the coordinator counts; empty where it does not answer.
     pub fn metrics(&self) -> String {
-        let ask = async {
-            use tokio::io::{AsyncReadExt, AsyncWriteExt};
-            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.http_port)).await.ok()?;
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.ok()?;
-            let mut page = String::new();
-            stream.read_to_string(&mut page).await.ok()?;
-            Some(page)
-        };
-        self.runtime.block_on(ask).unwrap_or_default()
+        page(self.http_port, "/metrics", "")
     }
 
     pub fn log(&self, name: &str) -> String {
@@ -236,6 +235,20 @@ impl Drop for Rig {
             }
         }
     }
+}
+
+/// What a port of this machine answers to a request for this page, with these header lines; empty where it does not answer.
+pub fn page(port: u16, path: &str, headers: &str) -> String {
+    let ask = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(WITHIN)).ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut page = Vec::new();
+        stream.read_to_end(&mut page).ok()?;
+        Some(String::from_utf8_lossy(&page).into_owned())
+    };
+    ask().unwrap_or_default()
 }
 
 /// Files of this name below a directory.
@@ -262,7 +275,7 @@ pub fn start_saying(
     program: PathBuf,
     args: impl IntoIterator<Item = OsString>,
 ) -> Victim {
-    let before = [format!("RUST_LOG={level}").into(), program.into_os_string()];
+    let before = [format!("PICKET_LOG={level}").into(), program.into_os_string()];
     start(dir, name, "env".into(), before.into_iter().chain(args))
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use picket_shared::mqtt::LinkEvent;
-use picket_shared::topics::Topic;
+use picket_shared::topics::{HOME_ASSISTANT_ROOT, ROOT, Topic};
 use picket_shared::trust::identity::Identity;
 use picket_shared::trust::tls::TlsFiles;
 
@@ -32,8 +32,9 @@ impl Who {
             Topic::CoordinatorHealth | Topic::Roster => self == Who::Coordinator,
             Topic::LearnUpdate(of) | Topic::LearnSamples(of) => mine(of),
             Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) => self == Who::Coordinator,
+            Topic::ViewLearning | Topic::ViewModels | Topic::ViewUpdate(_) => self == Who::Coordinator,
+            Topic::HomeAssistantUpdate(_) => self == Who::Coordinator,
             Topic::LearnLabels(_) => self == Who::Coordinator,
-            Topic::ViewLearning => self == Who::Coordinator,
             Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => self == Who::Coordinator,
         }
     }
@@ -41,7 +42,7 @@ impl Who {
     fn may_hear(self, topic: &Topic) -> bool {
         let mine = |of: &picket_shared::ids::NodeId| self == Who::A && of.as_str() == "a";
         // Nothing of a node that bears the dashboard's name, so that it cannot be one.
-        if self == Who::Dashboard && text(topic).contains("/dashboard/") {
+        if self == Who::Dashboard && text(topic).starts_with("picket/v1/yard/dashboard/") {
             return false;
         }
         match topic {
@@ -65,7 +66,14 @@ impl Who {
             // One transmission serves every device that wants the file, and the head that all learn is numbers that every device
             // of the site works with: no secrets among them.
             Topic::Blob(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) => self != Who::Page,
-            Topic::ViewLearning | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => {
+            // For Home Assistant, which has a certificate, and for no page.
+            Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => self == Who::Dashboard,
+            Topic::ViewLearning
+            | Topic::ViewModels
+            | Topic::ViewSite
+            | Topic::ViewRecent
+            | Topic::ViewEvent
+            | Topic::ViewChange => {
                 matches!(self, Who::Dashboard | Who::Page)
             }
         }
@@ -96,8 +104,8 @@ fn connect(rig: &Rig, who: Who, tls: &Option<TlsFiles>, filters: &[&str]) -> Pee
 /// Each says everything, and what is let through is what it may say; each listens to everything, and so on.
 pub fn hold(rig: &Rig, a: &Identity) {
     let all = topics();
-    let everything = format!("{}/#", picket_shared::topics::ROOT);
-    let mut observer = rig.connect("observer", Some(rig.client(OBSERVER)), &[&everything, "done"]);
+    let [everything, updates] = [ROOT, HOME_ASSISTANT_ROOT].map(|root| format!("{root}/#"));
+    let mut observer = rig.connect("observer", Some(rig.client(OBSERVER)), &[&everything, &updates, "done"]);
     observer.until_up();
     let who = [
         (Who::A, Some(a.tls())),
@@ -106,7 +114,7 @@ pub fn hold(rig: &Rig, a: &Identity) {
         (Who::Page, None),
     ];
     for (who, tls) in who {
-        let mut peer = connect(rig, who, &tls, &[&everything]);
+        let mut peer = connect(rig, who, &tls, &[&everything, &updates]);
         peer.until_up();
 
         // What it says, between two words of the observer: the connection's order is the broker's.

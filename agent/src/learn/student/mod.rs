@@ -167,7 +167,9 @@ impl Student {
         }
         for record in records {
             match record {
-                Record::Example(example) => drop(student.examples.take(example)),
+                Record::Example(example) => {
+                    student.examples.restore(example);
+                }
                 Record::Waiting(waiting) => student.examples.wait(waiting),
                 Record::Confirmed(number, sample) => student.post.recall(number, sample),
                 Record::State(_) => {}

@@ -6,6 +6,7 @@ import { Events } from "./events.tsx";
 import { Header } from "./header.tsx";
 import { Icon } from "./icon.tsx";
 import { Line } from "./line.tsx";
+import { Models } from "./models.tsx";
 import { NodeCard } from "./node.tsx";
 import { Stations } from "./stations.tsx";
 
@@ -32,6 +33,7 @@ export function Page({ state, now_ms }: { state: State; now_ms: number }) {
               <NoNodes state={state} />
             )}
           </section>
+          <Models models={state.models} now_s={now_s} />
           <Stations state={state} now_s={now_s} />
         </div>
         <Events state={state} now_s={now_s} />

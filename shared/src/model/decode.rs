@@ -1,14 +1,12 @@
 //! From the bytes that travelled to the file that they stand for. Each coding is one arm; what a device does not know it does
 //! not ask for.
 //!
-//! Pure. Nobody is believed about lengths: no coding gives more than the file has by its manifest, whatever its bytes say.
+//! A device decodes with it what it fetched, and whoever packs a release tries it beforehand. Pure. Nobody is
+//! believed about lengths: no coding gives more than the file has by its manifest, whatever its bytes say.
 
-use std::io::Read;
-
-use picket_shared::compress;
-use picket_shared::crypto::Digest;
-use picket_shared::model::{Artifact, Encoding, coding};
-use ruzstd::decoding::StreamingDecoder;
+use super::manifest::{Artifact, Encoding, coding};
+use crate::compress;
+use crate::crypto::Digest;
 
 /// The encoding to ask for: the smallest of those that this device can use, whose base `has` says to be here.
 pub fn choose<'a>(artifact: &'a Artifact, avoid: &[Digest], has: impl Fn(&Digest) -> bool) -> Option<&'a Encoding> {
@@ -29,26 +27,18 @@ pub fn decode(
     bytes: Vec<u8>,
     base: impl Fn(&Digest) -> Option<Vec<u8>>,
 ) -> Result<Vec<u8>, String> {
+    let length = || usize::try_from(artifact.length).map_err(|_| "is larger than this device's memory".to_owned());
     match encoding.coding.as_str() {
         coding::FULL => Ok(bytes),
-        coding::ZSTD => unzstd(&bytes, artifact.length),
+        coding::ZSTD => {
+            compress::unzstd(&bytes, length()?).map_err(|_| "is no Zstandard frame that can be read".into())
+        }
         coding::DEEP | coding::DELTA => {
             let base = encoding.from.and_then(|from| base(&from));
-            let length = usize::try_from(artifact.length).map_err(|_| "is larger than this device's memory")?;
-            compress::decode(&bytes, base.as_deref(), length).map_err(|error| error.to_string())
+            compress::decode(&bytes, base.as_deref(), length()?).map_err(|error| error.to_string())
         }
         other => Err(format!("is coded as {other}, which this program does not know; upgrade it")),
     }
-}
-
-/// RFC 8878.
-fn unzstd(bytes: &[u8], length: u64) -> Result<Vec<u8>, String> {
-    let wrong = |why: String| format!("is no Zstandard frame that can be read ({why})");
-    let (mut rest, mut file) = (bytes, Vec::new());
-    let decoder = StreamingDecoder::new(&mut rest).map_err(|error| wrong(error.to_string()))?;
-    // One byte too many shows that it is too long; the rest of a bomb is never unpacked.
-    decoder.take(length.saturating_add(1)).read_to_end(&mut file).map_err(|error| wrong(error.to_string()))?;
-    Ok(file)
 }
 
 #[cfg(test)]
@@ -103,7 +93,7 @@ mod tests {
 
     #[test]
     fn weights_in_few_bytes_come_back_alone_and_on_top_of_what_is_here() {
-        use picket_shared::compress::{Segment, Weights};
+        use crate::compress::{Segment, Weights};
         let weights = |from| Weights { halves: true, numbers: vec![3, -1, 0, 2], from, ..Weights::default() };
         let alone = compress::encode(&[Segment::Weights(weights(None))]).unwrap();
         let file = decode(&artifact(8, vec![]), &encoding("deep", None, 1), alone.clone(), |_| None).unwrap();

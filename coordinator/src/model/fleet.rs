@@ -1,0 +1,191 @@
+//! The models of all nodes of a site: hears what they say, gives rollouts their turns, and shows both. It works beside the core, as
+//! the desk does, and only where this coordinator leads; what is decided is decided in [`super::rollout`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use picket_shared::clock::Now;
+use picket_shared::ids::{NodeId, SiteId};
+use picket_shared::model::rollouts::{Course, ModelsView};
+use picket_shared::topics::Topic;
+
+use super::ledger::{Known, Turned};
+use super::registry::Registry;
+use super::reports::{self, Reports};
+use super::rollout::Rollout;
+use super::view;
+use crate::swarm::{Presence, Refusal};
+
+/// How often rollouts have their turn, in milliseconds.
+pub const LOOK_MS: u64 = 2_000;
+
+/// All models of a site.
+pub struct Fleet {
+    dir: PathBuf,
+    site: SiteId,
+    /// Whether Home Assistant is told of the nodes.
+    discovery: bool,
+    /// When it is time for the next turn, on the monotonic clock.
+    look_ms: u64,
+    /// Under whose lead what follows was said.
+    leader: u32,
+    reports: Reports,
+    /// Something was heard that is not in the copy yet.
+    heard: bool,
+    /// The registry's state at the last turn.
+    state: Option<String>,
+    rollouts: Vec<Rollout>,
+    /// What was shown, but for its time.
+    shown: Option<ModelsView>,
+    /// What Home Assistant was told of each node.
+    updates: BTreeMap<NodeId, Vec<u8>>,
+    problems: Vec<String>,
+}
+
+impl Fleet {
+    /// One for the registry in this folder, which may be made later.
+    pub fn new(dir: &Path, site: SiteId, discovery: bool) -> Fleet {
+        Fleet {
+            dir: dir.to_owned(),
+            site,
+            discovery,
+            look_ms: 0,
+            leader: 0,
+            reports: Reports::new(),
+            heard: true,
+            state: None,
+            rollouts: Vec::new(),
+            shown: None,
+            updates: BTreeMap::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// A node says how its models are.
+    pub fn hear(&mut self, node: &NodeId, payload: &[u8]) -> Result<(), Refusal> {
+        self.heard |= reports::hear(&mut self.reports, node, payload)?;
+        Ok(())
+    }
+
+    /// Nothing that was said is certain to stand at the broker.
+    pub fn say_again(&mut self) {
+        (self.look_ms, self.shown) = (0, None);
+        self.updates.clear();
+    }
+
+    /// What is wrong, in a sentence each.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// How many rollouts go how.
+    pub fn courses(&self) -> BTreeMap<Course, u64> {
+        let mut courses = BTreeMap::new();
+        self.rollouts.iter().for_each(|rollout| *courses.entry(rollout.course).or_default() += 1);
+        courses
+    }
+
+    /// Gives rollouts their turn where it is time, and says what is to be published. For who leads, under this epoch.
+    pub fn look<'a>(
+        &mut self,
+        now: Now,
+        leader: u32,
+        nodes: impl Iterator<Item = Presence<'a>>,
+    ) -> Vec<(Topic, Vec<u8>)> {
+        if std::mem::replace(&mut self.leader, leader) != leader {
+            self.say_again();
+        }
+        if now.mono_ms < self.look_ms {
+            return vec![];
+        }
+        self.look_ms = now.mono_ms + LOOK_MS;
+        for (node, station, reachable) in nodes {
+            self.heard |= reports::see(&mut self.reports, node, station, reachable);
+        }
+        if !Registry::exists(&self.dir) {
+            return vec![];
+        }
+        let mut problems = Vec::new();
+        let said = self.turn(now).unwrap_or_else(|error| {
+            // What was not understood is looked at anew.
+            self.state = None;
+            problems.push(format!("rollouts have no turn: {error}"));
+            vec![]
+        });
+        let halted = self.rollouts.iter().filter(|rollout| rollout.course == Course::Halted);
+        problems.extend(halted.map(|rollout| {
+            format!("rollout {} of {} has halted: {}", rollout.number, rollout.goal.release, rollout.why)
+        }));
+        if problems != self.problems {
+            problems.iter().for_each(|problem| tracing::error!("{problem}"));
+            self.problems = problems;
+        }
+        said
+    }
+
+    fn turn(&mut self, now: Now) -> Result<Vec<(Topic, Vec<u8>)>, String> {
+        let registry = Registry::open(&self.dir).map_err(|error| error.to_string())?;
+        // Asked for before anything is read: what changes meanwhile is seen the next time.
+        let state = registry.state();
+        // Time alone moves an open rollout.
+        let moves = self.rollouts.iter().any(|rollout| rollout.course == Course::Running);
+        if !self.heard && !moves && self.shown.is_some() && self.state.is_some() && state == self.state {
+            return Ok(vec![]);
+        }
+        if self.heard {
+            reports::save(&self.dir, &self.reports).map_err(|error| error.to_string())?;
+            self.heard = false;
+        }
+        let reports = &self.reports;
+        let known = |node: &NodeId| {
+            let report = reports.get(node);
+            let reachable = report.is_some_and(|report| report.reachable);
+            Known { report: report.and_then(|report| report.state.as_ref()), reachable }
+        };
+        let turned = registry.turn_rollouts(now.unix_ms / 1000, known).map_err(|error| error.to_string())?;
+        let Some(Turned { rollouts, records, pins }) = turned else { return Ok(vec![]) };
+        self.state = state;
+        tell(&self.rollouts, &rollouts);
+        self.rollouts = rollouts;
+        let known = view::Known { rollouts: &self.rollouts, records: &records, pins: &pins, reports: &self.reports };
+        let shown = view::document(0.0, known);
+        Ok(self.say(now, shown))
+    }
+
+    /// What has changed since it was said last.
+    fn say(&mut self, now: Now, view: ModelsView) -> Vec<(Topic, Vec<u8>)> {
+        let mut said = Vec::new();
+        if self.shown.as_ref() == Some(&view) {
+            return said;
+        }
+        for station in &view.stations {
+            let node = &station.node;
+            let Some(update) = view::update(&view, station).filter(|_| self.discovery) else { continue };
+            if self.updates.get(node) == Some(&update) {
+                continue;
+            }
+            if self.updates.insert(node.clone(), update.clone()).is_none() {
+                let config = view::discovery(&self.site, node, &station.station);
+                said.push((Topic::HomeAssistantUpdate(node.clone()), config));
+            }
+            said.push((Topic::ViewUpdate(node.clone()), update));
+        }
+        let time = now.unix_ms as f64 / 1000.0;
+        said.push((Topic::ViewModels, view::payload(ModelsView { time, ..view.clone() })));
+        self.shown = Some(view);
+        said
+    }
+}
+
+/// The journal keeps how rollouts go.
+fn tell(before: &[Rollout], now: &[Rollout]) {
+    for rollout in now {
+        let was = before.iter().find(|was| was.number == rollout.number);
+        if was.is_none_or(|was| (was.course, was.group) != (rollout.course, rollout.group)) {
+            let Rollout { number, why, .. } = rollout;
+            let (release, course, group) =
+                (&rollout.goal.release, rollout.course.word(), &rollout.groups[rollout.group].name);
+            tracing::info!(number, %release, course, group, why, "rollout");
+        }
+    }
+}

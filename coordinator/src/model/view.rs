@@ -1,0 +1,180 @@
+//! What people and other systems are shown of models: one document for the dashboard, and for each node what Home Assistant
+//! takes for an update. Pure.
+//!
+//! Home Assistant finds the entity by [`discovery`] and reads [`update`]
+//! (<https://www.home-assistant.io/integrations/update.mqtt/>). It is told of no topic to order an installation on: whatever
+//! changes a device is a signed order, and there is no second way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use picket_shared::ids::{NodeId, SiteId, StationId};
+use picket_shared::limits::PACKET_BYTES_MAX;
+use picket_shared::model::rollouts::{Course, GroupView, ModelsView, RolloutView, Stage, StationModel};
+use picket_shared::model::{ModelPhase, ModelState, RunningModel};
+use picket_shared::topics::Topic;
+use serde_json::json;
+
+use super::record::{Record, ReleaseRef};
+use super::reports::Reports;
+use super::rollout::{Rollout, Tally};
+use crate::view::json as bytes_of;
+
+/// Rollouts in the document: the open ones, and what was before.
+pub const ROLLOUTS_SHOWN_MAX: usize = 8;
+/// Largest document: one packet, less its topic and header.
+const VIEW_BYTES_MAX: usize = PACKET_BYTES_MAX - 1024;
+/// What a model of a node's own configuration is called.
+const OWN: &str = "own";
+/// Home Assistant shows no more of a summary.
+const SUMMARY_CHARS_MAX: usize = 255;
+
+/// All that is known of a site's models.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Every rollout, the oldest first.
+    pub rollouts: &'a [Rollout],
+    /// What stands on record.
+    pub records: &'a [Record],
+    /// Stations that are held to what they run.
+    pub pins: &'a BTreeSet<StationId>,
+    /// What nodes say.
+    pub reports: &'a Reports,
+}
+
+/// A model in words.
+pub fn words(model: &RunningModel) -> String {
+    match &model.name {
+        Some(name) => format!("{name} {}", model.counter),
+        None => OWN.to_owned(),
+    }
+}
+
+fn release_words(release: Option<&ReleaseRef>) -> String {
+    release.map_or(OWN.to_owned(), ToString::to_string)
+}
+
+/// The document.
+pub fn document(time: f64, known: Known<'_>) -> ModelsView {
+    let rollouts = known.rollouts.iter().rev().take(ROLLOUTS_SHOWN_MAX).map(rollout).collect();
+    ModelsView { time, rollouts, stations: stations(known) }
+}
+
+/// The document as it travels. Where many nodes with much to say would not fit one packet, sentences and figures are left out.
+pub fn payload(mut view: ModelsView) -> Vec<u8> {
+    let whole = bytes_of(&view);
+    if whole.len() <= VIEW_BYTES_MAX {
+        return whole;
+    }
+    view.stations.iter_mut().for_each(|station| (station.detail, station.trial) = (None, None));
+    let trimmed = bytes_of(&view);
+    if trimmed.len() <= VIEW_BYTES_MAX {
+        return trimmed;
+    }
+    view.rollouts.truncate(1);
+    view.stations.iter_mut().for_each(|station| (station.reason, station.fetched) = (None, None));
+    bytes_of(&view)
+}
+
+/// One rollout as people see it.
+pub fn rollout(rollout: &Rollout) -> RolloutView {
+    let group = |(at, group): (usize, &super::rollout::Group)| {
+        let Tally { committed, failed, pending, aside } = rollout.tally(at);
+        let [committed, failed, pending, aside] = [committed, failed, pending, aside].map(|count| count as u64);
+        GroupView { name: group.name.clone(), members: group.nodes.len() as u64, committed, failed, pending, aside }
+    };
+    RolloutView {
+        number: rollout.number,
+        model: rollout.goal.release.name.clone(),
+        counter: rollout.goal.release.counter,
+        head: rollout.goal.head,
+        begun: rollout.begun_s,
+        course: rollout.course,
+        why: rollout.why.clone(),
+        group: rollout.group as u64,
+        groups: rollout.groups.iter().enumerate().map(group).collect(),
+    }
+}
+
+/// Each node that has said anything of its models, is assigned one, or is in a rollout, by name.
+pub fn stations(known: Known<'_>) -> Vec<StationModel> {
+    let records: BTreeMap<&NodeId, &Record> = known.records.iter().map(|record| (&record.node, record)).collect();
+    let members = known.rollouts.iter().flat_map(|rollout| rollout.members.keys());
+    let nodes: BTreeSet<&NodeId> = records.keys().copied().chain(known.reports.keys()).chain(members).collect();
+    let own = |node: &NodeId| StationId::new(node.as_str()).expect("a node's name is a station's name");
+    let station = |node: &NodeId| {
+        let (record, report) = (records.get(node), known.reports.get(node));
+        let newest = known.rollouts.iter().rev().find_map(|rollout| Some((rollout, rollout.members.get(node)?)));
+        let by_itself = report.and_then(|report| report.station.clone());
+        let of_record = || record.map(|record| record.wish.station.clone());
+        let of_rollout = || newest.map(|(_, member)| member.station.clone());
+        let station = by_itself.or_else(of_record).or_else(of_rollout).unwrap_or_else(|| own(node));
+        let state = report.and_then(|report| report.state.as_ref());
+        let fetches = |state: &&ModelState| {
+            matches!(state.phase, ModelPhase::Fetching | ModelPhase::Checking) && state.bytes_wanted > 0
+        };
+        StationModel {
+            node: node.clone(),
+            pinned: known.pins.contains(&station),
+            station,
+            runs: state.and_then(|state| state.active.as_ref()).map(words),
+            assigned: record.map(|record| release_words(record.wish.release.as_ref())),
+            phase: state.map(|state| state.phase),
+            rollout: newest.map(|(rollout, _)| rollout.number),
+            stage: newest.map(|(_, member)| member.stage),
+            fetched: state.filter(fetches).map(|state| state.bytes as f64 / state.bytes_wanted as f64),
+            reason: state.and_then(|state| state.reason.clone()),
+            detail: state.and_then(|state| state.detail.clone()),
+            trial: state.and_then(|state| state.trial.clone()),
+        }
+    };
+    nodes.into_iter().map(station).collect()
+}
+
+/// What Home Assistant is told once of a node: that there is something that may be updated, and where to read of it.
+pub fn discovery(site: &SiteId, node: &NodeId, station: &StationId) -> Vec<u8> {
+    let id = format!("picket_{site}_{node}");
+    let config = json!({
+        "name": "Detection model",
+        "unique_id": format!("{id}_model"),
+        "state_topic": Topic::ViewUpdate(node.clone()).render(site),
+        "entity_category": "diagnostic",
+        "availability": [{
+            "topic": Topic::CoordinatorHealth.render(site),
+            "value_template": "{{ 'online' if value_json.status == 'up' else 'offline' }}",
+        }],
+        "device": {
+            "identifiers": [id],
+            "name": node.as_str(),
+            "manufacturer": "Picket",
+            "model": "camera node",
+            "suggested_area": station.as_str(),
+        },
+        "origin": { "name": "picket-coordinator", "sw_version": env!("CARGO_PKG_VERSION") },
+    });
+    bytes_of(&config)
+}
+
+/// What Home Assistant reads of a node: what it runs, what it is to run, and how far it is with that; nothing of one that has not
+/// said what it runs.
+pub fn update(view: &ModelsView, station: &StationModel) -> Option<Vec<u8>> {
+    let installed = station.runs.clone()?;
+    // What an open rollout will tell it is newer than what it was told.
+    let waits = |rollout: &&RolloutView| {
+        Some(rollout.number) == station.rollout
+            && station.stage == Some(Stage::Waiting)
+            && matches!(rollout.course, Course::Running | Course::Paused)
+    };
+    let coming = view.rollouts.iter().find(waits).map(|rollout| format!("{} {}", rollout.model, rollout.counter));
+    let in_progress = station.phase.is_some_and(|phase| {
+        !matches!(phase, ModelPhase::Idle | ModelPhase::Refused | ModelPhase::RolledBack | ModelPhase::Waiting)
+    });
+    let update = json!({
+        "installed_version": installed,
+        "latest_version": coming.or(station.assigned.clone()).unwrap_or(installed.clone()),
+        "title": "Picket detection model",
+        "in_progress": in_progress,
+        "update_percentage": station.fetched.map(|share| (share * 100.0).clamp(0.0, 100.0).floor()),
+        "release_summary": station.detail.iter().flat_map(|detail| detail.chars()).take(SUMMARY_CHARS_MAX).collect::<String>(),
+    });
+    Some(bytes_of(&update))
+}
