@@ -164,6 +164,27 @@ fn each_bad_update_is_refused_by_its_name_and_leaves_no_trace() {
 }
 
 #[test]
+fn steps_over_many_numbers_are_farther_from_each_other() {
+    let shape = HeadShape::softmax(999, 100);
+    let lineage = Lineage { shape, ..terms().lineage };
+    let mut learner = Learner::new(Terms { lineage: lineage.clone(), ..terms() });
+    let change = Packed::of(&vec![0.5; shape.parameters()], 10).unwrap();
+    let mut all_say = |seq, ms| {
+        for n in 0..16 {
+            let update = HeadUpdate { lineage: lineage.id(), ..update(seq, 0, change.clone()) }.closed();
+            learner.step(at(ms), said(n, &update), &mut Vec::new());
+        }
+        (learner.version(), learner.next_wakeup())
+    };
+    all_say(1, 0);
+    let (version, _) = all_say(2, 10_000);
+    let rest_ms = FLUSH_MS_MIN * 16 * 100_000 / FLUSH_CELLS as u64;
+    assert!(rest_ms > 2 * FLUSH_MS_MIN);
+    assert_eq!(all_say(3, 10_000 + rest_ms - 1), (version, Some(10_000 + rest_ms)));
+    assert_eq!(all_say(4, 10_000 + rest_ms).0, version + 1);
+}
+
+#[test]
 fn confirmed_samples_are_taken_once_in_order_and_open_the_gate() {
     let mut bench = Bench::new();
     assert!(bench.learner.view(at(0)).root_lacks.contains("class 0"));
