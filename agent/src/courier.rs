@@ -16,14 +16,13 @@ use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::crypto::sha256_hex;
 use picket_shared::event::Event;
-use picket_shared::ids::{Boot, NodeId, RequestId, SiteId};
+use picket_shared::ids::{Boot, NodeId, RequestId};
 use picket_shared::limits::{ROSTER_BYTES_MAX, STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
-use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError, Will};
+use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions, PublishError};
 use picket_shared::picture::PictureOrder;
 use picket_shared::status::DetectorTwin;
 use picket_shared::topics::Topic;
 use picket_shared::trust::seal::SEAL_JSON_BYTES_MAX;
-use picket_shared::trust::tls::TlsFiles;
 use tokio::sync::mpsc;
 
 use crate::credentials::Credentials;
@@ -33,11 +32,16 @@ use crate::learn::study::Study;
 use crate::model::record::Record;
 use crate::model::steward::Steward;
 use crate::model::{self, Models, News, change};
-use crate::node::{self, Effect, Facts, Identity, Input, ModelInput, Node};
+use crate::node::{Effect, Facts, Identity, Input, ModelInput, Node};
 use crate::platform::Platform;
 use crate::privacy::{Clerk, Job};
 use crate::recorder::{Outlet, Recorder, Request};
 use crate::store::{AgentStore, Found};
+
+mod route;
+
+pub use route::Route;
+use route::{filters, will};
 
 /// What the disk may take for the last events, and the broker to hear the last words.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -60,19 +64,6 @@ pub trait Watcher {
 
     /// Hears that the store made this boot durable up to this sequence, before anybody else does.
     fn stored(&mut self, _boot: Boot, _upto: u64) {}
-}
-
-/// Where a courier goes.
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// The site.
-    pub site: SiteId,
-    /// The site's broker.
-    pub broker: BrokerUrl,
-    /// Other brokers of the site, in the order in which they are used where that one cannot be reached.
-    pub fallback: Vec<BrokerUrl>,
-    /// What connections by TLS are made with.
-    pub tls: Option<TlsFiles>,
 }
 
 /// The core with everything that its effects need.
@@ -578,27 +569,6 @@ async fn answered(clerk: &mut Option<Clerk>, study: &mut Option<Study>) -> Optio
         Some(word) = study => Some(word),
         else => None,
     }
-}
-
-/// What is said to this node.
-fn filters(site: &SiteId, me: &NodeId, credentials: &Credentials) -> Vec<String> {
-    let mine =
-        [Topic::Ack, Topic::Health, Topic::Leases, Topic::Standby, Topic::ModelAssignment].map(|of| of(me.clone()));
-    let roster = credentials.signer.as_ref().map(|_| &Topic::Roster);
-    let mine = mine.iter().chain([&Topic::CoordinatorHealth]).chain(roster).map(|topic| topic.render(site));
-    mine.chain(credentials.takes_orders().then(|| Topic::picture_filter(site, me))).collect()
-}
-
-/// What the broker says of a node that is lost.
-fn will(site: &SiteId, identity: &Identity, credentials: &Credentials) -> Will {
-    let (topic, identity, signer) =
-        (Topic::Health(identity.node.clone()), identity.clone(), credentials.signer.clone());
-    let text = topic.render(site);
-    Will::new(move || {
-        let will = node::will(&identity, unix_ms());
-        let will = signer.iter().fold(will, |will, signer| signer.will(&topic, will, unix_ms() / 1000));
-        (text.clone(), will)
-    })
 }
 
 fn now(started: Instant) -> Now {

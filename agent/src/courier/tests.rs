@@ -4,7 +4,7 @@ use super::*;
 use crate::store::Config;
 use picket_shared::duty::Duty;
 use picket_shared::event::Precision;
-use picket_shared::ids::StationId;
+use picket_shared::ids::{SiteId, StationId};
 use picket_shared::status::Twin;
 
 struct Blind;

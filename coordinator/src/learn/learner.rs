@@ -13,6 +13,8 @@ use picket_shared::learn::lineage::{Lineage, LineageId};
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSamples};
 use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing};
 
+mod view;
+
 pub use super::order::Order;
 use super::record::{Record, bytes_of, numbers_of};
 use super::root::{Places, RootSet};
@@ -233,47 +235,6 @@ impl Learner {
             Input::Tick => {}
         }
         self.whatever_is_due(now, effects);
-    }
-
-    /// What people see now.
-    pub fn view(&self, now: Now) -> Learning {
-        let lacks = self.root.lacks();
-        let mixing = match (self.terms.trusted, &lacks) {
-            (true, _) => Mixing::Clip,
-            (false, Some(_)) => Mixing::Nnm,
-            (false, None) => Mixing::NnmGate,
-        };
-        let nobody = |node: &NodeId| LearnerView {
-            node: node.clone(),
-            updates: 0,
-            repeated: 0,
-            age: 0,
-            norm: 0.0,
-            clip: 1.0,
-            gate: None,
-            fate: Fate::Waiting,
-            loss: 0.0,
-        };
-        let line = |(node, station): (&NodeId, &Station)| LearnerView {
-            updates: station.updates,
-            repeated: station.repeated,
-            loss: station.loss,
-            ..station.last.clone().unwrap_or_else(|| nobody(node))
-        };
-        Learning {
-            time: now.unix_ms as f64 / 1000.0,
-            lineage: self.id,
-            version: self.version(),
-            released: self.released,
-            frozen: self.frozen.is_some(),
-            why: self.frozen.clone().or_else(|| self.problem.clone()).unwrap_or_default(),
-            mixing,
-            root_lacks: lacks.unwrap_or_default(),
-            root_samples: self.root.counts().to_vec(),
-            curve: self.curve.clone(),
-            stations: self.stations.iter().map(line).collect(),
-            refused: self.refused.iter().map(|(word, count)| ((*word).to_owned(), *count)).collect(),
-        }
     }
 
     /// A state change, asked to be logged and then made.

@@ -201,8 +201,10 @@ fn a_ca_of_ones_own_serves_the_connections_as_readme_says() {
     let port = picket_simulation::soak::site::free_port().unwrap();
     let conf = conf.replace(&format!("{}/", rig.at("broker").display()), &format!("{}/", dir.display()));
     let conf = conf.replace(&format!("listener {} ", rig.mqtt_port), &format!("listener {port} "));
-    let page = picket_simulation::soak::site::free_port().unwrap();
-    let conf = conf.replace(&format!("listener {} ", rig.page_port), &format!("listener {page} "));
+    let conf = [rig.page_port, rig.web_port].iter().fold(conf, |conf, theirs| {
+        let free = picket_simulation::soak::site::free_port().unwrap();
+        conf.replace(&format!("listener {theirs} "), &format!("listener {free} "))
+    });
     let conf: String =
         conf.lines().filter(|line| !line.starts_with("crlfile")).map(|line| format!("{line}\n")).collect();
     fs::write(rig.at("own.conf"), conf).unwrap();

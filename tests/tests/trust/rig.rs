@@ -39,6 +39,7 @@ pub struct Rig {
     pub coordinator: Victim,
     pub mqtt_port: u16,
     pub page_port: u16,
+    pub web_port: u16,
     pub door_port: u16,
     pub http_port: u16,
     pub runtime: Runtime,
@@ -99,7 +100,7 @@ impl Rig {
         let run = [OsString::from("run"), "--config".into(), at("coordinator.toml").into()];
         let coordinator = start_saying(level, dir.path(), "coordinator", binary("picket-coordinator"), run);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let rig = Rig { broker, coordinator, mqtt_port, page_port, door_port, http_port, runtime, dir };
+        let rig = Rig { broker, coordinator, mqtt_port, page_port, web_port, door_port, http_port, runtime, dir };
         wait_for("the coordinator at the broker", WITHIN, || (rig.metric("broker_up") == 1).then_some(()));
         rig
     }
