@@ -51,11 +51,17 @@ impl Archive {
     pub fn open(data_dir: &Path, now_s: u64) -> Result<(Archive, Recovered), StoreError> {
         let dir = data_dir.join(DIRECTORY);
         let mut archive = Archive { store: Store::claim(&dir, STEPS)?, extent: Extent::open(&dir), last: 0 };
+        // A new archive's extent is made before its database, so that one without the other is a loss and no beginning.
+        let blind = archive.store.exists() && archive.extent.is_lost();
+        if !archive.store.exists() && archive.extent.is_lost() {
+            archive.note(0, 0)?;
+            archive.extent.sync()?;
+        }
         let reached = archive.extent.lanes().get(&NUMBERS).map_or(0, |reach| reach.stored);
         let found = archive.store.reopen(now_s).and_then(|()| recover(&archive.store));
         let why = match found {
             Ok(found) if found.problems.is_empty() && found.last >= reached => {
-                return archive.go_on(found);
+                return archive.go_on(found, blind);
             }
             Ok(found) => found.problems.into_iter().next().unwrap_or("it ends earlier than it did before".into()),
             Err(StoreError::Damaged(_, why)) => why,
@@ -69,11 +75,13 @@ impl Archive {
             "the archive {} was damaged ({why}): {lost} of its entries are lost, and the damaged one is kept as {at}",
             dir.display()
         ));
-        archive.go_on(found)
+        archive.go_on(found, blind)
     }
 
-    fn go_on(mut self, mut found: Recovered) -> Result<(Archive, Recovered), StoreError> {
-        if let Some(problem) = self.extent.problem().filter(|_| found.last > 0) {
+    fn go_on(mut self, mut found: Recovered, blind: bool) -> Result<(Archive, Recovered), StoreError> {
+        // Before there were extents there was none to lose.
+        let blind = blind && !self.store.upgraded();
+        if let Some(problem) = self.extent.problem().filter(|_| found.last > 0 || blind) {
             found.problems.push(format!("{problem}: had the database lost its end just now, nobody would know"));
         }
         self.last = found.last;

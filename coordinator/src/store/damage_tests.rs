@@ -152,6 +152,21 @@ fn hold(dir: &Path, truth: &Truth, what: &str) -> bool {
 }
 
 #[test]
+fn an_archive_that_lost_its_database_and_its_extent_is_no_new_one() {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let (archive, found) = Archive::open(dir.path(), 1).unwrap();
+    assert_eq!(found.problems, Vec::<String>::new(), "a new one is");
+    drop(archive);
+    let (archive, found) = Archive::open(dir.path(), 1).unwrap();
+    assert_eq!(found.problems, Vec::<String>::new());
+    drop(archive);
+    fs::remove_file(dir.path().join("archive.extent")).unwrap();
+    fs::remove_file(dir.path().join("archive/db")).unwrap();
+    let (_, found) = Archive::open(dir.path(), 2).unwrap();
+    assert!(found.problems.iter().any(|problem| problem.contains("archive.extent")), "{:?}", found.problems);
+}
+
+#[test]
 fn damaged_copies_of_an_archive_claim_nothing_that_is_not_there() {
     // In memory where there is such a place: nothing here depends on a real disk, and hundreds of syncs do.
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
