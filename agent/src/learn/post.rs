@@ -147,7 +147,9 @@ impl Post {
                 answered = Answered { update: true, changed: true };
             }
             std::cmp::Ordering::Greater => {
-                (self.epoch, self.seq) = (self.epoch.max(ack.epoch) + 1, 0);
+                // Beyond the last number there is none: such an ack is somebody's mistake.
+                let Some(epoch) = self.epoch.max(ack.epoch).checked_add(1) else { return answered };
+                (self.epoch, self.seq) = (epoch, 0);
                 if let Some(update) = self.pending.take() {
                     self.put(update);
                 }
@@ -172,7 +174,7 @@ impl Post {
     }
 
     fn count_anew(&mut self, epoch: u64) {
-        (self.samples_epoch, self.samples_acked) = (epoch + 1, 0);
+        (self.samples_epoch, self.samples_acked) = (epoch.saturating_add(1), 0);
         self.again[1] = Again::default();
     }
 
@@ -240,6 +242,16 @@ mod tests {
             assert_eq!((pending.epoch, pending.seq, pending.samples), (known.0 + 1, 1, 9));
             assert_eq!(pending.crc, pending.checksum());
         }
+    }
+
+    #[test]
+    fn an_ack_of_the_last_number_there_is_hurts_nobody() {
+        let mut post = Post::new(5);
+        post.put(update(9));
+        assert_eq!(post.ack(&ack((u64::MAX, u64::MAX), (0, 0))), Answered::default());
+        post.ack(&ack((5, 0), (u64::MAX, u64::MAX)));
+        post.ack(&ack((5, 0), (u64::MAX, u64::MAX)));
+        assert!(post.due(0, LINEAGE).0.is_some(), "the update is still said");
     }
 
     #[test]
