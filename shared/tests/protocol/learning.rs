@@ -5,8 +5,9 @@ use picket_shared::learn::label::{Label, Labels};
 use picket_shared::learn::lineage::{HeadShape, Lineage};
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSample, RootSamples};
 use picket_shared::learn::packed::Packed;
-use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing};
+use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing, ReleaseStation, ReleaseView};
 use picket_shared::limits;
+use picket_shared::model::rollouts::{Course, Stage};
 
 use super::golden as check;
 
@@ -66,7 +67,22 @@ fn learning() -> Learning {
         curve: vec![point],
         stations: vec![station],
         refused: Default::default(),
+        releases: vec![release()],
     }
+}
+
+fn release() -> ReleaseView {
+    let station = ReleaseStation {
+        node: NodeId::new("gate-3").unwrap(),
+        canary: true,
+        outcome: Stage::Committed,
+        samples: 40,
+        difference: Some(-0.1),
+        error: Some(0.02),
+        why: None,
+    };
+    let (course, why) = (Course::Done, String::new());
+    ReleaseView { version: 1, revert_of: None, time: 0.0, course, why, stations: vec![station] }
 }
 
 fn labels() -> Labels {
@@ -101,6 +117,8 @@ pub(crate) fn json() -> Vec<(&'static str, String)> {
         ("Learning", serde_json::to_string(&learning()).unwrap()),
         ("CurvePoint", serde_json::to_string(&learning().curve[0]).unwrap()),
         ("LearnerView", serde_json::to_string(&learning().stations[0]).unwrap()),
+        ("ReleaseView", serde_json::to_string(&release()).unwrap()),
+        ("ReleaseStation", serde_json::to_string(&release().stations[0]).unwrap()),
         ("Labels", serde_json::to_string(&labels()).unwrap()),
         ("Label", serde_json::to_string(&labels().labels[0]).unwrap()),
     ]
