@@ -26,6 +26,11 @@ fn head_full() -> HeadFull {
     HeadFull::of(lineage(), 301, &[0.0, 1.0, -2.0, 0.5, 0.25, 0.0, 3.0], Some(250), true)
 }
 
+/// With what an older coordinator did not say.
+fn released_from() -> HeadFull {
+    HeadFull { releases: true, ..head_full() }
+}
+
 fn head_delta() -> HeadDelta {
     let change = head_update().change;
     HeadDelta::of(lineage().id(), 301, &head_full().head().unwrap(), 305, change).unwrap()
@@ -93,6 +98,7 @@ fn labels() -> Labels {
 pub(crate) fn golden() {
     check("head_update", include_str!("../golden/v1/head_update.hex"), &head_update());
     check("head_full", include_str!("../golden/v1/head_full.hex"), &head_full());
+    check("head_full_releases", include_str!("../golden/v1/head_full_releases.hex"), &released_from());
     check("head_delta", include_str!("../golden/v1/head_delta.hex"), &head_delta());
     check("root_samples", include_str!("../golden/v1/root_samples.hex"), &root_samples());
     check("learn_ack", include_str!("../golden/v1/learn_ack.hex"), &learn_ack());
@@ -102,7 +108,7 @@ pub(crate) fn cbor() -> Vec<(&'static str, String)> {
     vec![
         ("### HeadUpdate", serde_json::to_string(&head_update()).unwrap()),
         ("### Packed", serde_json::to_string(&head_update().change).unwrap()),
-        ("### HeadFull", serde_json::to_string(&head_full()).unwrap()),
+        ("### HeadFull", serde_json::to_string(&released_from()).unwrap()),
         ("### Lineage", serde_json::to_string(&lineage()).unwrap()),
         ("### HeadShape", serde_json::to_string(&lineage().shape).unwrap()),
         ("### HeadDelta", serde_json::to_string(&head_delta()).unwrap()),
@@ -130,6 +136,7 @@ pub(crate) fn limits() -> Vec<(&'static str, usize)> {
         ("HEAD_INPUTS_MAX", limits::HEAD_INPUTS_MAX),
         ("HEAD_CLASSES_MAX", limits::HEAD_CLASSES_MAX),
         ("HEAD_SCALE_PARAMETERS", limits::HEAD_SCALE_PARAMETERS),
+        ("HEAD_NORM_MAX", limits::HEAD_NORM_MAX),
         ("HEAD_UPDATE_BYTES_MAX", limits::HEAD_UPDATE_BYTES_MAX),
         ("HEAD_BYTES_MAX", limits::HEAD_BYTES_MAX),
         ("HEAD_DELTA_BYTES_MAX", limits::HEAD_DELTA_BYTES_MAX),

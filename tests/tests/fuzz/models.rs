@@ -39,6 +39,7 @@ fn judged(assignment: &Assignment) -> Verdict {
         providers: &["cpu".to_owned()],
         memory_bytes: 1 << 30,
         runtime_api: 24,
+        learns: None,
     };
     let before = Trusted::begin(root(1));
     let outcome = verify(&before, assignment, &facts, NOW_S + 1);
