@@ -12,6 +12,8 @@ pub mod command;
 pub mod desk;
 pub mod files;
 pub mod fleet;
+pub mod goal;
+pub mod learned;
 pub mod ledger;
 pub mod offline;
 pub mod pack;

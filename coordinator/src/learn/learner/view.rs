@@ -45,7 +45,7 @@ impl Learner {
             curve: self.curve.clone(),
             stations: self.stations.iter().map(line).collect(),
             refused: self.refused.iter().map(|(word, count)| ((*word).to_owned(), *count)).collect(),
-            releases: Vec::new(),
+            releases: self.path.releases.clone(),
         }
     }
 }
