@@ -13,6 +13,7 @@
 
 pub mod fetch;
 pub mod frames;
+pub mod learned;
 pub mod steward;
 pub mod part;
 pub mod peek;
@@ -35,7 +36,9 @@ use picket_shared::chunks::Chunks;
 use picket_shared::config::within;
 use picket_shared::crypto::Digest;
 use picket_shared::ids::{NodeId, StationId};
-use picket_shared::model::{Artifact, Delegation, Encoding, HeadManifest, Manifest, ModelState, Trusted, Want};
+use picket_shared::model::{
+    Artifact, Delegation, Encoding, HeadManifest, LearnedManifest, Manifest, ModelState, Trusted, Want,
+};
 use picket_shared::status::DetectorTwin;
 use serde::Deserialize;
 
@@ -110,6 +113,10 @@ pub enum Order {
     Keep(u64, Box<Record>, Option<Box<Trusted>>),
     /// Hear the blob of this digest, or none.
     Listen(Option<Digest>),
+    /// The same for a learned head, which is fetched beside it.
+    ListenHead(Option<Digest>),
+    /// Hand this learned head to whoever judges by it.
+    Learn(Box<LearnedManifest>, Vec<u8>),
     /// Ask for these chunks.
     Want(Want),
     /// Say how it is.

@@ -160,6 +160,8 @@ impl Bench {
             release,
             head: None,
             trial: TrialTerms { shadow_frames: 30, shadow_s_max: 600, agreement_min: None, attempts: ATTEMPTS },
+            learned: None,
+            release_number: None,
         })
         .unwrap()
     }
@@ -231,7 +233,7 @@ impl Bench {
                 self.news(News::Switched(Box::new(twin)));
             }
             Order::Say(state) => self.said = Some(*state),
-            Order::Listen(_) | Order::Discard | Order::StopTrial => {}
+            Order::Listen(_) | Order::ListenHead(_) | Order::Learn(..) | Order::Discard | Order::StopTrial => {}
         }
         true
     }
