@@ -10,6 +10,8 @@
 //! fetch, file by file → trial in a process of its own → switch at a frame's end → probation → committed
 //!          └ refused          └ given up                       └ what ran before ┘
 //! ```
+//!
+//! A head that the site learned comes on the same assignment and goes its own way (`learned`), to who judges by it.
 
 pub mod fetch;
 pub mod frames;

@@ -1,5 +1,7 @@
 //! The core of models with a shell that answers every order in no time, is killed between any two, and lies where a test says.
 
+mod heads;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use picket_shared::chunks::Chunks;
