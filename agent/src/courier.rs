@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::brokers;
+use picket_shared::calendar::{unix_ms, unix_s};
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::crypto::sha256_hex;
@@ -364,7 +365,7 @@ impl<W: Watcher> Courier<W> {
         let (Some(audit), digest) = (&self.audit, sha256_hex(message)) else { return };
         if self.followed.get(what) != Some(&digest) {
             let note = Note::about(what).with(format!("SHA-256 {digest}"));
-            let _ = audit.record(unix_ms() / 1000, Act::OrderTaken, &note);
+            let _ = audit.record(unix_s(), Act::OrderTaken, &note);
             self.followed.insert(what, digest);
         }
     }
@@ -374,7 +375,7 @@ impl<W: Watcher> Courier<W> {
     fn note_models(&mut self, record: &Record) {
         if let (Some(change), Some(audit)) = (change::between(&self.models, record), &self.audit) {
             let note = Note::about(change.model).with(change.what);
-            let _ = audit.record(unix_ms() / 1000, Act::ModelChanged, &note);
+            let _ = audit.record(unix_s(), Act::ModelChanged, &note);
         }
         self.models.clone_from(record);
     }
@@ -573,12 +574,6 @@ async fn answered(clerk: &mut Option<Clerk>, study: &mut Option<Study>) -> Optio
 
 fn now(started: Instant) -> Now {
     Now { mono_ms: started.elapsed().as_millis() as u64, unix_ms: unix_ms() }
-}
-
-/// Milliseconds since 1970.
-pub fn unix_ms() -> u64 {
-    // A clock before 1970 is a clock that was never set.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::brokers::fallback_problem;
+use picket_shared::calendar::unix_s;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::keyfile::KeyfileError;
 use picket_shared::learn::view::Learning;
@@ -23,7 +24,7 @@ use picket_shared::topics::Topic;
 use picket_shared::trust::DAY_S;
 use picket_shared::trust::seal::SEAL_JSON_BYTES_MAX;
 use picket_shared::trust::signer::Signer;
-use picket_shared::trust::tls::{TlsFiles, now_s};
+use picket_shared::trust::tls::TlsFiles;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -164,8 +165,8 @@ fn credentials(config: &Config) -> anyhow::Result<Credentials> {
     if !Authority::exists(&config.authority_dir()) {
         return Ok(Credentials::none(config.site.clone()));
     }
-    let authority = Authority::open(&config.authority_dir(), &config.site, now_s()).map_err(Failure::from)?;
-    Ok(Credentials::of(authority, config.site.clone(), now_s()).map_err(Failure::from)?)
+    let authority = Authority::open(&config.authority_dir(), &config.site, unix_s()).map_err(Failure::from)?;
+    Ok(Credentials::of(authority, config.site.clone(), unix_s()).map_err(Failure::from)?)
 }
 
 /// What connections by TLS are made with, and the tasks that keep it fresh and the door open, where there are any.
@@ -175,7 +176,7 @@ fn trust(
     refusals: &Refusals,
 ) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::task::JoinHandle<()>>)> {
     let (brokers, mut tasks) = (config.brokers(), Vec::new());
-    let open = || Authority::open(&config.authority_dir(), &config.site, now_s());
+    let open = || Authority::open(&config.authority_dir(), &config.site, unix_s());
     if let Some(plain) = brokers.iter().find(|broker| !broker.tls && !broker.is_loopback())
         && Authority::exists(&config.authority_dir())
         && !config.mqtt.plain
@@ -189,11 +190,11 @@ fn trust(
     let mut tls = config.mqtt.tls.clone();
     if tls.is_none() && brokers.iter().any(|broker| broker.tls) {
         let authority = open().map_err(Failure::from)?;
-        tls = Some(authority.coordinator(now_s()).map_err(Failure::from)?.tls());
+        tls = Some(authority.coordinator(unix_s()).map_err(Failure::from)?.tls());
         tasks.push(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(DAY_S)).await;
-                if let Err(error) = authority.coordinator(now_s()) {
+                if let Err(error) = authority.coordinator(unix_s()) {
                     tracing::error!("the coordinator's certificate is not renewed: {error}");
                 }
             }

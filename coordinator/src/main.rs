@@ -181,7 +181,7 @@ fn audit(command: &AuditCommand) -> Result<(), Failure> {
             Ok(())
         }
         AuditCommand::Accept { node, flags } => {
-            let (dir, now_s) = (dir(flags)?, picket_shared::trust::tls::now_s());
+            let (dir, now_s) = (dir(flags)?, picket_shared::calendar::unix_s());
             let log = AuditLog::open(&dir, now_s).map_err(audit::command::failure)?;
             log.record(now_s, Act::HeadAccepted, &Note::about(node)).map_err(audit::command::failure)?;
             match heads::accept(&dir, node).map_err(disk)? {

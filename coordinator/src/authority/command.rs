@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use picket_shared::audit::{Act, AuditLog, Note};
+use picket_shared::calendar::unix_s;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::NodeId;
 use picket_shared::keyfile::{self, KeyfileError};
-use picket_shared::trust::tls::now_s;
 use picket_shared::trust::token::{Door, Token};
 
 use super::issue::Purpose;
@@ -69,13 +69,13 @@ pub enum AuthorityCommand {
 }
 
 fn open(config: &Config) -> Result<Authority, Failure> {
-    Ok(Authority::open(&config.authority_dir(), &config.site, now_s())?)
+    Ok(Authority::open(&config.authority_dir(), &config.site, unix_s())?)
 }
 
 /// Writes down what is about to be done; without that it is not.
 fn note(config: &Config, act: Act, note: &Note) -> Result<(), Failure> {
-    let log = AuditLog::open(&config.data_dir, now_s());
-    let written = log.and_then(|log| log.record(now_s(), act, note));
+    let log = AuditLog::open(&config.data_dir, unix_s());
+    let written = log.and_then(|log| log.record(unix_s(), act, note));
     written.map(drop).map_err(picket_shared::audit::command::failure)
 }
 
@@ -96,7 +96,7 @@ pub fn enrol(flags: &Flags, node: &NodeId, minutes: u64, door: Option<&str>) -> 
     let authority = open(&config)?;
     let fingerprint = authority.ca_certificate()?.fingerprint;
     note(&config, Act::DeviceInvited, &Note::about(node).with(format!("within {minutes} minutes")))?;
-    let secret = authority.invite(node, minutes, now_s())?;
+    let secret = authority.invite(node, minutes, unix_s())?;
     let text = Token { door, fingerprint, secret }.text();
     let mut out = std::io::stdout().lock();
     let picture = if out.is_terminal() { picture(&text) } else { String::new() };
@@ -119,7 +119,7 @@ pub fn revoke(flags: &Flags, node: &NodeId, out: Option<&Path>) -> Result<(), Fa
     let config = Config::read(flags)?;
     let authority = open(&config)?;
     note(&config, Act::DeviceRevoked, &Note::about(node))?;
-    let revoked = authority.revoke(node, now_s())?;
+    let revoked = authority.revoke(node, unix_s())?;
     let remedy = match out {
         Some(dir) => {
             let path = write_revocations(&authority, dir)?;
@@ -140,7 +140,7 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             let config = Config::read(flags)?;
             let authority = open(&config)?;
             note(&config, Act::ClientAdmitted, &Note::about("broker").with(hosts.join(", ")))?;
-            let issued = authority.issue("broker", &Purpose::Server(hosts.clone()), now_s())?;
+            let issued = authority.issue("broker", &Purpose::Server(hosts.clone()), unix_s())?;
             write_issued(&authority, &issued, "broker", out)?;
             write_revocations(&authority, out)?;
             let out = out.display();
@@ -161,7 +161,7 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             let config = Config::read(flags)?;
             let authority = open(&config)?;
             note(&config, Act::ClientAdmitted, &Note::about(name))?;
-            let issued = authority.issue(text, &Purpose::Client, now_s())?;
+            let issued = authority.issue(text, &Purpose::Client, unix_s())?;
             write_issued(&authority, &issued, text, out)
         }
         AuthorityCommand::Revocations { out, flags } => {
@@ -173,7 +173,7 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             let authority = open(&config)?;
             let present = authority.orders()?.newest().number;
             note(&config, Act::OrdersKeyRotated, &Note::about(format!("orders key {}", present + 1)))?;
-            let chain = authority.rotate(now_s())?;
+            let chain = authority.rotate(unix_s())?;
             let newest = chain.newest();
             eprintln!("picket-coordinator: orders key {} ({}) signs from now on", newest.number, newest.key.id());
             Ok(())
@@ -182,7 +182,7 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
 }
 
 fn list(authority: &Authority) -> Result<(), Failure> {
-    let now_s = now_s();
+    let now_s = unix_s();
     let mut lines = Vec::new();
     for device in authority.devices()? {
         let newest = device.certificates.last();
@@ -219,7 +219,7 @@ fn write_issued(authority: &Authority, issued: &Issued, name: &str, dir: &Path) 
 
 fn write_revocations(authority: &Authority, dir: &Path) -> Result<PathBuf, Failure> {
     let path = dir.join("crl.pem");
-    let list = authority.revocations(now_s())?;
+    let list = authority.revocations(unix_s())?;
     let written = keyfile::make_dir(dir).and_then(|()| keyfile::write_open(&path, list.as_bytes()));
     written.map_err(|error: KeyfileError| Failure::new(Exit::Disk, error.to_string()))?;
     Ok(path)

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use picket_shared::calendar::unix_s;
 use picket_shared::codec;
 use picket_shared::crypto::{Digest, SecretKey};
 use picket_shared::event::Precision;
@@ -16,7 +17,6 @@ use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
 use picket_shared::status::{Stats, Twin};
 use picket_shared::topics::Topic;
 use picket_shared::trust::signer::Signer;
-use picket_shared::trust::tls::now_s;
 use picket_simulation::soak::victim::Victim;
 use picket_tests::{binary, run_within, sample_video, text, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
@@ -44,7 +44,7 @@ fn manifest(counter: u64, model: &[u8], head: &[u8]) -> Manifest {
     Manifest {
         name: ModelName::new("person").unwrap(),
         counter,
-        expires_s: now_s() + 86_400,
+        expires_s: unix_s() + 86_400,
         chunk_bytes: 65_536,
         file: Artifact::plain(model),
         head: Some(Artifact::plain(head)),
@@ -111,7 +111,7 @@ impl Site {
     pub fn start(nodes: &[&str]) -> Site {
         let rig = Rig::start_with("[model]\nbytes_per_s = 1000000\n");
         let owner = SecretKey::generate().unwrap();
-        let root = Root { version: 1, expires_s: now_s() + 86_400, threshold: 1, keys: vec![owner.public()] };
+        let root = Root { version: 1, expires_s: unix_s() + 86_400, threshold: 1, keys: vec![owner.public()] };
         let mut envelope = Envelope::of(&root).unwrap();
         envelope.sign::<Root>(&owner);
         std::fs::write(rig.at("root.json"), envelope.to_file::<Root>()).unwrap();
@@ -189,8 +189,8 @@ impl Site {
             node: node(name),
             station: StationId::new(format!("gate-{name}")).unwrap(),
             number,
-            issued_s: now_s(),
-            expires_s: now_s() + 86_400,
+            issued_s: unix_s(),
+            expires_s: unix_s() + 86_400,
             not_before_s: 0,
             root_from: 1,
             roots: vec![],
@@ -199,7 +199,7 @@ impl Site {
             trial,
         };
         let topic = Topic::ModelAssignment(node(name));
-        let sealed = self.orders.sign(&topic, codec::encode(&assignment).unwrap(), now_s());
+        let sealed = self.orders.sign(&topic, codec::encode(&assignment).unwrap(), unix_s());
         wait_for("room for a message", WITHIN, || {
             self.link.publish(&topic.render(&rig::site()), sealed.clone(), true, false).ok()
         });

@@ -109,7 +109,7 @@ pub fn hold(rig: &Rig, a: &Identity) {
     observer.until_up();
     let who = [
         (Who::A, Some(a.tls())),
-        (Who::Coordinator, Some(rig.authority().coordinator(picket_shared::trust::tls::now_s()).unwrap().tls())),
+        (Who::Coordinator, Some(rig.authority().coordinator(picket_shared::calendar::unix_s()).unwrap().tls())),
         (Who::Dashboard, Some(rig.client("dashboard"))),
         (Who::Page, None),
     ];
