@@ -3,7 +3,7 @@
 /// Pure: no clock, no DOM, no network. `at_ms` and `now_ms` are milliseconds since 1970 by the viewer's clock.
 
 import type {
-  BoxPx, CameraStats, EventKind, Health, Liveness, ModelsView, NodeView, RolloutView, Said, SeenEvent, SiteView, StationModel, StationView,
+  BoxPx, CameraStats, EventKind, Health, Learning, Liveness, ModelsView, NodeView, RolloutView, Said, SeenEvent, SiteView, StationModel, StationView,
 } from "./protocol.ts";
 
 /** Events remembered; the timeline counts them. */
@@ -43,6 +43,7 @@ export interface State {
   clock_ahead_ms: number;
   coordinator: Health | null;
   models: ModelsView | null;
+  learning: Learning | null;
   /** Newest first; at most `EVENTS_KEPT_MAX`. */
   events: EventRow[];
   malformed: { count: number; last: string };
@@ -64,6 +65,7 @@ export const first_state = (now_ms: number): State => ({
   clock_ahead_ms: 0,
   coordinator: null,
   models: null,
+  learning: null,
   events: [],
   malformed: { count: 0, last: "" },
 });
@@ -100,6 +102,9 @@ function hear(state: State, said: Said, at_ms: number): State {
       // What a broker says again may be older than what was heard since.
       if (state.models !== null && said.models.time < state.models.time) return state;
       return { ...state, models: said.models };
+    case "learning":
+      if (state.learning !== null && said.learning.time < state.learning.time) return state;
+      return { ...state, learning: said.learning };
     case "coordinator":
       return { ...state, coordinator: said.health };
     case "malformed":

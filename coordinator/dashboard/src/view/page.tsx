@@ -5,6 +5,7 @@ import { by_urgency, is_stale, liveness_counts, out_of_line, site_now_s, type St
 import { Events } from "./events.tsx";
 import { Header } from "./header.tsx";
 import { Icon } from "./icon.tsx";
+import { Learning } from "./learning.tsx";
 import { Line } from "./line.tsx";
 import { Models } from "./models.tsx";
 import { NodeCard } from "./node.tsx";
@@ -34,6 +35,7 @@ export function Page({ state, now_ms }: { state: State; now_ms: number }) {
             )}
           </section>
           <Models models={state.models} now_s={now_s} />
+          <Learning learning={state.learning} nodes={state.view?.nodes ?? []} now_s={now_s} />
           <Stations state={state} now_s={now_s} />
         </div>
         <Events state={state} now_s={now_s} />
