@@ -2,8 +2,8 @@
 
 import { describe, expect, it } from "vitest";
 
-import { CURVE_HIGH, CURVE_WIDE, clip_words, figure, label_words, learners, root_words, trace } from "./learning.ts";
-import { curve_point, learner, learning, node } from "./samples.ts";
+import { CURVE_HIGH, CURVE_WIDE, clip_words, effect_words, figure, label_words, learners, release_words, root_words, tally_words, trace } from "./learning.ts";
+import { curve_point, learner, learning, node, release, release_station } from "./samples.ts";
 
 const stats = { ...node("a").stats!, learn: { version: 9, used_version: 7, confirmed: 1, tracked: 40, held_out: 8, taken: 2, kept: 1 } };
 
@@ -26,6 +26,15 @@ it("says what the gate lacks, and what there is", () => {
 it("figures stay short, whatever a station says", () => {
   expect([0.3141, 12, 123456, 3.4e38, -0.5, null].map(figure)).toEqual(["0.31", "12", "1e+5", "3e+38", "-0.50", "–"]);
   expect([1, 0.999, 0.25, null].map(clip_words)).toEqual(["uncut", "uncut", "25%", "–"]);
+});
+
+it("says what a release did to each station", () => {
+  expect(effect_words(release_station("a"))).toBe("loss better by 0.12 ± 0.030 on 40 examples of its own");
+  expect(effect_words(release_station("a", { difference: 0.5, error: null, samples: 1 }))).toBe("loss worse by 0.50 on 1 example of its own");
+  expect(effect_words(release_station("a", { samples: 0 }))).toBe("");
+  const stations = [release_station("a"), release_station("b", { outcome: "rolled_back" }), release_station("c", { outcome: "trial" })];
+  expect(tally_words(release(7, { stations }))).toBe("1 of 3 judge by it, 1 do not, 1 open");
+  expect(release_words(release(7, { revert_of: 5 }))).toBe("Head 7, which goes back to 5");
 });
 
 describe("the curve", () => {

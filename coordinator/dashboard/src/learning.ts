@@ -3,7 +3,7 @@
 /// Pure: no clock, no DOM, no network.
 
 import { count, duration, percent, plural } from "./format.ts";
-import type { CurvePoint, LearnerView, Learning, NodeView, Stats } from "./protocol.ts";
+import type { CurvePoint, LearnerView, Learning, NodeView, ReleaseStation, ReleaseView, Stats } from "./protocol.ts";
 
 /** Stations listed. */
 export const LEARNERS_SHOWN_MAX = 200;
@@ -65,6 +65,44 @@ export function root_words({ root_samples, root_lacks }: Learning): string {
     root_samples.length === 2 ? `${count(total)} of ${index === 0 ? "nobody" : "somebody"}` : `${count(total)} of class ${index}`;
   const have = root_samples.length > 0 ? `Confirmed samples: ${root_samples.map(of).join(", ")}.` : "";
   return root_lacks === "" ? have : `${have} The gate is not in use: ${root_lacks}.`.trim();
+}
+
+/** How far a station is with a release of the head, in words. */
+export const OUTCOME_WORDS: Record<ReleaseStation["outcome"], string> = {
+  waiting: "waits for its turn",
+  pinned: "pinned to what it runs",
+  assigned: "told",
+  fetching: "fetches it",
+  trial: "compares it",
+  committed: "judges by it",
+  rolled_back: "does not: it would lose",
+  refused: "refused it",
+  unseen: "has too few examples to tell",
+  unreachable: "told, and down",
+  elsewhere: "told something else since",
+};
+
+/** What a release did to a station's own loss, in words: on examples that it never learned from. */
+export function effect_words({ samples, difference, error }: ReleaseStation): string {
+  if (samples === 0 || difference === null) return "";
+  const how = difference < 0 ? "better" : difference > 0 ? "worse" : "the same";
+  const sure = error === null ? "" : ` ± ${figure(error)}`;
+  return `loss ${how} by ${figure(Math.abs(difference))}${sure} on ${plural(samples, "example", "examples")} of its own`;
+}
+
+/** What a release is, in words: of one that takes another back, which one. */
+export const release_words = ({ version, revert_of }: ReleaseView): string =>
+  `Head ${count(version)}${revert_of === null ? "" : `, which goes back to ${count(revert_of)}`}`;
+
+/** How many stations of a release are where, in a few words; the good ones first. */
+export function tally_words({ stations }: ReleaseView): string {
+  const of = (...outcomes: ReleaseStation["outcome"][]) => stations.filter(({ outcome }) => outcomes.includes(outcome)).length;
+  const bad = of("rolled_back", "refused");
+  const good = of("committed");
+  const open = stations.length - good - bad;
+  return [`${count(good)} of ${count(stations.length)} judge by it`, bad > 0 && `${count(bad)} do not`, open > 0 && `${count(open)} open`]
+    .filter(Boolean)
+    .join(", ");
 }
 
 /** One line of a curve. */

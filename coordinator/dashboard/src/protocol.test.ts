@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 
 import { ITEMS_MAX, MESSAGE_BYTES_MAX, read_config, read_message, topics_of } from "./protocol.ts";
-import { camera, curve_point, event, learner, learning, models_view, node, rollout, site_view, station, station_model } from "./samples.ts";
+import { camera, curve_point, event, learner, learning, models_view, node, release, release_station, rollout, site_view, station, station_model } from "./samples.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const read = (below: string, json: unknown) => read_message("yard", `picket/v1/yard/${below}`, bytes(JSON.stringify(json)));
@@ -50,6 +50,9 @@ describe("what the coordinator sends", () => {
   it("says of learning who contributes, and what no number is hides nothing else", () => {
     const view = learning({ curve: [curve_point(1), curve_point(2, { canary: 0.9 })], stations: [learner("a"), learner("b", { gate: null })] });
     expect(read("view/learning", view)).toEqual({ said: "learning", learning: view });
+    const told = learning({ releases: [release(7, { stations: [release_station("a"), release_station("b", { outcome: "unseen", difference: null })] })] });
+    expect(read("view/learning", told)).toEqual({ said: "learning", learning: told });
+    expect(read("view/learning", without(learning(), "releases"))).toEqual({ said: "learning", learning: learning() });
     const huge = learning({ curve: [curve_point(1, { loss: null })], stations: [learner("a", { loss: null, norm: null })] });
     expect(read("view/learning", huge)).toEqual({ said: "learning", learning: huge });
     expect(why("view/learning", learning({ stations: [learner("a", { fate: "lost" as "used" })] }))).toContain("stations[0].fate is not one of");

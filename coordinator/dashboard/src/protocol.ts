@@ -299,6 +299,25 @@ const learner_view = object({
   loss: optional(number),
 });
 
+const release_station = object({
+  node: text,
+  canary: flag,
+  outcome: stage,
+  samples: number,
+  difference: optional(number),
+  error: optional(number),
+  why: optional(text),
+});
+
+const release_view = object({
+  version: number,
+  revert_of: optional(number),
+  time: time_s,
+  course,
+  why: text,
+  stations: list(release_station),
+});
+
 const learning = object({
   time: time_s,
   lineage: text,
@@ -312,6 +331,7 @@ const learning = object({
   curve: list(curve_point),
   stations: list(learner_view),
   refused: table(number),
+  releases: otherwise(list(release_view), []),
 });
 
 const config = object({
@@ -356,6 +376,10 @@ export type ModelsView = Read<typeof models_view>;
 export type CurvePoint = Read<typeof curve_point>;
 /** One station's part in learning. */
 export type LearnerView = Read<typeof learner_view>;
+/** A head that was released, and what it did to each station. */
+export type ReleaseView = Read<typeof release_view>;
+/** One station in it. */
+export type ReleaseStation = Read<typeof release_station>;
 /** Retained on `view/learning`. */
 export type Learning = Read<typeof learning>;
 /** What the coordinator's web server tells the page: `config.json`. */

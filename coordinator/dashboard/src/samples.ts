@@ -1,6 +1,6 @@
 /// Well-formed messages for tests. Nothing of the page imports this.
 
-import type { CameraStats, CurvePoint, LearnerView, Learning, ModelsView, NodeView, RolloutView, SeenEvent, SiteView, StationModel, StationView } from "./protocol.ts";
+import type { CameraStats, CurvePoint, LearnerView, Learning, ModelsView, NodeView, ReleaseStation, ReleaseView, RolloutView, SeenEvent, SiteView, StationModel, StationView } from "./protocol.ts";
 
 export const camera = (name: string, part: Partial<CameraStats> = {}): CameraStats => ({
   camera: name, state: "running", frames: 100, frames_dropped: 4, frames_gated: 30, frames_detected: 66, persons_now: 2,
@@ -58,9 +58,17 @@ export const learner = (node: string, part: Partial<LearnerView> = {}): LearnerV
   node, updates: 12, repeated: 1, age: 0, norm: 0.4, clip: 1, gate: 0.8, fate: "used", loss: 0.3, ...part,
 });
 
+export const release = (version: number, part: Partial<ReleaseView> = {}): ReleaseView => ({
+  version, revert_of: null, time: 1000, course: "running", why: "", stations: [], ...part,
+});
+
+export const release_station = (node: string, part: Partial<ReleaseStation> = {}): ReleaseStation => ({
+  node, canary: false, outcome: "committed", samples: 40, difference: -0.12, error: 0.03, why: null, ...part,
+});
+
 export const learning = (part: Partial<Learning> = {}): Learning => ({
   time: 1100, lineage: "0a1b2c3d4e5f6071", version: 9, released: 7, frozen: false, why: "", mixing: "nnm_gate", root_lacks: "",
-  root_samples: [101, 104], curve: [], stations: [], refused: {}, ...part,
+  root_samples: [101, 104], curve: [], stations: [], refused: {}, releases: [], ...part,
 });
 
 /** By default the first moment of its event, archived at 1100.5. */
