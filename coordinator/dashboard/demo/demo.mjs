@@ -196,6 +196,16 @@ function learning() {
   return {
     time: now(), lineage: "0a1b2c3d4e5f6071", version: 90, released: 84, frozen: false, why: "", mixing: "nnm_gate", root_lacks: "",
     root_samples: [131, 164], curve, stations, refused: { learn_crc: 2 },
+    releases: [
+      { version: 84, revert_of: null, time: started + 6700, course: "running", why: "", stations: places.map(({ node }, index) => ({
+        node, canary: index === 0, outcome: ["committed", "rolled_back", "trial", "waiting"][index], samples: [140, 96, 31, 0][index],
+        difference: [-0.12, 0.04, -0.05, null][index], error: [0.02, 0.05, 0.04, null][index],
+        why: index === 1 ? "on 96 examples of its own it would lose by 0.04" : null,
+      })) },
+      { version: 61, revert_of: null, time: started + 4900, course: "done", why: "", stations: places.map(({ node }, index) => ({
+        node, canary: index === 0, outcome: "committed", samples: 90, difference: -0.2, error: 0.03, why: null,
+      })) },
+    ],
   };
 }
 
