@@ -53,6 +53,8 @@ use crate::store::Archive;
 use crate::writer::{self, Written};
 use crate::{broker, door, http, plan, view};
 
+mod operators;
+
 /// How long the last commit and the goodbye may take.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// How soon to offer a message again that the MQTT client had no room for: its queue empties in a few milliseconds.
@@ -87,7 +89,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         .map_err(|error| broker::port_failure(config.http.listen, "http.listen or --http-port", &error))?;
     tracing::info!("page, metrics and health on http://{}", config.http.listen);
     if !config.http.listen.ip().is_loopback() {
-        tracing::warn!("the page can be reached from other machines and has no access control; put a proxy in front");
+        tracing::warn!("whoever reaches this machine can look at the page; put a proxy in front that asks who it is");
+    }
+    if config.http.operators_anywhere {
+        tracing::warn!(
+            "operators' tokens are taken from other machines, and travel in the clear unless a proxy has TLS"
+        );
     }
     if config.websocket_url().is_none() {
         tracing::warn!(
@@ -109,8 +116,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let options = link_options(&config, &me, tls, &credentials, clock);
     let (link, events) = mqtt::open_any(options, config.mqtt.fallback.clone());
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+    let dirs = (config.data_dir.clone(), config.models_dir());
+    let anywhere = config.http.operators_anywhere;
+    let orders = http::orders::Door::new(dirs, Arc::clone(&audit), anywhere, questions.clone(), refusals.clone());
     let refusals = [("http", refusals), ("enrolment", of_the_door)];
-    let pages = Pages { site: config.site.clone(), mqtt_websocket_url: config.websocket_url(), questions, refusals };
+    let (site, mqtt_websocket_url) = (config.site.clone(), config.websocket_url());
+    let pages = Pages { site, mqtt_websocket_url, questions, refusals, door: orders };
     let page = tokio::spawn(http::serve(listener, pages));
 
     let archive_bytes = archive.size_bytes();
@@ -118,6 +129,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let core = Coordinator::new(me, config.rules(), recovered, clock.now());
     let (outgoing, desk) = (Outgoing::default(), Desk::new(&config.models_dir()));
     let fleet = Fleet::new(&config.models_dir(), config.site.clone(), config.model.home_assistant);
+    let fleet = fleet.with_buttons(config.learn.enabled);
     let clock_of = move || clock.now();
     let study = config.learn.terms().map(|terms| study::begin(terms, &config.data_dir, clock_of)).transpose();
     let study =
@@ -303,8 +315,10 @@ impl Shell {
                 }
                 written = answers.recv() => self.written(written.context("the archive's thread ended")?),
                 question = asked.recv() => {
-                    if let Some(question) = question {
-                        let _ = question.send(self.answer());
+                    match question {
+                        Some(Question::State(answer)) => drop(answer.send(self.answer())),
+                        Some(Question::Learn(order, done)) => drop(done.send(self.ordered(order))),
+                        None => {}
                     }
                     continue;
                 }
@@ -381,6 +395,9 @@ impl Shell {
             }
             if let Topic::ModelState(node) = &of {
                 self.fleet.hear(node, &payload)?;
+            }
+            if let Topic::OperatorLabels(name) = &of {
+                self.operator_said(name, &payload)?;
             }
             if self.study.is_none() && matches!(of, Topic::LearnUpdate(_) | Topic::LearnSamples(_)) {
                 return Err(("learn_off", format!("{topic}: nothing is learned here; [learn] enabled says whether")));

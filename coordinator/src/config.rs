@@ -195,8 +195,10 @@ pub struct Mqtt {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// Address and port. There is no access control: outside the loopback put a proxy in front that has.
+    /// Address and port. Whoever reaches it can look: outside the loopback put a proxy in front that asks who it is.
     pub listen: SocketAddr,
+    /// Take operators' orders from other machines too. Their tokens travel in the clear unless something in between has TLS.
+    pub operators_anywhere: bool,
 }
 
 impl Default for Config {
@@ -236,7 +238,7 @@ impl Default for Mqtt {
 
 impl Default for Http {
     fn default() -> Self {
-        Http { listen: SocketAddr::new(loopback(), 8080) }
+        Http { listen: SocketAddr::new(loopback(), 8080), operators_anywhere: false }
     }
 }
 

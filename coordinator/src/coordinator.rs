@@ -9,7 +9,7 @@ use std::sync::Arc;
 use picket_shared::backoff::others_return_ms;
 use picket_shared::clock::Now;
 use picket_shared::codec;
-use picket_shared::ids::{Boot, NodeId, SiteId};
+use picket_shared::ids::{Boot, EventId, NodeId, SiteId};
 use picket_shared::status::{self, CameraStats, Health, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Site, StationView};
@@ -321,6 +321,11 @@ impl Coordinator {
             .flat_map(|(id, node)| node.stats.iter().flat_map(move |stats| stats.cameras.iter().map(move |c| (id, c))))
     }
 
+    /// The newest event of one person that this node told of, and that had begun by then, in seconds since 1970.
+    pub fn last_event_of(&self, node: &NodeId, by_s: f64) -> Option<EventId> {
+        self.newest.last_of(node, by_s)
+    }
+
     /// Every node, its station where it has said it, and whether it is not down.
     pub fn presences(&self) -> impl Iterator<Item = Presence<'_>> {
         self.swarm.presences()
@@ -439,7 +444,7 @@ impl Coordinator {
             Ok(Topic::Events(id)) => self.events(now, id, &payload, out),
             // Read by what learns, beside this.
             Ok(Topic::LearnUpdate(id) | Topic::LearnSamples(id)) => self.swarm.node(now, id).map(|_| ()),
-            Ok(Topic::LearnHead(_)) => Ok(()),
+            Ok(Topic::LearnHead(_) | Topic::OperatorLabels(_)) => Ok(()),
             // Read by what sends models, beside this.
             Ok(Topic::ModelWant(id) | Topic::ModelState(id)) => self.swarm.node(now, id).map(|_| ()),
             // The filter for all nodes' health brings back what this side says of itself; or another coordinator's will.

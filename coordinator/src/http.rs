@@ -1,5 +1,5 @@
-//! The web shell: the dashboard's files, the page's configuration, metrics, health. Reads only; nothing can be changed
-//! here, and there is no access control, so it listens on the loopback unless told otherwise.
+//! The web shell: the dashboard's files, the page's configuration, metrics, health, for whoever reaches it: it listens on the loopback
+//! unless told otherwise. Nothing can be changed here but through [`orders`], which asks for an operator's token.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
+use axum::extract::connect_info::Connected;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::map_response_with_state;
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
+use axum::serve::IncomingStream;
 use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::learn::view::{LearnerView, Learning, Mixing};
 use picket_shared::listener::{Limits, Listener, Patient, Refusals};
@@ -23,10 +25,13 @@ use picket_shared::wire::GapCause;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::coordinator::Counters;
+use crate::learn::order::Order;
 use crate::model::blobs::Served;
 use crate::watchdog;
 
-/// Requests for the counters that wait for the coordinator.
+pub mod orders;
+
+/// Questions that wait for the coordinator.
 pub const QUESTIONS_MAX: usize = 16;
 /// Browsers open six connections for a page, and a proxy in front of many of them comes from one address.
 const LIMITS: Limits = Limits {
@@ -67,8 +72,14 @@ pub struct Answer {
     pub learning: Option<Learning>,
 }
 
-/// Asks the coordinator.
-pub type Question = oneshot::Sender<Answer>;
+/// What the coordinator is asked.
+#[derive(Debug)]
+pub enum Question {
+    /// How it does.
+    State(oneshot::Sender<Answer>),
+    /// To have an operator's order of learning done; if not, why, in a sentence.
+    Learn(Order, oneshot::Sender<Result<(), &'static str>>),
+}
 
 /// What the pages need to know.
 #[derive(Clone)]
@@ -81,6 +92,8 @@ pub struct Pages {
     pub questions: mpsc::Sender<Question>,
     /// What was refused at each port, before anybody was asked.
     pub refusals: [(&'static str, Refusals); 2],
+    /// Where operators order.
+    pub door: orders::Door,
 }
 
 /// The listening socket, as axum takes it.
@@ -104,11 +117,21 @@ impl axum::serve::Listener for Port {
     }
 }
 
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+struct Peer(SocketAddr);
+
+impl Connected<IncomingStream<'_, Port>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Port>) -> Peer {
+        Peer(*stream.remote_addr())
+    }
+}
+
 /// Serves until the task is dropped, and feeds the watchdog by the same door: without pages the coordinator is not whole.
 pub async fn serve(listener: Port, pages: Pages) -> io::Result<()> {
     let questions = pages.questions.clone();
     tokio::select! {
-        ended = axum::serve(listener, routes(pages)) => ended,
+        ended = axum::serve(listener, routes(pages).into_make_service_with_connect_info::<Peer>()) => ended,
         () = watchdog::feed(questions) => Ok(()),
     }
 }
@@ -118,6 +141,7 @@ fn routes(pages: Pages) -> Router {
         .route("/config.json", get(config))
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
+        .merge(pages.door.clone().routes())
         .fallback_service(get(file))
         .layer(map_response_with_state(security_headers(&pages), add_headers))
         .with_state(pages)
@@ -184,7 +208,7 @@ async fn health(State(pages): State<Pages>) -> Response {
 
 async fn ask(pages: &Pages) -> Option<Answer> {
     let (question, answer) = oneshot::channel();
-    pages.questions.try_send(question).ok()?;
+    pages.questions.try_send(Question::State(question)).ok()?;
     answer.await.ok()
 }
 

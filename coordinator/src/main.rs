@@ -10,6 +10,7 @@ use picket_coordinator::config::{Config, Flags};
 use picket_coordinator::heads;
 use picket_coordinator::learn::command::{self as learn_command, LearnCommand};
 use picket_coordinator::model::command::{self as model, ModelCommand};
+use picket_coordinator::operators::command::{self as operators, OperatorCommand};
 use picket_coordinator::pictures::command::{self as pictures, PictureCommand};
 use picket_coordinator::store::Archive;
 use picket_coordinator::{app, view};
@@ -71,6 +72,9 @@ enum Command {
     /// Look after what all stations learn together
     #[command(subcommand)]
     Learn(LearnCommand),
+    /// Look after who may act at the page
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Look after which models may run, and where
     #[command(subcommand)]
     Model(ModelCommand),
@@ -137,6 +141,7 @@ fn main() -> ExitCode {
         Command::Authority(command) => command::run(&command).map_err(Into::into),
         Command::Picture(command) => pictures::run(&command).map_err(Into::into),
         Command::Audit(command) => audit(&command).map_err(Into::into),
+        Command::Operator(command) => operators::run(&command).map_err(Into::into),
         Command::Model(command) => model::run(&command).map_err(Into::into),
         Command::Archive(ArchiveCommand::List(place)) => list(&place.data_dir),
         Command::Archive(ArchiveCommand::Export(place)) => export(&place.data_dir),

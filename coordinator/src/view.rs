@@ -8,7 +8,7 @@ use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::duty::Duty;
 use picket_shared::event::Event;
-use picket_shared::ids::NodeId;
+use picket_shared::ids::{EventId, NodeId};
 use picket_shared::limits::{PACKET_BYTES_MAX, RECENT_EVENTS_MAX};
 use picket_shared::status::{Stats, Twin};
 use picket_shared::view::{Liveness, NodeView, Recent, SeenEvent, Site};
@@ -98,6 +98,12 @@ impl Newest {
     pub fn push(&mut self, event: SeenEvent) {
         self.0.truncate(RECENT_EVENTS_MAX - 1);
         self.0.push_front(event);
+    }
+
+    /// The newest event of one person that this node told of, and that had begun by then, in seconds since 1970.
+    pub fn last_of(&self, node: &NodeId, by_s: f64) -> Option<EventId> {
+        let of_person = |event: &&SeenEvent| event.id.node().is_some_and(|of| of == *node);
+        self.0.iter().filter(of_person).find(|event| event.start_time <= by_s).map(|event| event.id.clone())
     }
 
     /// The document, newest first.

@@ -86,6 +86,8 @@ pub const LEARN_ACK_BYTES_MAX: usize = 128;
 pub const LABELS_MAX: usize = 64;
 /// One message of all of them, each with the longest names.
 pub const LABELS_BYTES_MAX: usize = 32 * 1024;
+/// What an operator says of the last event of a node is said within so many seconds of its time.
+pub const LAST_LABEL_S_MAX: u64 = 60;
 
 /// How often a node says its statistics.
 pub const STATS_MS: u64 = 2_000;

@@ -220,7 +220,7 @@ fn the_page_names_every_topic_and_whether_it_is_retained() {
         .map(|row| (row[0].replace("<site>", "yard").replace("<node>", "gate-3"), row[1] == "yes"))
         .map(|(topic, retained)| (topic.replace("<digest>", &"ab".repeat(32)), retained))
         .map(|(topic, retained)| (topic.replace("<lineage>", &"ab".repeat(8)), retained))
-        .map(|(topic, retained)| (topic.replace("<id>", "0a1b2c"), retained))
+        .map(|(topic, retained)| (topic.replace("<id>", "0a1b2c").replace("<operator>", "anna"), retained))
         .collect();
     let site = SiteId::new("yard").unwrap();
     let topics = Topic::one_of_each(&NodeId::new("gate-3").unwrap());

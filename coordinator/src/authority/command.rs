@@ -10,6 +10,7 @@ use picket_shared::calendar::unix_s;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::NodeId;
 use picket_shared::keyfile::{self, KeyfileError};
+use picket_shared::topics::OPERATOR_PREFIX;
 use picket_shared::trust::token::{Door, Token};
 
 use super::issue::Purpose;
@@ -40,9 +41,9 @@ pub enum AuthorityCommand {
         #[command(flatten)]
         flags: Flags,
     },
-    /// Make key and certificate for somebody who connects and is no device: a dashboard, or a second coordinator
+    /// Make key and certificate for somebody who connects and is no device: a dashboard, an operator's program, or a second coordinator
     Client {
-        /// Its name in the broker's access rules: "dashboard…" or "coordinator…"
+        /// Its name in the broker's access rules: "dashboard…", "operator-NAME" or "coordinator…"
         name: NodeId,
         /// Where the files go
         #[arg(long, value_name = "DIR")]
@@ -151,10 +152,11 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
         }
         AuthorityCommand::Client { name, out, flags } => {
             let text = name.as_str();
-            if text == COORDINATOR || !(text.starts_with(COORDINATOR) || text.starts_with("dashboard")) {
+            let begins = [COORDINATOR, "dashboard", OPERATOR_PREFIX];
+            if text == COORDINATOR || !begins.iter().any(|begin| text.starts_with(begin)) {
                 let sentence = format!(
-                    "{name} is not for somebody who connects; name it dashboard… or {COORDINATOR}-…, and enrol devices by \
-                     `picket-coordinator enrol`"
+                    "{name} is not for somebody who connects; name it dashboard…, {OPERATOR_PREFIX}NAME or {COORDINATOR}-…, and enrol \
+                     devices by `picket-coordinator enrol`"
                 );
                 return Err(Failure::new(Exit::Config, sentence));
             }

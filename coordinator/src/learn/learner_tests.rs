@@ -257,6 +257,18 @@ fn a_newer_head_at_the_broker_is_taken_and_an_older_one_is_not() {
     assert_eq!(state(&bench.learner), before);
 }
 
+#[test]
+fn a_station_is_seen_to_be_out_and_in_again_before_the_next_step() {
+    let mut bench = Bench::new();
+    bench.step(said(1, &update(7, 0, change(1, 1.0))));
+    let fate = |bench: &Bench| bench.learner.view(at(bench.now_ms)).stations[0].fate;
+    bench.step(Input::Order(Order::Freeze));
+    bench.step(Input::Order(Order::Out(node(1))));
+    assert_eq!(fate(&bench), Fate::Frozen);
+    bench.step(Input::Order(Order::In(node(1))));
+    assert_eq!(fate(&bench), Fate::Waiting);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -69,6 +69,12 @@ pub enum Act {
     DeviceRevoked,
     /// Somebody who is no device was given a certificate.
     ClientAdmitted,
+    /// Somebody may act at the page.
+    OperatorAdded,
+    /// He may no more.
+    OperatorRemoved,
+    /// An operator orders something at the page.
+    OperatorOrdered,
     /// Another key signs orders.
     OrdersKeyRotated,
     /// Another model runs, or is to run.

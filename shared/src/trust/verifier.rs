@@ -122,6 +122,7 @@ impl Keys {
     fn of(&self, speaker: &Speaker) -> Result<Option<PublicKey>, Refusal> {
         match speaker {
             Speaker::Coordinator => Ok(self.orders),
+            Speaker::Operator(name) => Err(("not_enrolled", format!("the operator {name} has no key at this site"))),
             Speaker::Node(node) => match self.devices.get(node) {
                 None => Err(("not_enrolled", format!("{node} is not enrolled at this site"))),
                 Some(member) => Ok(member.key),
@@ -206,6 +207,7 @@ mod tests {
             let right = match topic.sealed().map(|_| topic.speaker()) {
                 Some(Speaker::Node(_)) => (Ok(payload.clone()), Err("foreign_key"), Err("foreign_key")),
                 Some(Speaker::Coordinator) => (Err("foreign_key"), Err("foreign_key"), Ok(payload.clone())),
+                Some(Speaker::Operator(_)) => panic!("an operator has no key"),
                 None => (Ok(payload.clone()), Ok(payload.clone()), Ok(payload.clone())),
             };
             let said = (bench.open(&topic, &by_a), bench.open(&topic, &by_b), bench.open(&topic, &by_orders));

@@ -4,6 +4,7 @@ use picket_shared::ids::{EventId, NodeId};
 use picket_shared::learn::label::{Label, Labels};
 use picket_shared::learn::lineage::{HeadShape, Lineage};
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSample, RootSamples};
+use picket_shared::learn::operator::{LastLabel, OperatorLabel, OperatorLabels};
 use picket_shared::learn::packed::Packed;
 use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing};
 use picket_shared::limits;
@@ -74,6 +75,13 @@ fn labels() -> Labels {
     Labels { labels: vec![Label { event, person: true, who: "anna".into() }] }
 }
 
+fn operator_labels() -> OperatorLabels {
+    let Label { event, person, .. } = labels().labels.remove(0);
+    let label = OperatorLabel { event, person, who: Some("anna".into()) };
+    let last = LastLabel { node: NodeId::new("gate-3").unwrap(), person: true, time: 0.0 };
+    OperatorLabels { labels: vec![label], last: Some(last) }
+}
+
 pub(crate) fn golden() {
     check("head_update", include_str!("../golden/v1/head_update.hex"), &head_update());
     check("head_full", include_str!("../golden/v1/head_full.hex"), &head_full());
@@ -103,6 +111,9 @@ pub(crate) fn json() -> Vec<(&'static str, String)> {
         ("LearnerView", serde_json::to_string(&learning().stations[0]).unwrap()),
         ("Labels", serde_json::to_string(&labels()).unwrap()),
         ("Label", serde_json::to_string(&labels().labels[0]).unwrap()),
+        ("OperatorLabels", serde_json::to_string(&operator_labels()).unwrap()),
+        ("OperatorLabel", serde_json::to_string(&operator_labels().labels[0]).unwrap()),
+        ("LastLabel", serde_json::to_string(&operator_labels().last).unwrap()),
     ]
 }
 
@@ -120,5 +131,6 @@ pub(crate) fn limits() -> Vec<(&'static str, usize)> {
         ("LEARN_ACK_BYTES_MAX", limits::LEARN_ACK_BYTES_MAX),
         ("LABELS_MAX", limits::LABELS_MAX),
         ("LABELS_BYTES_MAX", limits::LABELS_BYTES_MAX),
+        ("LAST_LABEL_S_MAX", limits::LAST_LABEL_S_MAX as usize),
     ]
 }
