@@ -480,10 +480,14 @@ impl Shell {
 
     fn answer(&self) -> Answer {
         let counters = self.core.counters();
-        let cameras = self.core.cameras().map(|(node, camera)| (node.clone(), camera.clone())).collect();
+        let stats = || self.core.stats();
+        let cameras =
+            stats().flat_map(|(node, stats)| stats.cameras.iter().map(|camera| (node.clone(), camera.clone())));
+        let learners = stats().filter_map(|(node, stats)| Some((node.clone(), stats.learn?)));
         Answer {
             counters,
-            cameras,
+            cameras: cameras.collect(),
+            learners: learners.collect(),
             outgoing_dropped: self.outgoing.dropped(),
             archive_bytes: self.archive_bytes,
             models: self.models.served(),

@@ -10,7 +10,7 @@ use picket_shared::backoff::others_return_ms;
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::ids::{Boot, EventId, NodeId, SiteId};
-use picket_shared::status::{self, CameraStats, Health, UpDown};
+use picket_shared::status::{self, Health, Stats, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Site, StationView};
 use picket_shared::wire::{Ack, EventBatch};
@@ -314,11 +314,10 @@ impl Coordinator {
         }
     }
 
-    /// The cameras of the nodes that are not down, as last heard of.
-    pub fn cameras(&self) -> impl Iterator<Item = (&NodeId, &CameraStats)> {
+    /// What the nodes that are not down last said of themselves.
+    pub fn stats(&self) -> impl Iterator<Item = (&NodeId, &Stats)> {
         let living = self.swarm.nodes().iter().filter(|(_, node)| node.pulse.liveness != Liveness::Down);
-        living
-            .flat_map(|(id, node)| node.stats.iter().flat_map(move |stats| stats.cameras.iter().map(move |c| (id, c))))
+        living.filter_map(|(id, node)| Some((id, node.stats.as_ref()?)))
     }
 
     /// The newest event of one person that this node told of, and that had begun by then, in seconds since 1970.

@@ -181,7 +181,14 @@ fn zones_in(zones: &str) -> String {
 fn the_cameras_of_a_node_that_is_down_are_no_longer_counted() {
     let mut bench = Bench::new();
     bench.send(Topic::Stats(id("a")), zones_in("\"door\":3"));
-    let people = |bench: &Bench| bench.core.cameras().flat_map(|(_, c)| c.zones.values().copied()).collect::<Vec<_>>();
+    let people = |bench: &Bench| {
+        bench
+            .core
+            .stats()
+            .flat_map(|(_, stats)| &stats.cameras)
+            .flat_map(|c| c.zones.values().copied())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(people(&bench), [3]);
     bench.wait(60_000);
     assert!(people(&bench).is_empty());

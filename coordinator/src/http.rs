@@ -2,7 +2,7 @@
 //! unless told otherwise. Nothing can be changed here but through [`orders`], which asks for an operator's token.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use axum::serve::IncomingStream;
 use picket_shared::ids::{NodeId, SiteId};
-use picket_shared::learn::view::{LearnerView, Learning, Mixing};
+use picket_shared::learn::view::Learning;
 use picket_shared::listener::{Limits, Listener, Patient, Refusals};
 use picket_shared::model::rollouts::Course;
-use picket_shared::status::CameraStats;
+use picket_shared::status::{CameraStats, LearnStats};
 use picket_shared::view::{Guard, Liveness};
 use picket_shared::wire::GapCause;
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +29,7 @@ use crate::learn::order::Order;
 use crate::model::blobs::Served;
 use crate::watchdog;
 
+mod learning;
 pub mod orders;
 
 /// Questions that wait for the coordinator.
@@ -64,6 +65,8 @@ pub struct Answer {
     pub outgoing_dropped: u64,
     /// The archive's size.
     pub archive_bytes: u64,
+    /// What those of these nodes that learn say of it.
+    pub learners: Vec<(NodeId, LearnStats)>,
     /// What was sent of models.
     pub models: Served,
     /// How many rollouts go how; those that are over too, as far as they are shown.
@@ -220,12 +223,6 @@ fn busy() -> Response {
 fn metrics_text(answer: &Answer, refused: &[(String, u64)]) -> String {
     let counters = &answer.counters;
     let mut text = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
-        let _ = writeln!(text, "# HELP picket_{name} {help}\n# TYPE picket_{name} {kind}");
-        for (labels, value) in samples {
-            let _ = writeln!(text, "picket_{name}{labels} {value}");
-        }
-    };
     for (name, kind, help, value) in [
         ("events_archived_total", "counter", "Events in the archive.", counters.events_archived),
         (
@@ -253,58 +250,61 @@ fn metrics_text(answer: &Answer, refused: &[(String, u64)]) -> String {
         ("broker_up", "gauge", "1 where the broker can be reached.", u64::from(counters.link_up)),
         ("problems", "gauge", "Problems that a person should look at.", counters.problems.len() as u64),
     ] {
-        metric(name, kind, help, &[(String::new(), value)]);
+        metric(&mut text, name, kind, help, &[(String::new(), value)]);
     }
     let courses = [Course::Running, Course::Paused, Course::Halted].map(|course| {
         let count = answer.rollouts.get(&course).copied().unwrap_or(0);
         (format!("{{course=\"{}\"}}", course.word()), count)
     });
     metric(
+        &mut text,
         "model_rollouts",
         "gauge",
         "Rollouts of models that are open; one that has halted waits for a person.",
         &courses,
     );
-    if let Some(learning) = &answer.learning {
-        let sum = |of: fn(&LearnerView) -> u64| learning.stations.iter().map(of).sum::<u64>();
-        for (name, kind, help, value) in [
-            ("learn_version", "gauge", "The version of the head that all learn.", learning.version),
-            ("learn_frozen", "gauge", "1 where nothing is learned.", u64::from(learning.frozen)),
-            ("learn_gate", "gauge", "1 where confirmed samples judge.", u64::from(learning.mixing == Mixing::NnmGate)),
-            ("learn_stations", "gauge", "Stations that contributed.", learning.stations.len() as u64),
-            ("learn_updates_total", "counter", "Updates taken.", sum(|station| station.updates)),
-            ("learn_updates_repeated_total", "counter", "Updates that came again.", sum(|station| station.repeated)),
-        ] {
-            metric(name, kind, help, &[(String::new(), value)]);
-        }
-    }
+    learning::metrics(&mut text, answer.learning.as_ref(), &answer.learners);
     let missed = GapCause::ALL.map(|cause| {
         let count = counters.events_missed.get(&cause).copied().unwrap_or(0);
         (format!("{{cause=\"{}\"}}", cause.word()), count)
     });
-    metric("events_missed_total", "counter", "Events that never came and never will.", &missed);
+    metric(&mut text, "events_missed_total", "counter", "Events that never came and never will.", &missed);
     let rejected: Vec<_> =
         counters.rejected.iter().map(|(reason, count)| (format!("{{reason=\"{reason}\"}}"), *count)).collect();
-    metric("messages_rejected_total", "counter", "Messages refused, in whole or in part.", &rejected);
-    metric("requests_refused_total", "counter", "Connections and requests refused at a port.", refused);
+    metric(&mut text, "messages_rejected_total", "counter", "Messages refused, in whole or in part.", &rejected);
+    metric(&mut text, "requests_refused_total", "counter", "Connections and requests refused at a port.", refused);
     let nodes: Vec<_> = counters.nodes.iter().map(|(liveness, count)| (label(*liveness), *count)).collect();
-    metric("nodes", "gauge", "Nodes by what is believed of them.", &nodes);
+    metric(&mut text, "nodes", "gauge", "Nodes by what is believed of them.", &nodes);
     let guards = [(Guard::Home, "home"), (Guard::Covered, "covered"), (Guard::Uncovered, "uncovered")];
     let stations = guards.map(|(guard, word)| {
         let count = counters.stations.iter().filter(|station| station.guard == guard).count();
         (format!("{{guard=\"{word}\"}}"), count as u64)
     });
-    metric("stations", "gauge", "Stations by who watches them: their own node, another, nobody.", &stations);
+    metric(&mut text, "stations", "gauge", "Stations by who watches them: their own node, another, nobody.", &stations);
     let uncovered = counters
         .stations
         .iter()
         .map(|station| (format!("{{station=\"{}\"}}", station.station), u64::from(station.guard == Guard::Uncovered)));
-    metric("station_uncovered", "gauge", "1 where nobody watches a station.", &uncovered.collect::<Vec<_>>());
+    metric(
+        &mut text,
+        "station_uncovered",
+        "gauge",
+        "1 where nobody watches a station.",
+        &uncovered.collect::<Vec<_>>(),
+    );
     let Scenes { persons, zones, lines } = Scenes::of(&answer.cameras);
-    metric("camera_persons", "gauge", "People in a camera's picture.", &persons);
-    metric("zone_persons", "gauge", "People in a zone.", &zones);
-    metric("line_crossings_total", "counter", "Crossings of a line since the agent started.", &lines);
+    metric(&mut text, "camera_persons", "gauge", "People in a camera's picture.", &persons);
+    metric(&mut text, "zone_persons", "gauge", "People in a zone.", &zones);
+    metric(&mut text, "line_crossings_total", "counter", "Crossings of a line since the agent started.", &lines);
     text
+}
+
+/// Appends one metric: its samples are labels and a value.
+fn metric(text: &mut String, name: &str, kind: &str, help: &str, samples: &[(String, impl Display)]) {
+    let _ = writeln!(text, "# HELP picket_{name} {help}\n# TYPE picket_{name} {kind}");
+    for (labels, value) in samples {
+        let _ = writeln!(text, "picket_{name}{labels} {value}");
+    }
 }
 
 /// Samples of what cameras count, with their labels. Names are of letters, digits and `-_.`, so that none needs escaping.
@@ -371,6 +371,7 @@ mod tests {
         let answer = Answer {
             counters,
             cameras,
+            learners: Vec::new(),
             outgoing_dropped: 0,
             archive_bytes: 4096,
             models: Served::default(),

@@ -3,6 +3,7 @@
 //!
 //! Nothing that it asks to be said may be said before the records that it asked for with it are durable.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use picket_shared::clock::Now;
@@ -284,7 +285,8 @@ impl Learner {
             }
             Record::Flush { sha256 } => {
                 let gated = !self.terms.trusted;
-                let direction = gated.then(|| self.root.direction(self.star.head(), self.terms.rate)).flatten();
+                let direction = || self.root.direction(self.star.head(), &self.released_head(), self.terms.rate);
+                let direction = gated.then(direction).flatten();
                 let flush = self.star.flush(direction.as_deref(), &self.out);
                 self.revert_of = None;
                 // Empty where the step is only now being made, and its digest is still to be written.
@@ -474,6 +476,14 @@ impl Learner {
         }
     }
 
+    /// The head that was released last; before the first one, what learning begins with.
+    fn released_head(&self) -> Cow<'_, [f32]> {
+        match self.kept.back() {
+            Some((_, head)) => Cow::Borrowed(head),
+            None => Cow::Owned(self.terms.lineage.shape.beginning()),
+        }
+    }
+
     fn release(&self) -> Release {
         let (lineage, head) = (self.terms.lineage.clone(), self.head().to_vec());
         Release { lineage, version: self.version(), head, revert_of: self.revert_of }
@@ -498,9 +508,7 @@ impl Learner {
         let old_enough = self.released_ms.is_none_or(|at| now.mono_ms >= at + RELEASE_MS_MIN);
         if self.frozen.is_none() && old_enough && self.released != Some(self.version()) && self.version() > 0 {
             self.released_ms = Some(now.mono_ms);
-            let beginning = self.terms.lineage.shape.beginning();
-            let before = self.kept.back().map_or(&beginning, |(_, head)| head);
-            if self.root.is_no_worse(self.head(), before) == Some(true) {
+            if self.root.is_no_worse(self.head(), &self.released_head()) == Some(true) {
                 self.change(Record::Release, effects);
                 effects.push(Effect::Release(self.release()));
             }
@@ -517,7 +525,7 @@ impl Learner {
         let used = flush.parts.values().filter(|part| part.fate == Fate::Used).count();
         let losses = flush.parts.keys().filter_map(|node| self.stations.get(node)).map(|station| station.loss);
         let loss = losses.clone().sum::<f32>() / losses.count().max(1) as f32;
-        let canary = self.root.accuracy(self.head());
+        let canary = self.root.accuracy(self.head(), &self.released_head());
         let (time, version, step) = (now.unix_ms as f64 / 1000.0, self.version(), flush.step as f32);
         self.curve.push(CurvePoint { time, version, rows: used as u32, step, loss, canary });
         if self.curve.len() > CURVE_MAX {
