@@ -106,8 +106,8 @@ pub struct Courier<W> {
     steward: Option<Steward>,
     /// What of models was made durable last.
     models: Record,
-    /// Neighbours that are heard, and the blob that is fetched.
-    heard: (Vec<Topic>, Option<Topic>),
+    /// Neighbours that are heard, and the blobs that are fetched: of a model, and of a learned head.
+    heard: (Vec<Topic>, [Option<Topic>; 2]),
 }
 
 /// What is left of a courier that has stopped.
@@ -171,7 +171,7 @@ impl<W: Watcher> Courier<W> {
             followed: BTreeMap::new(),
             steward: None,
             models: Record::default(),
-            heard: (Vec::new(), None),
+            heard: (Vec::new(), [None, None]),
         };
         if let Some(memory) = found.standby {
             courier.step(Input::Recalled(Box::new(memory)));
@@ -438,6 +438,7 @@ impl<W: Watcher> Courier<W> {
                 facts.problems.extend(self.steward.as_ref().and_then(Steward::problem));
                 facts.problems.extend(self.study.as_ref().and_then(Study::problem));
                 if let Some(status) = self.study.as_ref().map(Study::status) {
+                    facts.learned = self.study.as_ref().and_then(Study::learned);
                     facts.learn = Some(status.stats());
                     facts.refused.extend(status.refused.into_iter().map(|(word, count)| (word.to_owned(), count)));
                 }
@@ -456,8 +457,15 @@ impl<W: Watcher> Courier<W> {
                 self.listen();
             }
             Effect::Model(model::Order::Listen(digest)) => {
-                self.heard.1 = digest.map(Topic::Blob);
+                self.heard.1[0] = digest.map(Topic::Blob);
                 self.listen();
+            }
+            Effect::Model(model::Order::ListenHead(digest)) => {
+                self.heard.1[1] = digest.map(Topic::Blob);
+                self.listen();
+            }
+            Effect::Model(model::Order::Learn(manifest, file)) => {
+                self.study.iter().for_each(|study| study.release(manifest.clone(), file.clone()));
             }
             Effect::Model(order) => {
                 if let model::Order::Keep(_, record, _) = &order {
@@ -484,7 +492,8 @@ impl<W: Watcher> Courier<W> {
     }
 
     fn listen(&self) {
-        let topics = self.heard.0.iter().chain(&self.heard.1).map(|topic| topic.render(&self.route.site));
+        let topics =
+            self.heard.0.iter().chain(self.heard.1.iter().flatten()).map(|topic| topic.render(&self.route.site));
         let learned = self.study.iter().flat_map(|_| Topic::learner_filters(&self.route.site, &self.me));
         self.link.listen(topics.chain(learned).collect());
     }

@@ -129,7 +129,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let core = Coordinator::new(me, config.rules(), recovered, clock.now());
     let (outgoing, desk) = (Outgoing::default(), Desk::new(&config.models_dir()));
     let fleet = Fleet::new(&config.models_dir(), config.site.clone(), config.model.home_assistant);
-    let fleet = fleet.with_buttons(config.learn.enabled);
+    let fleet = fleet.with_buttons(config.learn.enabled).releasing(config.learn.heads());
     let clock_of = move || clock.now();
     let study = config.learn.terms().map(|terms| study::begin(terms, &config.data_dir, clock_of)).transpose();
     let study =
@@ -436,6 +436,7 @@ impl Shell {
     fn learned(&mut self, effect: learner::Effect) -> Input {
         let said = voice::message(&effect);
         match effect {
+            learner::Effect::Release(release) if self.core.leads_under().is_some() => self.fleet.release(release),
             learner::Effect::Refused(word, detail) => return Input::Refused(word, detail),
             learner::Effect::View(view) => self.learning = Some(view),
             _ => {}
@@ -462,6 +463,8 @@ impl Shell {
             let shown = self.fleet.look(now, leader, self.core.presences());
             let said = self.desk.look(now, leader, || self.credentials.orders_key());
             shown.into_iter().chain(said).for_each(|(topic, payload)| self.outgoing.push(topic, payload));
+            let study = &self.study;
+            self.fleet.tell_learner(|path| study.as_ref().is_none_or(|study| study.hand(learner::Input::Path(path))));
             self.core.on_models([self.fleet.problems(), self.desk.problems()].concat());
         }
     }

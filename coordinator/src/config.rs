@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use picket_shared::brokers::check_fallback;
 use picket_shared::duty::How;
 use picket_shared::exit::{Exit, Failure};
-use picket_shared::ids::{NodeId, SiteId};
+use picket_shared::ids::{NodeId, SiteId, StationId};
 use picket_shared::learn::lineage::{HeadKind, HeadShape, Lineage};
+use picket_shared::limits::NODES_MAX;
 use picket_shared::mqtt::BrokerUrl;
 use picket_shared::redact;
 use picket_shared::trust::tls::TlsFiles;
@@ -17,6 +18,7 @@ use picket_shared::trust::token::Door;
 use serde::Deserialize;
 
 use crate::learn::learner::Terms;
+use crate::model::fleet::Heads;
 use crate::swarm::Rules;
 use crate::{pictures, plan};
 
@@ -126,6 +128,21 @@ pub struct Learn {
     pub rate: f32,
     /// Every station is trusted: changes are cut and averaged, and none is left out.
     pub trusted: bool,
+    /// What becomes of a head that is fit to be released.
+    pub release: Releases,
+    /// Stations that try a released head before the others do; where none of them learns, one of ten of those that do.
+    pub canaries: Vec<StationId>,
+}
+
+/// What becomes of a head that is fit to be released.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Releases {
+    /// Where there is a registry of models, it is brought to the stations, and they judge by released heads alone.
+    #[default]
+    Auto,
+    /// It is laid out as a file, and stations judge by the head that is learned.
+    Off,
 }
 
 impl Default for Learn {
@@ -140,6 +157,8 @@ impl Default for Learn {
             fleet_epoch: 1,
             rate: 0.3,
             trusted: false,
+            release: Releases::Auto,
+            canaries: vec![],
         }
     }
 }
@@ -152,8 +171,17 @@ impl Learn {
         self.enabled.then_some(Terms { lineage, rate: self.rate, trusted: self.trusted })
     }
 
+    /// How heads are released; nothing where they are not.
+    pub fn heads(&self) -> Option<Heads> {
+        let lineage = self.terms().filter(|_| self.release == Releases::Auto)?.lineage;
+        Some(Heads { lineage, canaries: self.canaries.clone() })
+    }
+
     fn check(&self) -> Result<(), String> {
         let Some(terms) = self.terms() else { return Ok(()) };
+        if self.canaries.len() > NODES_MAX {
+            return Err(format!("learn.canaries names {} stations, of at most {NODES_MAX}", self.canaries.len()));
+        }
         terms.lineage.check().map_err(|sentence| format!("learn: {sentence}"))?;
         match self.rate > 0.0 && self.rate <= 10.0 {
             true => Ok(()),

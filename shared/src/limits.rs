@@ -70,6 +70,8 @@ pub const HEAD_INPUTS_MAX: usize = 4 * 1024;
 pub const HEAD_CLASSES_MAX: usize = 256;
 /// Parameters of a whole head that share one scale: few enough that one outlier costs the others little.
 pub const HEAD_SCALE_PARAMETERS: usize = 256;
+/// The Euclidean norm of a released head. Inputs are of the size of one, and what was learned was never longer than a hundred.
+pub const HEAD_NORM_MAX: usize = 1_000;
 /// One station's change of a head: a byte for each value, its place in at most half of one, and the head of the message.
 pub const HEAD_UPDATE_BYTES_MAX: usize = HEAD_PARAMETERS_MAX * 3 / 2 + 512;
 /// A whole head: a byte for each parameter, a scale for each block, and the head of the message.
@@ -160,6 +162,8 @@ pub const MODEL_MANIFEST_BYTES_MAX: usize = 16 * 1024;
 pub const MODEL_ENCODINGS_MAX: usize = 16;
 /// Names of models that one device keeps a counter of.
 pub const MODEL_NAMES_MAX: usize = 32;
+/// Networks that one device keeps the highest learned head of; of more the one that was said longest ago is forgotten.
+pub const MODEL_LEARNED_MAX: usize = 8;
 /// What a device has seen of models: a root, and [`MODEL_NAMES_MAX`] counters of models and of heads.
 pub const MODEL_TRUSTED_BYTES_MAX: usize = 16 * 1024;
 /// One assignment: 32 roots with 16 signatures each are about 112 KiB, two manifests with theirs about 36 KiB.

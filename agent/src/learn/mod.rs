@@ -4,7 +4,7 @@
 //! Modules stand in reading order: `features` (what a candidate is judged by), `judge` (the head at work on the frame path), `miner`
 //! (labels that nobody had to give), `examples` (what is learned from, and what is held out), `lesson` (a round of training, and
 //! which of two heads is the better one), `post` (what is said until the coordinator has it), `student` (the core that puts them
-//! together), `record` (what of it is kept). Those are pure; `tap` is where the frame path hands over what it saw, and `study` the
+//! together), `released` (what became of heads that were released), `record` (what of it is kept). Those are pure; `tap` is where the frame path hands over what it saw, and `study` the
 //! thread that does the rest. `status` is what people see. Examples stay on the device, but for features that a person confirmed
 //! (`confirmed_leave`); pictures are never kept here.
 
@@ -15,6 +15,7 @@ pub mod lesson;
 pub mod miner;
 pub mod post;
 pub mod record;
+pub mod released;
 pub mod status;
 pub mod student;
 

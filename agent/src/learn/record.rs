@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::examples::{Example, Waiting};
+use super::released::Released;
 
 /// Heads as bytes: floats, the lowest byte first.
 pub fn bytes_of(head: &[f32]) -> ByteBuf {
@@ -49,6 +50,9 @@ pub struct State {
     pub samples_epoch: u64,
     /// Those up to this number were acknowledged.
     pub samples_acked: u64,
+    /// What became of released heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<Released>,
 }
 
 /// One record.

@@ -14,6 +14,7 @@ use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::ids::{Boot, NodeId};
 use picket_shared::log::Log;
+use picket_shared::model::{LearnedManifest, LearnedState, Learns};
 use picket_shared::topics::Topic;
 use tokio::sync::mpsc;
 
@@ -64,6 +65,7 @@ pub struct Study {
 struct Shown {
     status: Status,
     problem: Option<String>,
+    learned: Option<(LearnedState, Learns)>,
 }
 
 impl Study {
@@ -124,6 +126,16 @@ impl Study {
     /// Hands over what was said to this node. What there is no room for is said again, or is retained and heard again.
     pub fn hear(&self, topic: Topic, payload: Vec<u8>) {
         let _ = self.taps.jobs.try_send(Job::Heard(topic, payload));
+    }
+
+    /// Hands over a release that was fetched. What there is no room for is handed over again.
+    pub fn release(&self, manifest: Box<LearnedManifest>, file: Vec<u8>) {
+        let _ = self.taps.jobs.try_send(Job::Released(manifest, file));
+    }
+
+    /// How it is with released heads, as far as that is durable; nothing before there is a network to learn over.
+    pub fn learned(&self) -> Option<(LearnedState, Learns)> {
+        lock(&self.shown).learned.clone()
     }
 
     /// There is a connection, or none.
@@ -287,6 +299,7 @@ impl Desk {
                 self.step(Input::Looked(camera, *frame));
             }
             Job::Heard(topic, payload) => self.step(Input::Heard(topic, payload)),
+            Job::Released(manifest, file) => self.step(Input::Released(manifest, file)),
             Job::Online(online) => {
                 self.online = online;
                 self.step(Input::Online(online));
@@ -302,6 +315,7 @@ impl Desk {
             self.perform(effects);
         }
         self.work = None;
+        lock(&self.shown).learned = None;
         self.bench.seat(None);
     }
 
@@ -383,7 +397,10 @@ impl Desk {
             cpu_ms: cpu.as_millis() as u64,
             ..work.student.status()
         };
-        lock(&self.shown).status = status.clone();
+        {
+            let mut shown = lock(&self.shown);
+            (shown.status, shown.learned) = (status.clone(), work.student.learned());
+        }
         let unclocked = Status { cpu_ms: 0, ..status.clone() };
         if shown.as_ref() == Some(&unclocked) {
             return;

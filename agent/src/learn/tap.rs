@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 
+use picket_shared::model::LearnedManifest;
 use picket_shared::topics::Topic;
 
 use super::judge::{Bench, Judge};
@@ -19,6 +20,8 @@ pub enum Job {
     Looked(usize, Arc<Backbone>, Box<Frame>),
     /// Said to this node.
     Heard(Topic, Vec<u8>),
+    /// A release of the head, and its file.
+    Released(Box<LearnedManifest>, Vec<u8>),
     /// There is a connection, or none.
     Online(bool),
 }

@@ -24,7 +24,8 @@ impl Models {
         judged.map(drop)
     }
 
-    fn judge(&mut self, now: Now, assignment: &Assignment, out: &mut Vec<Order>) -> Result<Plan, Refused> {
+    /// What comes of an assignment; nothing where no root is known. What was seen of it is kept.
+    pub(super) fn verified(&mut self, now: Now, assignment: &Assignment, out: &mut Vec<Order>) -> Option<Outcome> {
         let Device { node, station, arch, providers, memory_bytes, runtime_api, .. } = &self.device;
         let facts = Facts {
             node,
@@ -34,14 +35,27 @@ impl Models {
             providers,
             memory_bytes: *memory_bytes,
             runtime_api: *runtime_api,
+            learns: self.learned.learns(),
         };
-        let missing = Refusal::RootMissing;
-        let trusted = self.trusted.as_ref().ok_or_else(|| (missing.word(), missing.to_string()))?;
-        let Outcome { trusted, verdict } = verify(trusted, assignment, &facts, now.unix_ms / 1000);
-        if self.trusted.as_ref() != Some(&trusted) {
-            self.trusted = Some(trusted);
+        let outcome = verify(self.trusted.as_ref()?, assignment, &facts, now.unix_ms / 1000);
+        if self.trusted.as_ref() != Some(&outcome.trusted) {
+            self.trusted = Some(outcome.trusted.clone());
             // Before anything follows from it, whatever the verdict is.
             self.keep_only(out);
+        }
+        Some(outcome)
+    }
+
+    fn judge(&mut self, now: Now, assignment: &Assignment, out: &mut Vec<Order>) -> Result<Plan, Refused> {
+        let missing = Refusal::RootMissing;
+        let outcome = self.verified(now, assignment, out);
+        let Outcome { verdict, learned, .. } = outcome.ok_or_else(|| (missing.word(), missing.to_string()))?;
+        let newest = self.trusted.as_ref().and_then(|trusted| trusted.orders).map(|seen| seen.number);
+        let is_ours = (&assignment.node, &assignment.station) == (&self.device.node, &self.device.station);
+        if is_ours && newest == Some(assignment.number) {
+            let unit = self.unit();
+            self.learned.assign(now.mono_ms, learned, unit, out);
+            self.heard = Some(Box::new(assignment.clone()));
         }
         let plan = verdict.map_err(|refusal| (refusal.word(), refusal.to_string()))?;
         match plan.release.as_ref().and_then(|manifest| manifest.family.as_deref()) {

@@ -10,9 +10,12 @@
 //! fetch, file by file → trial in a process of its own → switch at a frame's end → probation → committed
 //!          └ refused          └ given up                       └ what ran before ┘
 //! ```
+//!
+//! A head that the site learned comes on the same assignment and goes its own way (`learned`), to who judges by it.
 
 pub mod fetch;
 pub mod frames;
+pub mod learned;
 pub mod steward;
 pub mod part;
 pub mod peek;
@@ -35,7 +38,9 @@ use picket_shared::chunks::Chunks;
 use picket_shared::config::within;
 use picket_shared::crypto::Digest;
 use picket_shared::ids::{NodeId, StationId};
-use picket_shared::model::{Artifact, Delegation, Encoding, HeadManifest, Manifest, ModelState, Trusted, Want};
+use picket_shared::model::{
+    Artifact, Delegation, Encoding, HeadManifest, LearnedManifest, Manifest, ModelState, Trusted, Want,
+};
 use picket_shared::status::DetectorTwin;
 use serde::Deserialize;
 
@@ -110,6 +115,10 @@ pub enum Order {
     Keep(u64, Box<Record>, Option<Box<Trusted>>),
     /// Hear the blob of this digest, or none.
     Listen(Option<Digest>),
+    /// The same for a learned head, which is fetched beside it.
+    ListenHead(Option<Digest>),
+    /// Hand this learned head to whoever judges by it.
+    Learn(Box<LearnedManifest>, Vec<u8>),
     /// Ask for these chunks.
     Want(Want),
     /// Say how it is.

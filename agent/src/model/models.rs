@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use picket_shared::backoff::scatter;
 use picket_shared::clock::Now;
 use picket_shared::crypto::{Digest, PublicKey};
-use picket_shared::model::{Chunk, Encoding, Trusted, Want};
+use picket_shared::model::{Assignment, Chunk, Encoding, LearnedState, Learns, Trusted, Want};
 use picket_shared::status::CameraStats;
 
 use super::fetch::{Fetch, Size};
+use super::learned::Learned;
 use super::record::{Phase, Place, Record, Release, Work};
 use super::shelf::Found;
 use super::verdict::{Seen, Terms, Verdict};
@@ -125,6 +126,10 @@ pub struct Models {
     pub(super) online: bool,
     pub(super) said_ms: u64,
     pub(super) changed: bool,
+    /// The learned head, which goes its own way.
+    pub(super) learned: Learned,
+    /// The last assignment, for when other heads fit than did.
+    pub(super) heard: Option<Box<Assignment>>,
 }
 
 impl Models {
@@ -151,6 +156,8 @@ impl Models {
             online: false,
             said_ms: 0,
             changed: true,
+            learned: Learned::new(),
+            heard: None,
         }
     }
 
@@ -177,6 +184,11 @@ impl Models {
 
     /// A chunk of the blob of this digest has come.
     pub fn chunk(&mut self, now: Now, digest: &Digest, chunk: Chunk, out: &mut Vec<Order>) -> Result<(), Refused> {
+        let unit = self.unit();
+        if let Some(taken) = self.learned.chunk(now.mono_ms, digest, &chunk, unit, out) {
+            self.changed = true;
+            return taken;
+        }
         // One that is not of this digest was on its way when it was not wanted any more.
         if let Course::Fetching(encoding, fetch) = &mut self.course
             && encoding.sha256 == *digest
@@ -266,6 +278,22 @@ impl Models {
             out.push(Order::Listen(Some(encoding.sha256)));
             fetch.connected(now.mono_ms, unit);
         }
+        self.learned.connected(now.mono_ms, unit, out);
+    }
+
+    /// Whoever judges by learned heads says how it is; nothing where nobody does.
+    pub fn learned(&mut self, now: Now, judge: Option<(LearnedState, Learns)>, out: &mut Vec<Order>) {
+        let (before, unit) = (self.learned.state(), self.unit());
+        if self.learned.says(now.mono_ms, judge, unit, out)
+            && let Some(assignment) = self.heard.take()
+        {
+            // Of what was assigned before, another head may fit now; the release was judged already.
+            let learned = self.verified(now, &assignment, out).and_then(|outcome| outcome.learned);
+            self.learned.assign(now.mono_ms, learned, unit, out);
+            self.heard = Some(assignment);
+        }
+        self.changed |= before != self.learned.state();
+        self.move_on(now, out);
     }
 
     /// What the cameras count: whether what runs anew looks at frames.
@@ -300,6 +328,7 @@ impl Models {
     /// Does what time asks for.
     pub fn move_on(&mut self, now: Now, out: &mut Vec<Order>) {
         let (now_ms, unit) = (now.mono_ms, self.unit());
+        self.learned.move_on(now_ms, self.online, unit, out);
         match &mut self.course {
             Course::Fetching(encoding, fetch) => {
                 if let Some(ranges) = fetch.ask(now_ms, unit).filter(|_| self.online) {
@@ -327,7 +356,7 @@ impl Models {
     /// When [`Models::move_on`] is due at the latest.
     pub fn next_wakeup_ms(&self, now: Now) -> Option<u64> {
         let progress = |at_ms: Option<u64>| at_ms.into_iter().chain(self.online.then_some(self.said_ms + SAY_MS)).min();
-        match &self.course {
+        let of_models = match &self.course {
             Course::Fetching(_, fetch) => progress(fetch.next_wakeup_ms()),
             Course::Trying(trial) => progress(Some(trial.moved_ms + trial.stage.still_ms_max())),
             Course::Waiting => {
@@ -336,7 +365,8 @@ impl Models {
                 Some(now.mono_ms + left_s.clamp(1, 60) * 1000)
             }
             _ => None,
-        }
+        };
+        of_models.into_iter().chain(self.learned.next_wakeup_ms()).min()
     }
 
     /// What a person should know, in a sentence each.
@@ -345,6 +375,7 @@ impl Models {
         if let Some((word, what)) = &self.refused {
             problems.push(format!("the assigned model is refused ({word}): {what}"));
         }
+        problems.extend(self.learned.problem());
         let last = self.record.last.as_ref().filter(|_| self.record.work.is_none());
         if let Some((word, what)) = last.and_then(|last| last.why.as_ref()) {
             problems.push(format!("the assigned model does not run ({word}): {what}"));
@@ -551,7 +582,7 @@ impl Models {
     }
 
     /// A number from 0 to below 1 that looks like chance.
-    fn unit(&mut self) -> f64 {
+    pub(super) fn unit(&mut self) -> f64 {
         self.drawn += 1;
         scatter([self.salt, self.drawn]) as f64 / (u64::MAX as f64 * 1.000_001)
     }

@@ -38,6 +38,7 @@ impl Models {
             root: self.trusted.as_ref().map_or(0, |trusted| trusted.root.version),
             assignment: self.trusted.as_ref().and_then(|trusted| trusted.orders).map_or(0, |orders| orders.number),
             counters: self.trusted.as_ref().map_or_else(BTreeMap::new, |trusted| trusted.counters.clone()),
+            learned: self.learned.state(),
         }
     }
 

@@ -186,7 +186,7 @@ impl Work {
                     (self.common.answer)(installed);
                 }
                 Order::Discard => self.discard(),
-                Order::Listen(_) | Order::Want(_) | Order::Say(_) => {}
+                Order::Listen(_) | Order::ListenHead(_) | Order::Learn(..) | Order::Want(_) | Order::Say(_) => {}
                 Order::Try(..) | Order::StopTrial | Order::Load(..) => {}
             }
         }

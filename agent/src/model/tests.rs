@@ -1,5 +1,7 @@
 //! The core of models with a shell that answers every order in no time, is killed between any two, and lies where a test says.
 
+mod heads;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use picket_shared::chunks::Chunks;
@@ -160,6 +162,8 @@ impl Bench {
             release,
             head: None,
             trial: TrialTerms { shadow_frames: 30, shadow_s_max: 600, agreement_min: None, attempts: ATTEMPTS },
+            learned: None,
+            release_number: None,
         })
         .unwrap()
     }
@@ -231,7 +235,7 @@ impl Bench {
                 self.news(News::Switched(Box::new(twin)));
             }
             Order::Say(state) => self.said = Some(*state),
-            Order::Listen(_) | Order::Discard | Order::StopTrial => {}
+            Order::Listen(_) | Order::ListenHead(_) | Order::Learn(..) | Order::Discard | Order::StopTrial => {}
         }
         true
     }

@@ -14,6 +14,7 @@ use picket_shared::duty::{Duty, Heartbeat, Leases, Sight, Standby};
 use picket_shared::event::{Class, Event};
 use picket_shared::ids::{Boot, CameraId, NodeId, StationId};
 use picket_shared::limits::{DEAD_LETTER_BYTES_MAX, HEARTBEAT_MS, STATS_MS};
+use picket_shared::model::{LearnedState, Learns};
 use picket_shared::status::{self, CameraStats, Health, LearnStats, Stats, Twin, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::wire::{Ack, Gap, GapCause, Wire};
@@ -147,6 +148,8 @@ pub struct Facts {
     pub audit: Option<Head>,
     /// What is learned.
     pub learn: Option<LearnStats>,
+    /// How it is with released heads, and what they must fit.
+    pub learned: Option<(LearnedState, Learns)>,
 }
 
 /// Who a node is, for this run.
@@ -511,7 +514,7 @@ impl Node {
     }
 
     fn say_facts(&mut self, now: Now, mut facts: Facts, out: &mut Vec<Effect>) {
-        facts.problems.extend(self.models_watch(now, &facts.cameras, out));
+        facts.problems.extend(self.models_watch(now, &facts.cameras, facts.learned.take(), out));
         self.duties.facts(&facts.sights, facts.capacity_fps, &facts.ready);
         let heartbeat = self.duties.heartbeat(now);
         if self.online || self.neighbourly {

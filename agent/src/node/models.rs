@@ -4,7 +4,7 @@
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::crypto::{Digest, PublicKey};
-use picket_shared::model::Chunk;
+use picket_shared::model::{Chunk, LearnedState, Learns};
 use picket_shared::status::CameraStats;
 use picket_shared::topics::Topic;
 
@@ -62,9 +62,18 @@ impl Node {
         self.with_models(out, |models, orders| models.online(now, online, orders));
     }
 
-    /// What the cameras count; and what is wrong with models, in a sentence each.
-    pub(super) fn models_watch(&mut self, now: Now, cameras: &[CameraStats], out: &mut Vec<Effect>) -> Vec<String> {
-        self.with_models(out, |models, orders| models.cameras(now, cameras, orders));
+    /// What the cameras count, and how it is with released heads; and what is wrong with models, in a sentence each.
+    pub(super) fn models_watch(
+        &mut self,
+        now: Now,
+        cameras: &[CameraStats],
+        learned: Option<(LearnedState, Learns)>,
+        out: &mut Vec<Effect>,
+    ) -> Vec<String> {
+        self.with_models(out, |models, orders| {
+            models.cameras(now, cameras, orders);
+            models.learned(now, learned, orders);
+        });
         self.models.as_ref().map(|models| models.problems(now)).unwrap_or_default()
     }
 

@@ -12,7 +12,7 @@ use picket_shared::ids::NodeId;
 use picket_shared::learn::label::{Label, Labels};
 use picket_shared::learn::lineage::{Lineage, LineageId};
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSamples};
-use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing};
+use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing, ReleaseView};
 
 mod view;
 
@@ -61,6 +61,8 @@ pub enum Input {
     Head(Vec<u8>),
     /// A person.
     Order(Order),
+    /// How releases go.
+    Path(Path),
     /// The broker can be reached anew: what was said before may be lost.
     SayAgain,
     /// Time has passed.
@@ -86,6 +88,15 @@ pub enum Effect {
     Release(Release),
     /// Something was refused: a constant word and a sentence.
     Refused(&'static str, String),
+}
+
+/// How what was released comes to stations.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Path {
+    /// There is a path of models: stations judge by what is released, and by nothing else.
+    pub is_open: bool,
+    /// What became of the newest releases.
+    pub releases: Vec<ReleaseView>,
 }
 
 /// A head that is fit to be released: the canary half of the confirmed samples finds it no worse than the one before.
@@ -131,6 +142,7 @@ pub struct Learner {
     waiting_ms: Option<u64>,
     voice: Voice,
     problem: Option<String>,
+    path: Path,
 }
 
 impl Learner {
@@ -158,6 +170,7 @@ impl Learner {
             waiting_ms: None,
             voice: Voice::default(),
             problem: None,
+            path: Path::default(),
         }
     }
 
@@ -232,6 +245,14 @@ impl Learner {
                 self.voice.forget();
                 let labels = self.said.all().map(|(node, labels)| Effect::Labels(node.clone(), labels.clone()));
                 effects.extend(labels);
+                // What was released may never have come to where it belongs; there the same again changes nothing.
+                effects.extend(self.last_release().map(Effect::Release));
+            }
+            Input::Path(path) => {
+                if path.is_open != self.path.is_open {
+                    self.voice.forget();
+                }
+                self.path = path;
             }
             Input::Tick => {}
         }
@@ -489,6 +510,13 @@ impl Learner {
         Release { lineage, version: self.version(), head, revert_of: self.revert_of }
     }
 
+    /// The last release, said again.
+    fn last_release(&self) -> Option<Release> {
+        let (version, head) = self.kept.back().filter(|(version, _)| self.released == Some(*version))?;
+        let revert_of = self.revert_of.filter(|_| *version == self.version());
+        Some(Release { lineage: self.terms.lineage.clone(), version: *version, head: head.clone(), revert_of })
+    }
+
     fn whatever_is_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let fresh = !self.star.fresh().is_empty();
         self.waiting_ms = if fresh { self.waiting_ms.or(Some(now.mono_ms)) } else { None };
@@ -503,6 +531,7 @@ impl Learner {
             head: self.star.head(),
             revert_of: self.revert_of,
             frozen: self.frozen.is_some(),
+            releases: self.path.is_open,
         };
         effects.extend(self.voice.say(now, words));
         let old_enough = self.released_ms.is_none_or(|at| now.mono_ms >= at + RELEASE_MS_MIN);

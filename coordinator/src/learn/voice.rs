@@ -32,6 +32,8 @@ pub struct Words<'a> {
     pub revert_of: Option<u64>,
     /// Nothing is learned.
     pub frozen: bool,
+    /// Devices judge by what is released, and by nothing else.
+    pub releases: bool,
 }
 
 /// What was said.
@@ -63,7 +65,7 @@ impl Voice {
 
     /// What is to be said now.
     pub fn say(&mut self, now: Now, words: Words) -> Option<Effect> {
-        let Words { lineage, version, head, revert_of, frozen } = words;
+        let Words { lineage, version, head, revert_of, frozen, releases } = words;
         let moved = match &mut self.0 {
             None => true,
             Some(said) if said.version == version => false,
@@ -85,7 +87,7 @@ impl Voice {
             (said.newest, said.version, said.at_ms) = (newest, version, now.mono_ms);
             return Some(Effect::Delta(delta));
         }
-        let full = HeadFull::of(lineage.clone(), version, head, revert_of, frozen);
+        let full = HeadFull { releases, ..HeadFull::of(lineage.clone(), version, head, revert_of, frozen) };
         if let Ok(whole) = full.head() {
             let (newest, whole_version, at_ms) = (whole.clone(), version, now.mono_ms);
             let compared = version;
@@ -146,7 +148,7 @@ mod tests {
         let lineage = Lineage { fleet_epoch: 1, backbone: "ab".repeat(32), shape: HeadShape::softmax(299, 10) };
         let (mut head, mut voice) = (vec![0.5f32; 3_000], Voice::default());
         let say = |voice: &mut Voice, ms, version, head: &[f32]| {
-            let words = Words { lineage: &lineage, version, head, revert_of: None, frozen: false };
+            let words = Words { lineage: &lineage, version, head, revert_of: None, frozen: false, releases: false };
             voice.say(at(ms), words)
         };
         let Some(Effect::Full(full)) = say(&mut voice, 0, 1, &head) else { panic!() };

@@ -77,7 +77,7 @@ impl Registry {
         Ok(files.flatten().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum())
     }
 
-    /// Removes files that no release and no head names.
+    /// Removes files that no release, no head and no learned head names.
     pub(super) fn sweep(&self) -> Result<(), RegistryError> {
         let mut named = BTreeSet::new();
         let mut name = |artifact: &Artifact| named.extend(artifact.encodings.iter().map(|encoding| encoding.sha256));
@@ -93,6 +93,9 @@ impl Registry {
             for counter in self.heads(&of.name)? {
                 name(&self.head(&of, counter)?.file);
             }
+        }
+        for manifest in self.all_learned()? {
+            name(&manifest.file);
         }
         for blob in self.names("blobs")? {
             if blob.parse().is_ok_and(|digest: Digest| !named.contains(&digest)) {

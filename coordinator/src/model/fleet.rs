@@ -1,23 +1,27 @@
 //! The models of all nodes of a site: hears what they say, gives rollouts their turns, and shows both. It works beside the core, as
 //! the desk does, and only where this coordinator leads; what is decided is decided in [`super::rollout`].
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 
 use picket_shared::clock::Now;
-use picket_shared::ids::{NodeId, SiteId};
+use picket_shared::ids::{NodeId, SiteId, StationId};
+use picket_shared::learn::lineage::Lineage;
 use picket_shared::model::rollouts::{Course, ModelsView};
 use picket_shared::topics::Topic;
 
 use super::ledger::{Known, Turned};
-use super::registry::Registry;
+use super::registry::{Registry, RegistryError};
 use super::reports::{self, Reports};
 use super::rollout::Rollout;
 use super::view;
+use crate::learn::learner::{Path, Release};
 use crate::swarm::{Presence, Refusal};
 
 /// How often rollouts have their turn, in milliseconds.
 pub const LOOK_MS: u64 = 2_000;
+/// Releases that wait for the disk.
+const RELEASED_MAX: usize = 4;
 
 /// All models of a site.
 pub struct Fleet {
@@ -42,11 +46,26 @@ pub struct Fleet {
     /// What Home Assistant was told of each node.
     updates: BTreeMap<NodeId, Vec<u8>>,
     problems: Vec<String>,
+    /// How learned heads are released; nothing where they are not.
+    heads: Option<Heads>,
+    /// Releases that are not in the registry yet.
+    released: VecDeque<Release>,
+    /// What the learner was told of them.
+    told: Option<Path>,
+}
+
+/// How learned heads are released.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heads {
+    /// Which heads.
+    pub lineage: Lineage,
+    /// Stations that try one first; where none of them learns, one of ten of those that do.
+    pub canaries: Vec<StationId>,
 }
 
 impl Fleet {
     /// One for the registry in this folder, which may be made later.
-    pub fn new(dir: &Path, site: SiteId, discovery: bool) -> Fleet {
+    pub fn new(dir: &std::path::Path, site: SiteId, discovery: bool) -> Fleet {
         Fleet {
             dir: dir.to_owned(),
             site,
@@ -61,6 +80,33 @@ impl Fleet {
             shown: None,
             updates: BTreeMap::new(),
             problems: Vec::new(),
+            heads: None,
+            released: VecDeque::new(),
+            told: None,
+        }
+    }
+
+    /// The same where learned heads are released, or are not.
+    pub fn releasing(self, heads: Option<Heads>) -> Fleet {
+        Fleet { heads, ..self }
+    }
+
+    /// The learner has a head that is fit to be released. What cannot be written now is at a later turn.
+    pub fn release(&mut self, release: Release) {
+        let ours = self.heads.as_ref().is_some_and(|heads| heads.lineage == release.lineage);
+        if ours && !self.released.contains(&release) {
+            self.released.push_back(release);
+            // An older one that was never written is nobody's loss.
+            self.released.drain(..self.released.len().saturating_sub(RELEASED_MAX));
+        }
+    }
+
+    /// What the learner is to know of releases, where that is news; `take` says whether it was told.
+    pub fn tell_learner(&mut self, take: impl FnOnce(Path) -> bool) {
+        let is_open = self.heads.is_some() && is_open(&self.dir);
+        let path = Path { is_open, releases: view::releases(&self.rollouts) };
+        if self.told.as_ref() != Some(&path) && take(path.clone()) {
+            self.told = Some(path);
         }
     }
 
@@ -86,7 +132,7 @@ impl Fleet {
         &self.problems
     }
 
-    /// How many rollouts go how.
+    /// How many rollouts, of models and of heads, go how.
     pub fn courses(&self) -> BTreeMap<Course, u64> {
         let mut courses = BTreeMap::new();
         self.rollouts.iter().for_each(|rollout| *courses.entry(rollout.course).or_default() += 1);
@@ -121,9 +167,9 @@ impl Fleet {
             vec![]
         });
         let halted = self.rollouts.iter().filter(|rollout| rollout.course == Course::Halted);
-        problems.extend(halted.map(|rollout| {
-            format!("rollout {} of {} has halted: {}", rollout.number, rollout.goal.release, rollout.why)
-        }));
+        problems.extend(
+            halted.map(|rollout| format!("rollout {} of {} has halted: {}", rollout.number, rollout.goal, rollout.why)),
+        );
         if problems != self.problems {
             problems.iter().for_each(|problem| tracing::error!("{problem}"));
             self.problems = problems;
@@ -136,13 +182,28 @@ impl Fleet {
         // Asked for before anything is read: what changes meanwhile is seen the next time.
         let state = registry.state();
         // Time alone moves an open rollout.
-        let moves = self.rollouts.iter().any(|rollout| rollout.course == Course::Running);
+        let moves = self.rollouts.iter().any(|rollout| rollout.course == Course::Running) || !self.released.is_empty();
         if !self.heard && !moves && self.shown.is_some() && self.state.is_some() && state == self.state {
             return Ok(vec![]);
         }
         if self.heard {
             reports::save(&self.dir, &self.reports).map_err(|error| error.to_string())?;
             self.heard = false;
+        }
+        if let Some(heads) = &self.heads
+            && is_open(&self.dir)
+        {
+            let now_s = now.unix_ms / 1000;
+            while let Some(release) = self.released.front() {
+                match registry.take_learned(release) {
+                    Ok(_) | Err(RegistryError::Refused(_)) => drop(self.released.pop_front()),
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+            let learners = reports::learners(&self.reports, &heads.lineage);
+            registry
+                .turn_learned(&heads.lineage, &heads.canaries, &learners, now_s)
+                .map_err(|error| error.to_string())?;
         }
         let reports = &self.reports;
         let known = |node: &NodeId| {
@@ -195,9 +256,13 @@ fn tell(before: &[Rollout], now: &[Rollout]) {
         let was = before.iter().find(|was| was.number == rollout.number);
         if was.is_none_or(|was| (was.course, was.group) != (rollout.course, rollout.group)) {
             let Rollout { number, why, .. } = rollout;
-            let (release, course, group) =
-                (&rollout.goal.release, rollout.course.word(), &rollout.groups[rollout.group].name);
+            let (release, course, group) = (&rollout.goal, rollout.course.word(), &rollout.groups[rollout.group].name);
             tracing::info!(number, %release, course, group, why, "rollout");
         }
     }
+}
+
+/// Whether the registry in this folder can tell nodes anything: it has its owner's root.
+pub fn is_open(dir: &std::path::Path) -> bool {
+    Registry::exists(dir) && Registry::open(dir).is_ok_and(|registry| registry.root().is_ok())
 }

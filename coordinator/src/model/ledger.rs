@@ -13,7 +13,7 @@ use picket_shared::model::{ModelState, TrialTerms};
 
 use super::record::{Record, ReleaseRef};
 use super::registry::{Registry, RegistryError, disk, refused};
-use super::rollout::{Goal, Group, Rollout, Schedule, Seen, Terms};
+use super::rollout::{Goal, Group, ReleaseGoal, Rollout, Schedule, Seen, Terms};
 
 /// Rollouts that are kept; the oldest of those that are over goes.
 pub const ROLLOUTS_MAX: usize = 32;
@@ -108,7 +108,7 @@ impl Registry {
             Some(counter) => Some(self.head(&release, counter)?.file.sha256),
             None => manifest.head.as_ref().map(|head| head.sha256),
         };
-        let goal = Goal { release, head, file: manifest.file.sha256, head_file, trial };
+        let goal = Goal::Release(ReleaseGoal { release, head, file: manifest.file.sha256, head_file, trial });
         let mut before = self.rollouts()?;
         let number = before.last().map_or(0, |last| last.number) + 1;
         let own = |node: &NodeId| StationId::new(node.as_str()).expect("a node's name is a station's name");
@@ -122,17 +122,22 @@ impl Registry {
         if canaries.iter().all(|node| pinned.contains(&rollout.members[node].station)) {
             return refused("every canary is pinned, and none would ever try the release; name others, or unpin one");
         }
-        self.make_room(&before)?;
-        self.write_rollout(&rollout)?;
-        for older in &mut before {
+        self.make_room(&before, |goal| goal.release().is_some(), ROLLOUTS_MAX)?;
+        self.begin(&rollout, &mut before)?;
+        Ok(rollout)
+    }
+
+    /// Writes it, and takes the place of those before it.
+    pub(super) fn begin(&self, rollout: &Rollout, before: &mut [Rollout]) -> Result<(), RegistryError> {
+        self.write_rollout(rollout)?;
+        for older in before {
             let was = older.clone();
-            older.give_way_to(&rollout);
+            older.give_way_to(rollout);
             if *older != was {
                 self.write_rollout(older)?;
             }
         }
-        self.note_change()?;
-        Ok(rollout)
+        self.note_change()
     }
 
     /// Does what a person says of a rollout.
@@ -153,7 +158,9 @@ impl Registry {
     /// Ends the open rollouts of a release that is taken back.
     pub(super) fn end_rollouts_of(&self, of: &ReleaseRef) -> Result<(), RegistryError> {
         for mut rollout in self.rollouts()? {
-            if rollout.goal.release == *of && rollout.abort("its release was revoked").is_ok() {
+            if rollout.goal.release().is_some_and(|goal| goal.release == *of)
+                && rollout.abort("its release was revoked").is_ok()
+            {
                 self.write_rollout(&rollout)?;
             }
         }
@@ -207,15 +214,26 @@ impl Registry {
             later.iter().for_each(|later| rollout.give_way_to(later));
             let turns = rollout.step(now_s, &pins, |node| {
                 let Known { report, reachable } = known(node);
-                Seen { report, reachable, wish: records.get(node).map(|record| (&record.wish, record.number)) }
+                let record = records.get(node);
+                let wish = record.map(|record| (&record.wish, record.number));
+                Seen { report, reachable, wish, learned: record.and_then(|record| record.learned.as_ref()) }
             });
             for turn in turns {
                 if left == 0 {
                     break;
                 }
                 left -= 1;
-                let wish = rollout.wish(&turn.node).expect("it is a member whose turn it is");
-                match self.assign_under_lock(turn.node.clone(), wish, turn.anew, now_s) {
+                let told = match (&rollout.goal, rollout.wish(&turn.node)) {
+                    (Goal::Learned(goal), _) => {
+                        let station = rollout.members[&turn.node].station.clone();
+                        self.assign_learned(turn.node.clone(), station, goal.learned, turn.anew, now_s)
+                    }
+                    (_, wish) => {
+                        let wish = wish.expect("it is a member whose turn it is");
+                        self.assign_under_lock(turn.node.clone(), wish, turn.anew, now_s)
+                    }
+                };
+                match told {
                     Ok(record) => {
                         rollout.told(&turn.node, record.number, now_s, known(&turn.node).report);
                         records.insert(turn.node, record);
@@ -238,17 +256,23 @@ impl Registry {
         Ok(Some(Turned { rollouts, records: records.into_values().collect(), pins }))
     }
 
-    fn write_rollout(&self, rollout: &Rollout) -> Result<(), RegistryError> {
+    pub(super) fn write_rollout(&self, rollout: &Rollout) -> Result<(), RegistryError> {
         let json = serde_json::to_vec(rollout).expect("names, numbers and texts");
         Ok(keyfile::write_open(&self.at(&format!("rollouts/{}.json", rollout.number)), &json)?)
     }
 
-    /// Room for one more.
-    fn make_room(&self, rollouts: &[Rollout]) -> Result<(), RegistryError> {
-        let surplus = (rollouts.len() + 1).saturating_sub(ROLLOUTS_MAX);
-        let over: Vec<&Rollout> = rollouts.iter().filter(|rollout| !rollout.is_open()).take(surplus).collect();
+    /// Room for one more of a kind.
+    pub(super) fn make_room(
+        &self,
+        rollouts: &[Rollout],
+        of_kind: impl Fn(&Goal) -> bool,
+        most: usize,
+    ) -> Result<(), RegistryError> {
+        let kind: Vec<&Rollout> = rollouts.iter().filter(|rollout| of_kind(&rollout.goal)).collect();
+        let surplus = (kind.len() + 1).saturating_sub(most);
+        let over: Vec<&&Rollout> = kind.iter().filter(|rollout| !rollout.is_open()).take(surplus).collect();
         if over.len() < surplus {
-            return refused(format!("{ROLLOUTS_MAX} rollouts are open, which is the most; abort one"));
+            return refused(format!("{most} rollouts are open, which is the most; abort one"));
         }
         for rollout in over {
             keyfile::remove(&self.at(&format!("rollouts/{}.json", rollout.number)))?;

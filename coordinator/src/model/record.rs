@@ -1,6 +1,7 @@
 //! What is on record of one node: what it was assigned, and when that was last said. Pure.
 
 use picket_shared::ids::{ModelName, NodeId, StationId};
+use picket_shared::learn::lineage::LineageId;
 use picket_shared::limits::MODEL_ASSIGNMENT_LIFE_S;
 use picket_shared::model::TrialTerms;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,22 @@ pub struct ReleaseRef {
 impl std::fmt::Display for ReleaseRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.name, self.counter)
+    }
+}
+
+/// A head that the site learned, by what it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LearnedRef {
+    /// Of which heads.
+    pub lineage: LineageId,
+    /// Its version.
+    pub version: u64,
+}
+
+impl std::fmt::Display for LearnedRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the learned head {}", self.version)
     }
 }
 
@@ -54,6 +71,12 @@ pub struct Record {
     pub issued_s: u64,
     /// The newest root that was said with it.
     pub root: u64,
+    /// The learned head that it shall judge by: apart from the wish, because whoever asks for a release says nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<LearnedRef>,
+    /// The number that the wish was said under, where only the learned head is news since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish_number: Option<u64>,
 }
 
 impl Record {
@@ -86,7 +109,15 @@ mod tests {
             trial: TrialTerms::default(),
             not_before_s: 0,
         };
-        let record = Record { node: NodeId::new("n").unwrap(), wish, number: 1, issued_s: 1_000_000, root: 2 };
+        let record = Record {
+            node: NodeId::new("n").unwrap(),
+            wish,
+            number: 1,
+            issued_s: 1_000_000,
+            root: 2,
+            learned: None,
+            wish_number: None,
+        };
         let stale = |root, now_s| record.is_stale(root, now_s);
         assert!(!stale(2, 1_000_000) && !stale(2, 1_000_000 + RENEW_AFTER_S - 1));
         assert!(stale(2, 1_000_000 + RENEW_AFTER_S) && stale(3, 1_000_000) && stale(2, 999_999));

@@ -15,7 +15,7 @@ use picket_shared::keyfile::{self, KeyfileError};
 use picket_shared::limits::{MODEL_ROOTS_MAX, NODES_MAX};
 use picket_shared::model::{Artifact, Assignment, Document, Envelope, HeadManifest, Manifest, Root};
 
-use super::record::{Record, ReleaseRef, Wish, next_number};
+use super::record::{LearnedRef, Record, ReleaseRef, Wish, next_number};
 
 /// Releases of one model that are kept.
 pub const RELEASES_MAX: usize = 256;
@@ -47,6 +47,16 @@ pub(super) fn refused<T>(sentence: impl Into<String>) -> Result<T, RegistryError
     Err(RegistryError::Refused(sentence.into()))
 }
 
+/// What a record is to say from now on.
+pub(super) struct News {
+    /// What a person asked for.
+    pub wish: Wish,
+    /// The learned head.
+    pub learned: Option<LearnedRef>,
+    /// The number of before, where only the learned head is news.
+    pub wish_number: Option<u64>,
+}
+
 /// A site's models.
 #[derive(Debug, Clone)]
 pub struct Registry {
@@ -57,7 +67,7 @@ impl Registry {
     /// The registry in this folder, which is made where there is none.
     pub fn open(dir: &Path) -> Result<Registry, RegistryError> {
         let registry = Registry { dir: dir.to_owned() };
-        for folder in ["", "roots", "releases", "heads", "blobs", "rollouts", "assignments"] {
+        for folder in ["", "roots", "releases", "heads", "learned", "blobs", "rollouts", "assignments"] {
             keyfile::make_dir(&registry.at(folder))?;
         }
         Ok(registry)
@@ -223,7 +233,8 @@ impl Registry {
         let mut nodes = 0;
         for record in self.records()?.into_iter().filter(|record| record.wish.release.as_ref() == Some(of)) {
             let wish = Wish { release: None, head: None, not_before_s: 0, ..record.wish };
-            self.write_record(record.node, wish, now_s)?;
+            let news = News { wish, learned: record.learned, wish_number: None };
+            self.write_record(record.node, news, now_s)?;
             nodes += 1;
         }
         keyfile::remove(&self.release_path(of))?;
@@ -327,10 +338,19 @@ impl Registry {
         }
         match self.record(&node)? {
             Some(record) if record.wish == wish && !anew => Ok(record),
-            None if self.records()?.len() >= NODES_MAX => {
-                refused(format!("{NODES_MAX} nodes are assigned, which is the most"))
+            before => {
+                self.check_room(before.as_ref())?;
+                let learned = before.and_then(|before| before.learned);
+                self.write_record(node, News { wish, learned, wish_number: None }, now_s)
             }
-            _ => self.write_record(node, wish, now_s),
+        }
+    }
+
+    /// Whether another node may be assigned something, where there is nothing on record of it yet.
+    pub(super) fn check_room(&self, before: Option<&Record>) -> Result<(), RegistryError> {
+        match before.is_none() && self.records()?.len() >= NODES_MAX {
+            true => refused(format!("{NODES_MAX} nodes are assigned, which is the most")),
+            false => Ok(()),
         }
     }
 
@@ -354,7 +374,8 @@ impl Registry {
         let root = self.root()?.version;
         match self.record(node)? {
             Some(record) if record.is_stale(root, now_s) => {
-                self.write_record(record.node, record.wish, now_s).map(Some)
+                let news = News { wish: record.wish, learned: record.learned, wish_number: None };
+                self.write_record(record.node, news, now_s).map(Some)
             }
             record => Ok(record),
         }
@@ -370,7 +391,7 @@ impl Registry {
         Ok(records)
     }
 
-    fn record(&self, node: &NodeId) -> Result<Option<Record>, RegistryError> {
+    pub(super) fn record(&self, node: &NodeId) -> Result<Option<Record>, RegistryError> {
         let path = self.record_path(node);
         match keyfile::read_open(&path) {
             Err(KeyfileError::Missing(_)) => Ok(None),
@@ -379,7 +400,7 @@ impl Registry {
     }
 
     /// Under a number of its own. The count is durable before the record is, so that no number comes twice.
-    fn write_record(&self, node: NodeId, wish: Wish, now_s: u64) -> Result<Record, RegistryError> {
+    pub(super) fn write_record(&self, node: NodeId, news: News, now_s: u64) -> Result<Record, RegistryError> {
         let path = self.at("number");
         let last = keyfile::read_open(&path).ok().and_then(|text| text.trim().parse().ok());
         let last = match last {
@@ -389,18 +410,19 @@ impl Registry {
         };
         let number = next_number(last, now_s);
         keyfile::write_open(&path, format!("{number}\n").as_bytes())?;
-        let record = Record { node, wish, number, issued_s: now_s, root: self.root()?.version };
+        let News { wish, learned, wish_number } = news;
+        let record = Record { node, wish, number, issued_s: now_s, root: self.root()?.version, learned, wish_number };
         let json = serde_json::to_vec_pretty(&record).expect("names, numbers and texts");
         keyfile::write_open(&self.record_path(&record.node), &json)?;
         self.note_change()?;
         Ok(record)
     }
 
-    fn record_path(&self, node: &NodeId) -> PathBuf {
+    pub(super) fn record_path(&self, node: &NodeId) -> PathBuf {
         self.at(&format!("assignments/{node}.json"))
     }
 
-    /// The message of a record: the same bytes for the same record. `orders` signs the head.
+    /// The message of a record: the same bytes for the same record. `orders` signs the heads.
     pub fn assignment(&self, record: &Record, orders: &SecretKey) -> Result<Assignment, RegistryError> {
         let (root_from, roots) = self.chain()?;
         let release = record.wish.release.as_ref().map(|of| self.release(of)).transpose()?;
@@ -412,6 +434,8 @@ impl Registry {
             }
             _ => None,
         };
+        let learned =
+            record.learned.map(|of| self.signed_learned(of, record.expires_s(), orders)).transpose()?.flatten();
         Ok(Assignment {
             node: record.node.clone(),
             station: record.wish.station.clone(),
@@ -424,6 +448,8 @@ impl Registry {
             release: release.map(|(envelope, _)| envelope),
             head,
             trial: record.wish.trial,
+            learned,
+            release_number: record.wish_number,
         })
     }
 

@@ -8,11 +8,13 @@ use std::path::Path;
 
 use picket_shared::ids::{NodeId, StationId};
 use picket_shared::keyfile::{self, KeyfileError};
+use picket_shared::learn::lineage::Lineage;
 use picket_shared::limits::NODES_MAX;
 use picket_shared::model::ModelState;
 use picket_shared::status;
 use serde::{Deserialize, Serialize};
 
+use super::learned::Learner;
 use crate::swarm::Refusal;
 
 /// The copy's name.
@@ -48,6 +50,18 @@ pub fn hear(reports: &mut Reports, node: &NodeId, payload: &[u8]) -> Result<bool
     Ok(news)
 }
 
+/// Who learns heads of this lineage.
+pub fn learners(reports: &Reports, lineage: &Lineage) -> Vec<Learner> {
+    let learner = |(node, report): (&NodeId, &Report)| {
+        let learned = report.state.as_ref()?.learned.as_ref()?;
+        let ours = lineage.backbone.eq_ignore_ascii_case(&learned.backbone.to_string());
+        let own = || StationId::new(node.as_str()).expect("a node's name is a station's name");
+        let (node, judges) = (node.clone(), learned.judges);
+        ours.then(|| Learner { station: report.station.clone().unwrap_or_else(own), node, judges })
+    };
+    reports.iter().filter_map(learner).collect()
+}
+
 /// Takes in where a node is, and whether it is there; true where that is news.
 pub fn see(reports: &mut Reports, node: &NodeId, station: Option<&StationId>, reachable: bool) -> bool {
     let Some(report) = of(reports, node) else { return false };
@@ -68,7 +82,8 @@ fn of<'a>(reports: &'a mut Reports, node: &NodeId) -> Option<&'a mut Report> {
 fn trimmed(mut state: ModelState) -> ModelState {
     state.slots.clear();
     state.counters.clear();
-    for text in [&mut state.reason, &mut state.detail].into_iter().flatten() {
+    let learned = state.learned.as_mut().map(|learned| [&mut learned.reason, &mut learned.detail]);
+    for text in [&mut state.reason, &mut state.detail].into_iter().chain(learned.into_iter().flatten()).flatten() {
         *text = text.chars().take(TEXT_CHARS_MAX).collect();
     }
     state

@@ -10,13 +10,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use picket_shared::crypto::Digest;
 use picket_shared::ids::{NodeId, StationId};
+use picket_shared::model::ModelState;
 use picket_shared::model::rollouts::{Course, Stage};
-use picket_shared::model::{ModelPhase, ModelState, TrialTerms};
 use serde::{Deserialize, Serialize};
 
-use super::record::{ReleaseRef, Wish};
+pub use super::goal::{Goal, LearnedGoal, ReleaseGoal};
+use super::record::{LearnedRef, Wish};
 
 /// Groups of one rollout.
 pub const GROUPS_MAX: usize = 16;
@@ -27,26 +27,6 @@ pub const SOAK_S_MAX: u64 = 7 * DAY_S;
 
 const DAY_S: u64 = 24 * 60 * 60;
 const DAY_MIN: u16 = 24 * 60;
-/// Why a device refuses an assignment before it has taken in its number.
-const BEFORE_ITS_NUMBER: [&str; 3] = ["model_station", "model_root_missing", "model_unsigned"];
-/// A trial that saw too little to judge by: nobody's fault.
-const UNSEEN: &str = "model_trial_unseen";
-
-/// What it brings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Goal {
-    /// The release.
-    pub release: ReleaseRef,
-    /// A head of the site's own in the place of the release's, by its counter.
-    pub head: Option<u64>,
-    /// The ONNX file, by which it is known that a device runs it.
-    pub file: Digest,
-    /// The head's file, where there is one.
-    pub head_file: Option<Digest>,
-    /// How it is tried.
-    pub trial: TrialTerms,
-}
-
 /// Stations whose turn comes together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
@@ -169,6 +149,20 @@ pub struct Member {
     pub excused: bool,
     /// It is to be told once more, under a new number.
     pub anew: bool,
+    /// What it found, where it compared a learned head with what it judged by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<Figures>,
+}
+
+/// A comparison of two heads on a station's own held-out examples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Examples.
+    pub samples: u64,
+    /// The mean difference of the losses; below zero the new one is better.
+    pub difference: Option<f32>,
+    /// Its standard error.
+    pub error: Option<f32>,
 }
 
 /// What is known of one node now.
@@ -178,6 +172,8 @@ pub struct Seen<'a> {
     pub report: Option<&'a ModelState>,
     /// What it is assigned, and under which number.
     pub wish: Option<(&'a Wish, u64)>,
+    /// The learned head that it is assigned.
+    pub learned: Option<&'a LearnedRef>,
     /// It is not down.
     pub reachable: bool,
 }
@@ -264,18 +260,7 @@ impl Rollout {
         }
         let mut members = BTreeMap::new();
         for node in groups.iter().flat_map(|group| &group.nodes) {
-            let member = Member {
-                station: station_of(node),
-                number: None,
-                heard_s: 0,
-                stage: Stage::Waiting,
-                since_s: begun_s,
-                reason: None,
-                detail: None,
-                excused: false,
-                anew: false,
-            };
-            if members.insert(node.clone(), member).is_some() {
+            if members.insert(node.clone(), Member::new(station_of(node), begun_s)).is_some() {
                 return Err(format!("{node} is in the rollout twice; name it once"));
             }
         }
@@ -283,11 +268,23 @@ impl Rollout {
         Ok(Rollout { number, begun_s, goal, groups, terms, schedule, course, why, group: 0, members })
     }
 
-    /// What a node of it is assigned.
+    /// What a node of it is assigned of a release.
     pub fn wish(&self, node: &NodeId) -> Option<Wish> {
-        let Goal { release, head, trial, .. } = self.goal.clone();
+        let ReleaseGoal { release, head, trial, .. } = self.goal.release()?.clone();
         let station = self.members.get(node)?.station.clone();
         Some(Wish { station, release: Some(release), head, trial, not_before_s: 0 })
+    }
+
+    /// Somebody came later who is to have it too, with the last ones.
+    pub fn join(&mut self, now_s: u64, node: NodeId, station: StationId) {
+        if self.members.contains_key(&node) {
+            return;
+        }
+        self.groups.last_mut().expect("a rollout has a group").nodes.push(node.clone());
+        self.members.insert(node, Member::new(station, now_s));
+        if self.course == Course::Done {
+            self.course = Course::Running;
+        }
     }
 
     /// Whether it may still tell somebody, now or after a person said so.
@@ -339,7 +336,7 @@ impl Rollout {
         if let Some(member) = self.members.get_mut(node) {
             (member.number, member.anew) = (Some(number), false);
             member.heard_s = report.map_or(0, |report| report.time);
-            member.is_at(now_s, Stage::Assigned, None);
+            member.is_at(now_s, Stage::Assigned, (None, None));
         }
     }
 
@@ -393,7 +390,7 @@ impl Rollout {
     /// A later rollout takes over, where both have a node.
     pub fn give_way_to(&mut self, later: &Rollout) {
         let shared = self.members.keys().any(|node| later.members.contains_key(node));
-        if self.is_open() && self.number < later.number && shared {
+        if self.is_open() && self.number < later.number && shared && self.goal.competes_with(&later.goal) {
             self.course = Course::Superseded;
             self.why = format!("rollout {} took its place", later.number);
         }
@@ -456,57 +453,47 @@ impl Rollout {
 }
 
 impl Member {
-    fn is_at(&mut self, now_s: u64, stage: Stage, why: Option<&ModelState>) {
+    fn new(station: StationId, since_s: u64) -> Member {
+        let (number, heard_s, stage) = (None, 0, Stage::Waiting);
+        let (reason, detail, excused, anew, figures) = Default::default();
+        Member { station, number, heard_s, stage, since_s, reason, detail, excused, anew, figures }
+    }
+
+    fn is_at(&mut self, now_s: u64, stage: Stage, (reason, detail): (Option<&String>, Option<&String>)) {
         if self.stage != stage {
             (self.stage, self.since_s) = (stage, now_s);
         }
         let cut = |text: &String| text.chars().take(DETAIL_CHARS_MAX).collect::<String>();
-        self.reason = why.and_then(|report| report.reason.as_ref()).map(cut);
-        self.detail = why.and_then(|report| report.detail.as_ref()).map(cut);
+        (self.reason, self.detail) = (reason.map(cut), detail.map(cut));
     }
 
     /// How far it is, by what is known now.
     fn look(&mut self, now_s: u64, goal: &Goal, pinned: bool, seen: Seen<'_>) {
+        let nothing = (None, None);
         let Some(number) = self.number else {
-            return self.is_at(now_s, if pinned { Stage::Pinned } else { Stage::Waiting }, None);
+            return self.is_at(now_s, if pinned { Stage::Pinned } else { Stage::Waiting }, nothing);
         };
-        let is_other = |(wish, _): (&Wish, u64)| wish.release.as_ref() != Some(&goal.release) || wish.head != goal.head;
-        if seen.wish.is_some_and(is_other) {
-            return self.is_at(now_s, Stage::Elsewhere, None);
+        if goal.is_elsewhere(&seen) {
+            return self.is_at(now_s, Stage::Elsewhere, nothing);
         }
         let Some(report) = seen.report else {
             // Not heard since this coordinator began: what was known before stands.
             if !seen.reachable && matches!(self.stage, Stage::Assigned | Stage::Fetching) {
-                self.is_at(now_s, Stage::Unreachable, None);
+                self.is_at(now_s, Stage::Unreachable, nothing);
             }
             return;
         };
-        let runs = report.active.as_ref().is_some_and(|active| {
-            active.sha256 == goal.file && (goal.head_file.is_none() || active.head == goal.head_file)
-        });
-        let word = report.reason.as_deref().unwrap_or("");
-        let stage = match report.phase {
-            // An order that was not even taken in has no number in what is said of it.
-            ModelPhase::Refused if report.assignment < number => {
-                let of_this = report.time > self.heard_s && BEFORE_ITS_NUMBER.contains(&word);
-                if of_this { Stage::Refused } else { Stage::Assigned }
-            }
-            _ if report.assignment < number => Stage::Assigned,
-            ModelPhase::Idle if runs => Stage::Committed,
-            ModelPhase::Idle | ModelPhase::Waiting => Stage::Assigned,
-            ModelPhase::Fetching | ModelPhase::Checking => Stage::Fetching,
-            ModelPhase::Loading | ModelPhase::Trial | ModelPhase::Switching | ModelPhase::Probation => Stage::Trial,
-            ModelPhase::RolledBack if word == UNSEEN => Stage::Unseen,
-            ModelPhase::RolledBack => Stage::RolledBack,
-            ModelPhase::Refused => Stage::Refused,
-        };
-        let stage = match stage {
+        let stage = match goal.stage(number, self.heard_s, report) {
             // One that is gone in the middle of a trial may be gone because of it, and keeps its group waiting.
             Stage::Assigned | Stage::Fetching if !seen.reachable => Stage::Unreachable,
             stage => stage,
         };
+        if let Some(found) = goal.learned().and_then(|goal| goal.figures(report)) {
+            let (samples, difference, error) = (found.samples, found.difference, found.error);
+            self.figures = Some(Figures { samples, difference, error });
+        }
         let says_why = matches!(stage, Stage::RolledBack | Stage::Refused | Stage::Unseen);
-        self.is_at(now_s, stage, Some(report).filter(|_| says_why));
+        self.is_at(now_s, stage, if says_why { goal.why(report) } else { nothing });
     }
 }
 

@@ -144,12 +144,7 @@ fn start(args: &StartArgs) -> Result<(), Failure> {
     let rollout = registry.begin_rollout(start, unix_s())?;
     let groups: Vec<String> =
         rollout.groups.iter().map(|group| format!("{} {}", group.name, group.nodes.len())).collect();
-    eprintln!(
-        "picket-coordinator: rollout {} of {} has begun: {}",
-        rollout.number,
-        rollout.goal.release,
-        groups.join(", ")
-    );
+    eprintln!("picket-coordinator: rollout {} of {} has begun: {}", rollout.number, rollout.goal, groups.join(", "));
     said(&serde_json::to_string(&view::rollout(&rollout)).expect("names and numbers"))
 }
 
@@ -220,6 +215,7 @@ fn status(registry: &Registry, number: Option<u64>) -> Result<(), Failure> {
                     "reason": member.reason,
                     "detail": member.detail,
                     "excused": member.excused,
+                    "compared": member.figures,
                     "trial": state.and_then(|state| state.trial.as_ref()),
                 });
                 said(&line.to_string())?;
@@ -236,7 +232,7 @@ fn order(args: &OrderArgs, order: Order) -> Result<(), Failure> {
         None => only_open(&registry)?,
     };
     let rollout = registry.order_rollout(number, order)?;
-    eprintln!("picket-coordinator: rollout {number} of {} is {}", rollout.goal.release, rollout.course.word());
+    eprintln!("picket-coordinator: rollout {number} of {} is {}", rollout.goal, rollout.course.word());
     Ok(())
 }
 

@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 
+use picket_shared::crypto::Digest;
 use picket_shared::ids::ModelName;
-use picket_shared::model::RunningModel;
+use picket_shared::model::{ModelPhase, RunningModel, TrialTerms};
 
 use super::*;
+use crate::model::record::ReleaseRef;
 
 const NOW_S: u64 = 1_800_000_000;
 
@@ -18,13 +20,13 @@ fn station(name: &str) -> StationId {
 }
 
 fn goal() -> Goal {
-    Goal {
+    Goal::Release(ReleaseGoal {
         release: ReleaseRef { name: ModelName::new("person").unwrap(), counter: 7 },
         head: None,
         file: Digest([7; 32]),
         head_file: None,
         trial: TrialTerms::default(),
-    }
+    })
 }
 
 /// What a device says.
@@ -44,6 +46,7 @@ fn says(phase: ModelPhase, reason: Option<&str>, number: u64, file: u8) -> Model
         root: 1,
         assignment: number,
         counters: BTreeMap::new(),
+        learned: None,
     }
 }
 
@@ -87,6 +90,7 @@ impl Bench {
             report: reports.get(node),
             wish: wishes.get(node).map(|(wish, number)| (wish, *number)),
             reachable: !down.contains(node),
+            learned: None,
         });
         let mut told = Vec::new();
         for Turn { node, anew } in turns {
@@ -351,7 +355,8 @@ fn what_a_device_says_is_understood_for_what_it_is() {
 #[test]
 fn a_head_of_the_site_is_part_of_what_must_run() {
     let mut bench = Bench::new(&[&["a"], &["b"]], strict(), Schedule::default());
-    bench.rollout.goal.head_file = Some(Digest([9; 32]));
+    let Goal::Release(goal) = &mut bench.rollout.goal else { unreachable!("it brings a release") };
+    goal.head_file = Some(Digest([9; 32]));
     bench.turn();
     bench.says("a", committed);
     assert!(bench.turn().is_empty(), "the right file with another head");

@@ -1,6 +1,7 @@
 //! From the owner's keys to what a device is told: a release is made, signed, published, assigned, renewed and taken back, and
 //! each message is judged as a device would judge it.
 
+mod heads;
 mod rollouts;
 
 use std::path::{Path, PathBuf};
@@ -123,8 +124,9 @@ impl Bench {
             providers: &["cpu".to_owned()],
             memory_bytes: 1 << 30,
             runtime_api: 24,
+            learns: None,
         };
-        let Outcome { trusted, verdict } = verify(&self.trusted, assignment, &facts, now_s);
+        let Outcome { trusted, verdict, .. } = verify(&self.trusted, assignment, &facts, now_s);
         self.trusted = trusted;
         verdict.map_err(|refusal| refusal.word())
     }

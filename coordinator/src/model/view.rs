@@ -7,13 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use picket_shared::ids::{NodeId, OperatorName, SiteId, StationId};
+use picket_shared::ids::{ModelName, NodeId, OperatorName, SiteId, StationId};
+use picket_shared::learn::view::{ReleaseStation, ReleaseView};
 use picket_shared::limits::PACKET_BYTES_MAX;
 use picket_shared::model::rollouts::{Course, GroupView, ModelsView, RolloutView, Stage, StationModel};
 use picket_shared::model::{ModelPhase, ModelState, RunningModel};
 use picket_shared::topics::{HOME_ASSISTANT_OPERATOR, Topic};
 use serde_json::json;
 
+use super::goal::{Goal, LearnedGoal};
 use super::record::{Record, ReleaseRef};
 use super::reports::Reports;
 use super::rollout::{Rollout, Tally};
@@ -21,6 +23,12 @@ use crate::view::json as bytes_of;
 
 /// Rollouts in the document: the open ones, and what was before.
 pub const ROLLOUTS_SHOWN_MAX: usize = 8;
+/// Releases of the learned head that are shown.
+pub const RELEASES_SHOWN_MAX: usize = 8;
+/// Stations of all of them together: with a sentence of each they leave the packet room for the rest of the page on learning.
+pub const RELEASE_STATIONS_SHOWN_MAX: usize = 512;
+/// What the learned head is called where a model has a name.
+const LEARNED: &str = "learned";
 /// Largest document: one packet, less its topic and header.
 const VIEW_BYTES_MAX: usize = PACKET_BYTES_MAX - 1024;
 /// What a model of a node's own configuration is called.
@@ -53,9 +61,42 @@ fn release_words(release: Option<&ReleaseRef>) -> String {
     release.map_or(OWN.to_owned(), ToString::to_string)
 }
 
+/// Releases of the learned head, as the page on learning has them: the newest first, and of the first ones each station.
+pub fn releases(rollouts: &[Rollout]) -> Vec<ReleaseView> {
+    let mut room = RELEASE_STATIONS_SHOWN_MAX;
+    let release = |(rollout, goal): (&Rollout, &LearnedGoal)| {
+        let mut stations = Vec::new();
+        for (at, group) in rollout.groups.iter().enumerate() {
+            let canary = at == 0 && goal.revert_of.is_none();
+            let members = group.nodes.iter().filter_map(|node| Some((node, rollout.members.get(node)?)));
+            stations.extend(members.take(room - stations.len()).map(|(node, member)| ReleaseStation {
+                node: node.clone(),
+                canary,
+                outcome: member.stage,
+                samples: member.figures.map_or(0, |figures| figures.samples),
+                difference: member.figures.and_then(|figures| figures.difference),
+                error: member.figures.and_then(|figures| figures.error),
+                why: member.detail.clone().or_else(|| member.reason.clone()),
+            }));
+        }
+        room -= stations.len();
+        ReleaseView {
+            version: goal.learned.version,
+            revert_of: goal.revert_of,
+            time: rollout.begun_s as f64,
+            course: rollout.course,
+            why: rollout.why.clone(),
+            stations,
+        }
+    };
+    let learned = rollouts.iter().rev().filter_map(|rollout| Some((rollout, rollout.goal.learned()?)));
+    learned.take(RELEASES_SHOWN_MAX).map(release).collect()
+}
+
 /// The document.
 pub fn document(time: f64, known: Known<'_>) -> ModelsView {
-    let rollouts = known.rollouts.iter().rev().take(ROLLOUTS_SHOWN_MAX).map(rollout).collect();
+    let of_models = known.rollouts.iter().rev().filter(|rollout| rollout.goal.release().is_some());
+    let rollouts = of_models.take(ROLLOUTS_SHOWN_MAX).map(rollout).collect();
     ModelsView { time, rollouts, stations: stations(known) }
 }
 
@@ -82,11 +123,15 @@ pub fn rollout(rollout: &Rollout) -> RolloutView {
         let [committed, failed, pending, aside] = [committed, failed, pending, aside].map(|count| count as u64);
         GroupView { name: group.name.clone(), members: group.nodes.len() as u64, committed, failed, pending, aside }
     };
+    let (model, counter, head) = match &rollout.goal {
+        Goal::Release(goal) => (goal.release.name.clone(), goal.release.counter, goal.head),
+        Goal::Learned(goal) => (ModelName::new(LEARNED).expect("a constant name"), goal.learned.version, None),
+    };
     RolloutView {
         number: rollout.number,
-        model: rollout.goal.release.name.clone(),
-        counter: rollout.goal.release.counter,
-        head: rollout.goal.head,
+        model,
+        counter,
+        head,
         begun: rollout.begun_s,
         course: rollout.course,
         why: rollout.why.clone(),
@@ -98,12 +143,13 @@ pub fn rollout(rollout: &Rollout) -> RolloutView {
 /// Each node that has said anything of its models, is assigned one, or is in a rollout, by name.
 pub fn stations(known: Known<'_>) -> Vec<StationModel> {
     let records: BTreeMap<&NodeId, &Record> = known.records.iter().map(|record| (&record.node, record)).collect();
-    let members = known.rollouts.iter().flat_map(|rollout| rollout.members.keys());
+    let of_models = || known.rollouts.iter().filter(|rollout| rollout.goal.release().is_some());
+    let members = of_models().flat_map(|rollout| rollout.members.keys());
     let nodes: BTreeSet<&NodeId> = records.keys().copied().chain(known.reports.keys()).chain(members).collect();
     let own = |node: &NodeId| StationId::new(node.as_str()).expect("a node's name is a station's name");
     let station = |node: &NodeId| {
         let (record, report) = (records.get(node), known.reports.get(node));
-        let newest = known.rollouts.iter().rev().find_map(|rollout| Some((rollout, rollout.members.get(node)?)));
+        let newest = of_models().rev().find_map(|rollout| Some((rollout, rollout.members.get(node)?)));
         let by_itself = report.and_then(|report| report.station.clone());
         let of_record = || record.map(|record| record.wish.station.clone());
         let of_rollout = || newest.map(|(_, member)| member.station.clone());

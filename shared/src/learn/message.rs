@@ -95,6 +95,9 @@ pub struct HeadFull {
     pub revert_of: Option<u64>,
     /// Nothing is learned now: updates are not wanted.
     pub frozen: bool,
+    /// Heads of this lineage come as releases on the path of models, and only those are judged by; this one is learned from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub releases: bool,
 }
 
 /// Why bytes are no head.
@@ -124,7 +127,8 @@ impl HeadFull {
             values.extend(block.iter().map(|x| if scale > 0.0 { (x / scale).round() as i8 as u8 } else { 0 }));
         }
         let (scales, values) = (ByteBuf::from(scales), ByteBuf::from(values));
-        let mut full = HeadFull { lineage, version, scales, values, sha256: ByteBuf::new(), revert_of, frozen };
+        let (sha256, releases) = (ByteBuf::new(), false);
+        let mut full = HeadFull { lineage, version, scales, values, sha256, revert_of, frozen, releases };
         full.sha256 = digest(&full.numbers()).to_vec().into();
         full
     }

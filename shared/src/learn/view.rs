@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lineage::LineageId;
 use crate::ids::NodeId;
+use crate::model::rollouts::{Course, Stage};
 
 /// How the rows of all stations become one step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,6 +69,45 @@ pub struct Learning {
     pub stations: Vec<LearnerView>,
     /// What was refused, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// The newest releases of the head, the newest first; none where none are made.
+    #[serde(default)]
+    pub releases: Vec<ReleaseView>,
+}
+
+/// One release of the head in [`Learning`], and what it did to each station.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseView {
+    /// The head's version.
+    pub version: u64,
+    /// The release that a person went back to, where one did.
+    pub revert_of: Option<u64>,
+    /// When its rollout was begun, seconds since 1970.
+    pub time: f64,
+    /// How that goes.
+    pub course: Course,
+    /// Why, in a sentence; empty where it goes on.
+    pub why: String,
+    /// Each station that is to have it, canaries first.
+    pub stations: Vec<ReleaseStation>,
+}
+
+/// One station in [`ReleaseView`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseStation {
+    /// Its node.
+    pub node: NodeId,
+    /// It tries it before others do.
+    pub canary: bool,
+    /// How far it is: `committed` judges by it, `rolled_back` found that it loses, `unseen` has too few examples to tell.
+    pub outcome: Stage,
+    /// Examples of its own that it was compared on, of which it never learned; 0 before.
+    pub samples: u64,
+    /// The mean of its loss on them less that of what the station judged by before: below zero it is better.
+    pub difference: Option<f32>,
+    /// The standard error of that mean.
+    pub error: Option<f32>,
+    /// Why it does not judge by it, in a sentence.
+    pub why: Option<String>,
 }
 
 /// One point of the curve.

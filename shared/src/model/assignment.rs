@@ -46,6 +46,13 @@ pub struct Assignment {
     pub head: Option<Envelope>,
     /// How it is tried.
     pub trial: TrialTerms,
+    /// A head that the site learned, a [`super::LearnedManifest`]: beside whatever runs, and apart from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<Envelope>,
+    /// The number that the release was said under, where only the learned head is news since: to who tries the release it is the
+    /// same assignment still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_number: Option<u64>,
 }
 
 impl Default for TrialTerms {
@@ -71,7 +78,7 @@ impl TrialTerms {
 
 impl Wire for Assignment {
     const BYTES_MAX: usize = MODEL_ASSIGNMENT_BYTES_MAX;
-    /// Each of 32 roots and two manifests has sixteen signatures.
+    /// Each of 32 roots and three manifests has sixteen signatures.
     const ITEMS_MAX: usize = 4096;
 
     fn check(&self) -> Result<(), String> {
@@ -89,6 +96,10 @@ impl Wire for Assignment {
             return Err(format!("an assignment for longer than {MODEL_ASSIGNMENT_LIFE_S} s"));
         }
         self.trial.check()?;
-        self.roots.iter().chain(&self.release).chain(&self.head).try_for_each(Envelope::check)
+        if self.release_number.is_some_and(|number| number == 0 || number > self.number) {
+            return Err("a release of a later assignment".into());
+        }
+        let documents = self.roots.iter().chain(&self.release).chain(&self.head).chain(&self.learned);
+        documents.into_iter().try_for_each(Envelope::check)
     }
 }

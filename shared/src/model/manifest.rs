@@ -159,7 +159,7 @@ impl Artifact {
         Artifact { sha256, length, encodings: vec![full] }
     }
 
-    fn check(&self, what: &str, bytes_max: usize) -> Result<(), String> {
+    pub(super) fn check(&self, what: &str, bytes_max: usize) -> Result<(), String> {
         let fits = |length: u64| length > 0 && length <= bytes_max as u64;
         if !fits(self.length) {
             return Err(format!("a {what} of {} bytes, of 1 to {bytes_max}", self.length));
@@ -201,7 +201,7 @@ impl Document for Manifest {
     const BYTES_MAX: usize = MODEL_MANIFEST_BYTES_MAX;
 
     fn check(&self) -> Result<(), String> {
-        release(self.counter, self.chunk_bytes)?;
+        of_release(self.counter, self.chunk_bytes)?;
         for (what, artifact) in self.artifacts() {
             artifact.check(what, if what == "model" { MODEL_BYTES_MAX } else { MODEL_PART_BYTES_MAX })?;
         }
@@ -233,12 +233,12 @@ impl Document for HeadManifest {
     const BYTES_MAX: usize = MODEL_MANIFEST_BYTES_MAX;
 
     fn check(&self) -> Result<(), String> {
-        release(self.counter, self.chunk_bytes)?;
+        of_release(self.counter, self.chunk_bytes)?;
         self.file.check("head", MODEL_PART_BYTES_MAX)
     }
 }
 
-fn release(counter: u64, chunk_bytes: u32) -> Result<(), String> {
+pub(super) fn of_release(counter: u64, chunk_bytes: u32) -> Result<(), String> {
     // JSON readers keep whole numbers up to 2^53.
     if counter == 0 || counter >= 1 << 53 {
         return Err(format!("release {counter}, of 1 to 2^53"));

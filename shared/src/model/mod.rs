@@ -12,6 +12,7 @@
 //! | [`Root`] | root | root of the image repository |
 //! | [`Manifest`], one for each release | targets | targets of the image repository |
 //! | [`HeadManifest`] | targets, delegated by the manifest | the same |
+//! | [`LearnedManifest`] | targets, delegated to the site | the same |
 //! | [`Assignment`] | snapshot and timestamp in one | targets of the director repository |
 //! | [`Trusted`] | the client's trusted metadata | the ECU's |
 //! | [`verify()`] | the client workflow, section 5 | full verification |
@@ -22,6 +23,7 @@
 mod assignment;
 pub mod decode;
 mod envelope;
+mod learned;
 mod manifest;
 mod root;
 pub mod rollouts;
@@ -32,11 +34,12 @@ mod verify;
 
 pub use assignment::{Assignment, TrialTerms};
 pub use envelope::{Document, Envelope, EnvelopeError, Signature};
+pub use learned::{LearnedManifest, Learns};
 pub use manifest::{Artifact, Delegation, Encoding, Floors, HeadManifest, Manifest, Needs, coding};
 pub use root::{Root, RootError};
-pub use state::{ModelPhase, ModelState, RunningModel, SlotState, TrialFigures};
+pub use state::{LearnedState, ModelPhase, ModelState, RunningModel, SlotState, TrialFigures};
 pub use transfer::{Chunk, Want};
-pub use trusted::{HeadSeen, OrdersSeen, Trusted};
+pub use trusted::{HeadSeen, LearnedSeen, OrdersSeen, Trusted};
 pub use verify::{Facts, Outcome, Plan, Refusal, verify};
 
 #[cfg(test)]

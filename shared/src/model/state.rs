@@ -77,6 +77,32 @@ pub struct TrialFigures {
     pub inference_ms_before: f64,
 }
 
+/// How a node is with the heads that its site learned and released. `phase` is `idle` where it judges by that version or was
+/// assigned none, `fetching`, `waiting` for held-out examples to compare it on, `rolled_back` where it loses on them, or `refused`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LearnedState {
+    /// The file of the network that it learns over.
+    pub backbone: Digest,
+    /// The release that this is about; 0 where it was assigned none.
+    pub version: u64,
+    /// How far it is with that.
+    pub phase: ModelPhase,
+    /// The release that it judges by; 0 where by none.
+    pub used: u64,
+    /// It has enough held-out examples to compare heads by.
+    pub judges: bool,
+    /// Why it does not judge by it: a constant word.
+    pub reason: Option<String>,
+    /// The same in a sentence.
+    pub detail: Option<String>,
+    /// Held-out examples that it was compared on; 0 where it was not.
+    pub samples: u64,
+    /// The mean of its loss on them less that of what was judged by: below zero it is better.
+    pub difference: Option<f32>,
+    /// The standard error of that mean.
+    pub error: Option<f32>,
+}
+
 /// Retained on `…/model/state`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelState {
@@ -106,4 +132,7 @@ pub struct ModelState {
     pub assignment: u64,
     /// The highest release that it was told of, of each model.
     pub counters: BTreeMap<ModelName, u64>,
+    /// How it is with released heads; absent where it does not learn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<LearnedState>,
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::envelope::Document;
 use super::root::Root;
-use crate::crypto::KeyId;
+use crate::crypto::{Digest, KeyId};
 use crate::ids::ModelName;
-use crate::limits::{MODEL_NAMES_MAX, MODEL_TRUSTED_BYTES_MAX};
+use crate::limits::{MODEL_LEARNED_MAX, MODEL_NAMES_MAX, MODEL_TRUSTED_BYTES_MAX};
 use crate::wire::Wire;
 
 /// What was seen under one orders key. A new key begins anew: whoever stole the one before may have counted it to its end.
@@ -35,6 +35,21 @@ pub struct HeadSeen {
     pub counter: u64,
 }
 
+/// The highest learned head over one network, and the orders key that signed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnedSeen {
+    /// The network's file.
+    pub backbone: Digest,
+    /// The key.
+    pub key: KeyId,
+    /// The highest fleet epoch.
+    pub fleet_epoch: u32,
+    /// The highest counter in it.
+    pub counter: u64,
+    /// When it was said last, seconds since 1970.
+    pub issued_s: u64,
+}
+
 /// Everything that a device remembers of what it was told of models. [`crate::codec`] writes and reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trusted {
@@ -46,6 +61,9 @@ pub struct Trusted {
     pub counters: BTreeMap<ModelName, u64>,
     /// The highest head of each.
     pub heads: BTreeMap<ModelName, HeadSeen>,
+    /// The highest learned head over each network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learned: Vec<LearnedSeen>,
 }
 
 impl Wire for Trusted {
@@ -53,6 +71,9 @@ impl Wire for Trusted {
 
     fn check(&self) -> Result<(), String> {
         self.root.check()?;
+        if self.learned.len() > MODEL_LEARNED_MAX {
+            return Err(format!("learned heads over {} networks, of at most {MODEL_LEARNED_MAX}", self.learned.len()));
+        }
         let most = self.counters.len().max(self.heads.len());
         if most > MODEL_NAMES_MAX { Err(format!("{most} models, of at most {MODEL_NAMES_MAX}")) } else { Ok(()) }
     }
@@ -61,7 +82,7 @@ impl Wire for Trusted {
 impl Trusted {
     /// Of a device that knows a root and has seen nothing.
     pub fn begin(root: Root) -> Trusted {
-        Trusted { root, orders: None, counters: BTreeMap::new(), heads: BTreeMap::new() }
+        Trusted { root, orders: None, counters: BTreeMap::new(), heads: BTreeMap::new(), learned: vec![] }
     }
 
     /// What is trusted by a device that kept `kept` and whose own configuration, or enrolment, names `anchor`. A newer root is
@@ -100,5 +121,25 @@ impl Trusted {
         }
         seen.issued_s = latest_s;
         if number < before.number { Err(before.number) } else { Ok(()) }
+    }
+
+    /// Takes in a learned head that this key signed, said at this time; the highest (epoch, counter) before it under the same key.
+    pub(super) fn hear_learned(&mut self, heard: LearnedSeen) -> Option<(u32, u64)> {
+        let rank = |seen: &LearnedSeen| (seen.fleet_epoch, seen.counter);
+        let Some(seen) = self.learned.iter_mut().find(|seen| seen.backbone == heard.backbone) else {
+            self.learned.push(heard);
+            if self.learned.len() > MODEL_LEARNED_MAX {
+                let oldest = (0..MODEL_LEARNED_MAX).min_by_key(|at| self.learned[*at].issued_s);
+                self.learned.remove(oldest.expect("there are some"));
+            }
+            return None;
+        };
+        let before = Some(rank(seen)).filter(|_| seen.key == heard.key);
+        let issued_s = seen.issued_s.max(heard.issued_s);
+        if before.is_none_or(|before| before <= rank(&heard)) {
+            *seen = heard;
+        }
+        seen.issued_s = issued_s;
+        before
     }
 }

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::assignment::{Assignment, TrialTerms};
 use super::envelope::{Envelope, EnvelopeError};
+use super::learned::{LearnedManifest, Learns};
 use super::manifest::{Artifact, HeadManifest, Manifest};
 use super::root::{Root, RootError};
-use super::trusted::{HeadSeen, Trusted};
+use super::trusted::{HeadSeen, LearnedSeen, Trusted};
 use crate::crypto::{Digest, KeyId, PublicKey};
 use crate::ids::{ModelName, NodeId, StationId};
 use crate::limits::MODEL_NAMES_MAX;
@@ -33,12 +34,14 @@ pub struct Facts<'a> {
     pub memory_bytes: u64,
     /// The minor version of its ONNX Runtime: 24 of 1.24.4.
     pub runtime_api: u32,
+    /// What it learns over; nothing where it does not learn.
+    pub learns: Option<Learns>,
 }
 
 /// What a device is to do, once it has all of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The assignment's number.
+    /// The number that the release was assigned under.
     pub number: u64,
     /// The release; none where it runs what its configuration says.
     pub release: Option<Manifest>,
@@ -57,6 +60,9 @@ pub struct Outcome {
     pub trusted: Trusted,
     /// What to do, or why not.
     pub verdict: Result<Plan, Refusal>,
+    /// The learned head that is to be judged by, or why not; nothing where none was assigned. Neither hangs on the other: a head
+    /// that is refused stops no release, nor the other way round.
+    pub learned: Option<Result<LearnedManifest, Refusal>>,
 }
 
 /// Why a model, or what is said of it, is refused. Each has a constant word, for counters, for health and for people.
@@ -169,6 +175,30 @@ pub enum Refusal {
         "{MODEL_NAMES_MAX} models have been assigned to this device; give releases the name of the model that they follow"
     )]
     Names,
+    /// A learned head, and a device that learns nothing.
+    #[error("a learned head, and nothing is learned on this device; set enabled in [learn]")]
+    LearnsNothing,
+    /// A learned head over another network.
+    #[error("a learned head over the network {of}, and this device runs {}…", runs.short())]
+    Network {
+        /// Which network.
+        of: String,
+        /// What runs.
+        runs: Digest,
+    },
+    /// A learned head of another form.
+    #[error(
+        "a learned head for {of} features of a candidate, and this device has {inputs}; or not one that says yes or no"
+    )]
+    Shape {
+        /// How many it takes.
+        of: u32,
+        /// How many there are.
+        inputs: u32,
+    },
+    /// A learned head that nobody learned.
+    #[error("a learned head of the norm {0:.1}, or with a number that is none; no head that was learned is so long")]
+    Numbers(f64),
     /// A file of another length.
     #[error("the {what} has {bytes} bytes, of {expected}")]
     Length {
@@ -212,6 +242,10 @@ impl Refusal {
             Refusal::Hardware(_) => "model_hardware",
             Refusal::Runtime { .. } => "model_runtime",
             Refusal::Names => "model_names",
+            Refusal::LearnsNothing => "model_learned_off",
+            Refusal::Network { .. } => "model_learned_network",
+            Refusal::Shape { .. } => "model_learned_shape",
+            Refusal::Numbers(_) => "model_learned_numbers",
             Refusal::Length { .. } => "model_length",
             Refusal::Digest { .. } => "model_digest",
         }
@@ -229,20 +263,19 @@ impl Refusal {
 
 const RELEASE: &str = "the release";
 const HEAD: &str = "the head";
+const LEARNED: &str = "the learned head";
 
 /// Judges an assignment whose seal was checked by the key in `facts`. `now_s` is the device's calendar.
 pub fn verify(trusted: &Trusted, assignment: &Assignment, facts: &Facts<'_>, now_s: u64) -> Outcome {
     let mut trusted = trusted.clone();
     let verdict = judge(&mut trusted, assignment, facts, now_s);
-    Outcome { trusted, verdict }
+    let learned = assignment.learned.as_ref().map(|envelope| learned(&mut trusted, assignment, envelope, facts, now_s));
+    Outcome { trusted, verdict, learned }
 }
 
 fn judge(trusted: &mut Trusted, assignment: &Assignment, facts: &Facts<'_>, now_s: u64) -> Result<Plan, Refusal> {
-    let orders = facts.orders.ok_or(Refusal::Unsigned("the assignment"))?;
-    let Assignment { node, station, number, issued_s, expires_s, .. } = assignment;
-    if node != facts.node || station != facts.station {
-        return Err(Refusal::Station(node.clone(), station.clone()));
-    }
+    let orders = for_this_device(assignment, facts)?;
+    let Assignment { number, issued_s, expires_s, .. } = assignment;
     let heard = trusted.hear(orders.id(), *number, *issued_s, *expires_s);
     follow(&mut trusted.root, assignment)?;
     // What the owner signed counts, even where the assignment is an old one.
@@ -259,10 +292,7 @@ fn judge(trusted: &mut Trusted, assignment: &Assignment, facts: &Facts<'_>, now_
         return Err(Refusal::RootExpired(trusted.root.version));
     }
     heard.map_err(|seen| Refusal::Replayed { number: *number, seen })?;
-    let in_time = |what: &'static str, until_s: u64| match now_s < until_s {
-        true => Ok(()),
-        false => Err(Refusal::Expired { what, until_s, now_s }),
-    };
+    let in_time = |what, until_s| in_time(what, until_s, now_s);
     in_time("the assignment", *expires_s)?;
     let release = release.map(|(manifest, seen)| {
         in_time(RELEASE, manifest.expires_s)?;
@@ -278,7 +308,52 @@ fn judge(trusted: &mut Trusted, assignment: &Assignment, facts: &Facts<'_>, now_
     });
     let head = head.transpose()?;
     let (trial, not_before_s) = (assignment.trial, assignment.not_before_s);
-    Ok(Plan { number: *number, release, head, trial, not_before_s })
+    let number = assignment.release_number.unwrap_or(*number);
+    Ok(Plan { number, release, head, trial, not_before_s })
+}
+
+/// The learned head, after [`judge`] has taken in what the assignment says of itself. It asks for the site's word alone, and so
+/// for no root.
+fn learned(
+    trusted: &mut Trusted,
+    assignment: &Assignment,
+    envelope: &Envelope,
+    facts: &Facts<'_>,
+    now_s: u64,
+) -> Result<LearnedManifest, Refusal> {
+    let orders = for_this_device(assignment, facts)?;
+    let learned: LearnedManifest = envelope.open(&[*orders], 1).map_err(|error| Refusal::of(LEARNED, error))?;
+    let (key, number) = (orders.id(), assignment.number);
+    let lineage = &learned.lineage;
+    let backbone = lineage.backbone.to_ascii_lowercase().parse().expect("it was checked when it was read");
+    let (fleet_epoch, counter, issued_s) = (lineage.fleet_epoch, learned.counter, assignment.issued_s);
+    let before = trusted.hear_learned(LearnedSeen { backbone, key, fleet_epoch, counter, issued_s });
+    if let Some(seen) = trusted.orders.filter(|seen| seen.key == key && seen.number > number) {
+        return Err(Refusal::Replayed { number, seen: seen.number });
+    }
+    let now_s = trusted.orders.map_or(now_s, |seen| seen.issued_s.max(now_s));
+    in_time("the assignment", assignment.expires_s, now_s)?;
+    in_time(LEARNED, learned.expires_s, now_s)?;
+    if let Some((_, seen)) = before.filter(|before| *before > (fleet_epoch, counter)) {
+        let name = ModelName::new(lineage.id().to_string()).expect("a lineage's digits are a name");
+        return Err(Refusal::Rollback { what: LEARNED, name, counter, seen });
+    }
+    learned.fits(facts.learns)?;
+    Ok(learned)
+}
+
+/// The key that an assignment to this device is signed by.
+fn for_this_device<'a>(assignment: &Assignment, facts: &Facts<'a>) -> Result<&'a PublicKey, Refusal> {
+    let Assignment { node, station, .. } = assignment;
+    let orders = facts.orders.ok_or(Refusal::Unsigned("the assignment"))?;
+    match node == facts.node && station == facts.station {
+        true => Ok(orders),
+        false => Err(Refusal::Station(node.clone(), station.clone())),
+    }
+}
+
+fn in_time(what: &'static str, until_s: u64, now_s: u64) -> Result<(), Refusal> {
+    if now_s < until_s { Ok(()) } else { Err(Refusal::Expired { what, until_s, now_s }) }
 }
 
 /// Follows the chain as far as it is proven.

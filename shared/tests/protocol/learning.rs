@@ -6,8 +6,9 @@ use picket_shared::learn::lineage::{HeadShape, Lineage};
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSample, RootSamples};
 use picket_shared::learn::operator::{LastLabel, OperatorLabel, OperatorLabels};
 use picket_shared::learn::packed::Packed;
-use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing};
+use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing, ReleaseStation, ReleaseView};
 use picket_shared::limits;
+use picket_shared::model::rollouts::{Course, Stage};
 
 use super::golden as check;
 
@@ -24,6 +25,11 @@ fn head_update() -> HeadUpdate {
 
 fn head_full() -> HeadFull {
     HeadFull::of(lineage(), 301, &[0.0, 1.0, -2.0, 0.5, 0.25, 0.0, 3.0], Some(250), true)
+}
+
+/// With what an older coordinator did not say.
+fn released_from() -> HeadFull {
+    HeadFull { releases: true, ..head_full() }
 }
 
 fn head_delta() -> HeadDelta {
@@ -67,7 +73,22 @@ fn learning() -> Learning {
         curve: vec![point],
         stations: vec![station],
         refused: Default::default(),
+        releases: vec![release()],
     }
+}
+
+fn release() -> ReleaseView {
+    let station = ReleaseStation {
+        node: NodeId::new("gate-3").unwrap(),
+        canary: true,
+        outcome: Stage::Committed,
+        samples: 40,
+        difference: Some(-0.1),
+        error: Some(0.02),
+        why: None,
+    };
+    let (course, why) = (Course::Done, String::new());
+    ReleaseView { version: 1, revert_of: None, time: 0.0, course, why, stations: vec![station] }
 }
 
 fn labels() -> Labels {
@@ -85,6 +106,7 @@ fn operator_labels() -> OperatorLabels {
 pub(crate) fn golden() {
     check("head_update", include_str!("../golden/v1/head_update.hex"), &head_update());
     check("head_full", include_str!("../golden/v1/head_full.hex"), &head_full());
+    check("head_full_releases", include_str!("../golden/v1/head_full_releases.hex"), &released_from());
     check("head_delta", include_str!("../golden/v1/head_delta.hex"), &head_delta());
     check("root_samples", include_str!("../golden/v1/root_samples.hex"), &root_samples());
     check("learn_ack", include_str!("../golden/v1/learn_ack.hex"), &learn_ack());
@@ -94,7 +116,7 @@ pub(crate) fn cbor() -> Vec<(&'static str, String)> {
     vec![
         ("### HeadUpdate", serde_json::to_string(&head_update()).unwrap()),
         ("### Packed", serde_json::to_string(&head_update().change).unwrap()),
-        ("### HeadFull", serde_json::to_string(&head_full()).unwrap()),
+        ("### HeadFull", serde_json::to_string(&released_from()).unwrap()),
         ("### Lineage", serde_json::to_string(&lineage()).unwrap()),
         ("### HeadShape", serde_json::to_string(&lineage().shape).unwrap()),
         ("### HeadDelta", serde_json::to_string(&head_delta()).unwrap()),
@@ -109,6 +131,8 @@ pub(crate) fn json() -> Vec<(&'static str, String)> {
         ("Learning", serde_json::to_string(&learning()).unwrap()),
         ("CurvePoint", serde_json::to_string(&learning().curve[0]).unwrap()),
         ("LearnerView", serde_json::to_string(&learning().stations[0]).unwrap()),
+        ("ReleaseView", serde_json::to_string(&release()).unwrap()),
+        ("ReleaseStation", serde_json::to_string(&release().stations[0]).unwrap()),
         ("Labels", serde_json::to_string(&labels()).unwrap()),
         ("Label", serde_json::to_string(&labels().labels[0]).unwrap()),
         ("OperatorLabels", serde_json::to_string(&operator_labels()).unwrap()),
@@ -123,6 +147,7 @@ pub(crate) fn limits() -> Vec<(&'static str, usize)> {
         ("HEAD_INPUTS_MAX", limits::HEAD_INPUTS_MAX),
         ("HEAD_CLASSES_MAX", limits::HEAD_CLASSES_MAX),
         ("HEAD_SCALE_PARAMETERS", limits::HEAD_SCALE_PARAMETERS),
+        ("HEAD_NORM_MAX", limits::HEAD_NORM_MAX),
         ("HEAD_UPDATE_BYTES_MAX", limits::HEAD_UPDATE_BYTES_MAX),
         ("HEAD_BYTES_MAX", limits::HEAD_BYTES_MAX),
         ("HEAD_DELTA_BYTES_MAX", limits::HEAD_DELTA_BYTES_MAX),

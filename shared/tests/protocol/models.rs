@@ -3,11 +3,13 @@
 use picket_shared::crypto::{Digest, KeyId, PublicKey};
 use picket_shared::event::Precision;
 use picket_shared::ids::{ModelName, NodeId, StationId};
+use picket_shared::learn::lineage::{HeadShape, Lineage};
 use picket_shared::limits;
 use picket_shared::model::rollouts::{Course, GroupView, ModelsView, RolloutView, Stage, StationModel};
 use picket_shared::model::{
-    Artifact, Assignment, Chunk, Delegation, Encoding, Envelope, Floors, HeadManifest, HeadSeen, Manifest, ModelPhase,
-    ModelState, Needs, OrdersSeen, Root, RunningModel, Signature, SlotState, TrialFigures, TrialTerms, Trusted, Want,
+    Artifact, Assignment, Chunk, Delegation, Encoding, Envelope, Floors, HeadManifest, HeadSeen, LearnedManifest,
+    LearnedSeen, LearnedState, Manifest, ModelPhase, ModelState, Needs, OrdersSeen, Root, RunningModel, Signature,
+    SlotState, TrialFigures, TrialTerms, Trusted, Want,
 };
 use serde_bytes::ByteBuf;
 
@@ -33,7 +35,14 @@ fn assignment() -> Assignment {
         release: Some(envelope()),
         head: None,
         trial: TrialTerms { shadow_frames: 300, shadow_s_max: 900, agreement_min: Some(0.75), attempts: 3 },
+        learned: None,
+        release_number: None,
     }
+}
+
+/// With what an older coordinator did not say.
+fn with_learned() -> Assignment {
+    Assignment { learned: Some(envelope()), release_number: Some(11), ..assignment() }
 }
 
 fn want() -> Want {
@@ -50,7 +59,14 @@ fn trusted() -> Trusted {
     let key = KeyId([1; 8]);
     let orders = OrdersSeen { key, number: 12, issued_s: 1_800_000_000, fresh_until_s: 1_800_259_200 };
     let (counters, heads) = ([(model(), 7)].into(), [(model(), HeadSeen { key, counter: 3 })].into());
-    Trusted { root, orders: Some(orders), counters, heads }
+    Trusted { root, orders: Some(orders), counters, heads, learned: vec![] }
+}
+
+/// The same with what an older device did not keep.
+fn with_learned_seen() -> Trusted {
+    let (backbone, key) = (Digest([0xab; 32]), KeyId([1; 8]));
+    let seen = LearnedSeen { backbone, key, fleet_epoch: 1, counter: 300, issued_s: 1_800_000_000 };
+    Trusted { learned: vec![seen], ..trusted() }
 }
 
 fn manifest() -> Manifest {
@@ -98,6 +114,18 @@ fn state() -> ModelState {
         root: 1,
         assignment: 12,
         counters: [(model(), 7)].into(),
+        learned: Some(LearnedState {
+            backbone: Digest([0xab; 32]),
+            version: 300,
+            phase: ModelPhase::Idle,
+            used: 300,
+            judges: true,
+            reason: None,
+            detail: None,
+            samples: 40,
+            difference: Some(-0.1),
+            error: Some(0.02),
+        }),
     }
 }
 
@@ -134,6 +162,8 @@ fn view() -> ModelsView {
 /// Today's bytes are those of version 1.
 pub(crate) fn golden() {
     super::golden("assignment", include_str!("../golden/v1/assignment.hex"), &assignment());
+    super::golden("assignment_learned", include_str!("../golden/v1/assignment_learned.hex"), &with_learned());
+    super::golden("trusted_learned", include_str!("../golden/v1/trusted_learned.hex"), &with_learned_seen());
     super::golden("want", include_str!("../golden/v1/want.hex"), &want());
     super::golden("chunk", include_str!("../golden/v1/chunk.hex"), &chunk());
     super::golden("trusted", include_str!("../golden/v1/trusted.hex"), &trusted());
@@ -142,7 +172,7 @@ pub(crate) fn golden() {
 /// Headings, and a message of each.
 pub(crate) fn cbor() -> Vec<(&'static str, String)> {
     vec![
-        ("### Assignment", serde_json::to_string(&assignment()).unwrap()),
+        ("### Assignment", serde_json::to_string(&with_learned()).unwrap()),
         ("### Envelope", serde_json::to_string(&envelope()).unwrap()),
         ("### Signature", serde_json::to_string(&envelope().signatures[0]).unwrap()),
         ("### TrialTerms", serde_json::to_string(&assignment().trial).unwrap()),
@@ -162,6 +192,15 @@ pub(crate) fn json() -> Vec<(&'static str, String)> {
         base: Digest([0; 32]),
         file: Artifact::plain(&[0]),
     };
+    let lineage = Lineage { fleet_epoch: 1, backbone: "5a".repeat(32), shape: HeadShape::logistic(6) };
+    let learned = LearnedManifest {
+        lineage,
+        counter: 2,
+        expires_s: 0,
+        chunk_bytes: 1024,
+        revert_of: Some(1),
+        file: Artifact::plain(&[0; 28]),
+    };
     let encoding = Encoding { from: Some(Digest([0; 32])), ..manifest.file.encodings[0].clone() };
     vec![
         ("ModelsView", serde_json::to_string(&view()).unwrap()),
@@ -176,7 +215,9 @@ pub(crate) fn json() -> Vec<(&'static str, String)> {
         ("Needs", serde_json::to_string(&manifest.needs).unwrap()),
         ("Delegation", serde_json::to_string(&manifest.delegation).unwrap()),
         ("HeadManifest", serde_json::to_string(&head).unwrap()),
+        ("LearnedManifest", serde_json::to_string(&learned).unwrap()),
         ("ModelState", serde_json::to_string(&state).unwrap()),
+        ("LearnedState", serde_json::to_string(&state.learned).unwrap()),
         ("RunningModel", serde_json::to_string(&state.active).unwrap()),
         ("SlotState", serde_json::to_string(&state.slots[0]).unwrap()),
         ("TrialFigures", serde_json::to_string(&state.trial).unwrap()),
@@ -195,6 +236,7 @@ pub(crate) fn limits() -> Vec<(&'static str, usize)> {
         ("MODEL_MANIFEST_BYTES_MAX", limits::MODEL_MANIFEST_BYTES_MAX),
         ("MODEL_ENCODINGS_MAX", limits::MODEL_ENCODINGS_MAX),
         ("MODEL_NAMES_MAX", limits::MODEL_NAMES_MAX),
+        ("MODEL_LEARNED_MAX", limits::MODEL_LEARNED_MAX),
         ("MODEL_ASSIGNMENT_BYTES_MAX", limits::MODEL_ASSIGNMENT_BYTES_MAX),
         ("MODEL_ASSIGNMENT_LIFE_S", limits::MODEL_ASSIGNMENT_LIFE_S as usize),
         ("MODEL_CHUNK_BYTES_MIN", limits::MODEL_CHUNK_BYTES_MIN),

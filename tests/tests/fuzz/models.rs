@@ -6,8 +6,8 @@ use picket_shared::crypto::{Digest, SecretKey};
 use picket_shared::event::Precision;
 use picket_shared::ids::{ModelName, NodeId, StationId};
 use picket_shared::model::{
-    Artifact, Assignment, Chunk, Delegation, Document, Envelope, Facts, Floors, HeadManifest, Manifest, Needs, Root,
-    TrialTerms, Trusted, Want, verify,
+    Artifact, Assignment, Chunk, Delegation, Document, Envelope, Facts, Floors, HeadManifest, LearnedManifest, Learns,
+    Manifest, Needs, Root, TrialTerms, Trusted, Want, verify,
 };
 
 use super::Verdict;
@@ -39,6 +39,7 @@ fn judged(assignment: &Assignment) -> Verdict {
         providers: &["cpu".to_owned()],
         memory_bytes: 1 << 30,
         runtime_api: 24,
+        learns: Some(Learns { backbone: Digest::of(b"a network"), inputs: 3 }),
     };
     let before = Trusted::begin(root(1));
     let outcome = verify(&before, assignment, &facts, NOW_S + 1);
@@ -47,6 +48,13 @@ fn judged(assignment: &Assignment) -> Verdict {
     }
     if encode(&outcome.trusted).is_err() {
         return Err("what is to be remembered cannot be written".into());
+    }
+    match &outcome.learned {
+        Some(Ok(manifest)) if manifest.check().is_err() => {
+            return Err("a learned head without its bounds was taken".into());
+        }
+        Some(Err(refusal)) if refusal.to_string().len() < 12 => return Err(format!("no sentence: {refusal}")),
+        _ => {}
     }
     match outcome.verdict {
         Ok(plan) if plan.release.as_ref().is_some_and(|manifest| manifest.check().is_err()) => {
@@ -81,8 +89,9 @@ pub(super) fn manifest(bytes: &[u8]) -> Verdict {
     let honest = honest();
     let as_release = judged(&Assignment { release: Some(release), head: None, ..honest.clone() })?;
     let as_root = judged(&Assignment { roots: vec![honest.roots[0].clone(), next], ..honest.clone() })?;
-    let as_head = judged(&Assignment { head: Some(head), ..honest })?;
-    Ok(as_release || as_root || as_head)
+    let as_head = judged(&Assignment { head: Some(head), ..honest.clone() })?;
+    let as_learned = judged(&Assignment { learned: Some(of::<LearnedManifest>(bytes)?), ..honest })?;
+    Ok(as_release || as_root || as_head || as_learned)
 }
 
 pub(super) fn envelope(bytes: &[u8]) -> Verdict {
@@ -175,6 +184,8 @@ fn honest() -> Assignment {
         release: Some(signed(&release())),
         head: Some(signed(&head())),
         trial: TrialTerms::default(),
+        learned: None,
+        release_number: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! and persons who say what events were. Whoever is killed, nothing changes but time.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code)]
 
+mod released;
 #[path = "../trust/rig.rs"]
 mod rig;
 
@@ -14,6 +15,7 @@ use picket_shared::codec;
 use picket_shared::learn::message::{HeadFull, HeadUpdate, LearnAck};
 use picket_shared::learn::view::Learning;
 use picket_shared::limits::PACKET_BYTES_MAX;
+use picket_shared::model::ModelState;
 use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
 use picket_shared::topics::Topic;
 use picket_shared::trust::seal;
@@ -39,6 +41,8 @@ struct Heard {
     acks: BTreeMap<String, LearnAck>,
     versions: Vec<u64>,
     view: Option<Learning>,
+    /// What each device last said of its models and heads.
+    models: BTreeMap<String, ModelState>,
 }
 
 struct Site {
@@ -49,12 +53,21 @@ struct Site {
     _link: Link,
 }
 
+/// The network of all devices.
+fn backbone() -> String {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/models/centernet_u8_384x288_top100_w16.onnx");
+    picket_shared::crypto::sha256_hex(&std::fs::read(file).unwrap())
+}
+
 impl Site {
     fn start() -> Site {
-        let backbone =
-            std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/models/centernet_u8_384x288_top100_w16.onnx"));
-        let backbone = picket_shared::crypto::sha256_hex(&backbone.unwrap());
-        let rig = Rig::start_with(&format!("[learn]\nenabled = true\nbackbone = \"{backbone}\"\n"));
+        Site::start_with("", |_| {})
+    }
+
+    /// Starts a site whose agents learn with these keys too, after this was done beside its coordinator.
+    fn start_with(keys: &str, prepare: impl FnOnce(&Rig)) -> Site {
+        let rig = Rig::start_with(&format!("[learn]\nenabled = true\nbackbone = \"{}\"\n", backbone()));
+        prepare(&rig);
         let heard = Arc::<Mutex<Heard>>::default();
         let link = listen(&rig, Arc::clone(&heard));
         let mut site = Site { rig, agents: BTreeMap::new(), heard, labelled: BTreeSet::new(), _link: link };
@@ -64,7 +77,7 @@ impl Site {
             // Each begins elsewhere in the video, so that they see different things at once.
             let text = format!(
                 "site = \"yard\"\nnode = \"{name}\"\nstation = \"gate-{name}\"\ndata_dir = \"{}\"\n[live]\nenabled = false\n\
-                 [learn]\nenabled = true\nheld_out_percent = 40\nheld_out_min = 6\n\
+                 [learn]\nenabled = true\nheld_out_percent = 40\nheld_out_min = 6\n{keys}\
                  [[camera]]\nname = \"main\"\nsource = \"file:{}\"\nrepeat = true\nstart_s = {}.0\n",
                 site.rig.at(name).display(),
                 sample_video().display(),
@@ -137,7 +150,8 @@ impl Drop for Site {
 /// Hears all that is said about learning, and which events end where.
 fn listen(rig: &Rig, heard: Arc<Mutex<Heard>>) -> Link {
     let _in = rig.runtime.enter();
-    let filters = ["+/learn/update", "+/learn/ack", "coordinator/learn/head/+", "view/event", "view/learning"];
+    let filters =
+        ["+/learn/update", "+/learn/ack", "coordinator/learn/head/+", "view/event", "view/learning", "+/model/state"];
     let (link, mut events) = mqtt::open(LinkOptions {
         broker: rig.url(),
         client_id: "observer".into(),
@@ -160,6 +174,9 @@ fn listen(rig: &Rig, heard: Arc<Mutex<Heard>>) -> Link {
                 Topic::LearnHead(_) => {
                     let full: HeadFull = codec::decode(&opened()).unwrap();
                     heard.versions.push(full.version);
+                }
+                Topic::ModelState(node) => {
+                    heard.models.insert(node.to_string(), serde_json::from_slice(&payload).unwrap());
                 }
                 Topic::ViewLearning => heard.view = serde_json::from_slice(&payload).ok(),
                 Topic::ViewEvent => {

@@ -197,6 +197,8 @@ impl Site {
             release: Some(envelope),
             head: None,
             trial,
+            learned: None,
+            release_number: None,
         };
         let topic = Topic::ModelAssignment(node(name));
         let sealed = self.orders.sign(&topic, codec::encode(&assignment).unwrap(), unix_s());

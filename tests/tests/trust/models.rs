@@ -62,6 +62,7 @@ impl Device {
                 providers: &["cpu".to_owned()],
                 memory_bytes: 1 << 30,
                 runtime_api: 24,
+                learns: None,
             };
             let outcome = verify(&self.trusted, &assignment, &facts, unix_s());
             self.trusted = outcome.trusted.clone();

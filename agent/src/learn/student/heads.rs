@@ -8,12 +8,36 @@ use picket_shared::learn::packed::Feedback;
 
 use super::super::judge::Head;
 use super::super::lesson::{Comparison, Lesson};
+use super::super::released::Released;
 use super::{Effect, Student};
 
 impl Student {
     /// The whole head of a lineage.
     pub(super) fn whole(&mut self, full: HeadFull, effects: &mut Vec<Effect>) -> Result<(), (&'static str, String)> {
-        let (theirs, ours) = (&full.lineage, &self.lineage);
+        self.for_this_device(&full.lineage)?;
+        let head = full.head().map_err(|error| ("head", error.to_string()))?;
+        self.adopt(&full.lineage);
+        if self.wanted == full.frozen {
+            effects.push(Effect::Tell(match full.frozen {
+                true => "learning is frozen by the coordinator".into(),
+                false => format!("learning with the site, from version {}", full.version),
+            }));
+        }
+        self.wanted = !full.frozen;
+        self.changed |= self.released.is_on != full.releases;
+        self.released.is_on = full.releases;
+        // What stands at the broker is heard again on each connection.
+        if self.whole.as_ref().is_some_and(|(version, known)| *version == full.version && *known == head) {
+            return Ok(());
+        }
+        self.whole = Some((full.version, head.clone()));
+        self.follow(full.version, head, effects);
+        Ok(())
+    }
+
+    /// Whether heads of a lineage can be judged by here at all.
+    pub(super) fn for_this_device(&self, theirs: &Lineage) -> Result<(), (&'static str, String)> {
+        let ours = &self.lineage;
         if !theirs.backbone.eq_ignore_ascii_case(&self.backbone.sha256) {
             return Err((
                 "head_backbone",
@@ -32,24 +56,14 @@ impl Student {
             let sentence = format!("a head of the fleet epoch {}; {} has begun", theirs.fleet_epoch, ours.fleet_epoch);
             return Err(("head_old", sentence));
         }
-        let head = full.head().map_err(|error| ("head", error.to_string()))?;
-        if theirs.id() != ours.id() {
-            self.begin_lineage(full.lineage.clone());
-        }
-        if self.wanted == full.frozen {
-            effects.push(Effect::Tell(match full.frozen {
-                true => "learning is frozen by the coordinator".into(),
-                false => format!("learning with the site, from version {}", full.version),
-            }));
-        }
-        self.wanted = !full.frozen;
-        // What stands at the broker is heard again on each connection.
-        if self.whole.as_ref().is_some_and(|(version, known)| *version == full.version && *known == head) {
-            return Ok(());
-        }
-        self.whole = Some((full.version, head.clone()));
-        self.follow(full.version, head, effects);
         Ok(())
+    }
+
+    /// Goes on with heads of this lineage.
+    pub(super) fn adopt(&mut self, theirs: &Lineage) {
+        if theirs.id() != self.lineage.id() {
+            self.begin_lineage(theirs.clone());
+        }
     }
 
     /// A newer one, against the whole one.
@@ -84,6 +98,7 @@ impl Student {
         self.feedback = Feedback::new(head.len());
         drop(self.post.withdraw());
         (self.whole, self.version, self.shared, self.lineage) = (None, 0, head, lineage);
+        (self.released, self.refused, self.compared_on) = (Released::default(), None, None);
         self.changed = true;
     }
 
@@ -102,20 +117,38 @@ impl Student {
         self.consider(effects);
     }
 
-    /// Judges by the shared head and the own part from now on, where that surely does not lose.
+    /// The head of the site that the own part is learned for, and judged with: the released one where the site releases.
+    pub(super) fn base(&self) -> Vec<f32> {
+        match self.released.is_on {
+            true => self.released.base(self.lineage.shape.beginning()),
+            false => self.shared.clone(),
+        }
+    }
+
+    /// Held-out examples of nobody and of somebody.
+    pub(super) fn held_out(&self) -> [usize; 2] {
+        [false, true].map(|person| self.examples.count(true, person))
+    }
+
+    /// Whether there are enough of them to compare heads by.
+    pub(super) fn can_compare(&self) -> bool {
+        let (least, of_label) = (self.terms.held_out_min, self.held_out());
+        of_label.iter().sum::<usize>() >= least && of_label.iter().all(|count| *count >= least.div_ceil(5))
+    }
+
+    /// Judges by the site's head and the own part from now on, where that surely does not lose.
     pub(super) fn consider(&mut self, effects: &mut Vec<Effect>) {
-        let new: Vec<f32> = self.shared.iter().zip(&self.own).map(|(shared, own)| shared + own).collect();
+        let version = if self.released.is_on { self.released.version } else { self.version };
+        let new: Vec<f32> = self.base().iter().zip(&self.own).map(|(shared, own)| shared + own).collect();
         if new == self.used {
             return;
         }
         let least = self.terms.held_out_min;
-        let of_label = [false, true].map(|person| self.examples.count(true, person));
-        let enough =
-            of_label.iter().sum::<usize>() >= least && of_label.iter().all(|count| *count >= least.div_ceil(5));
+        let enough = self.can_compare();
         let comparison = enough.then(|| self.lesson.compare(&self.examples, &self.used, &new)).flatten();
         self.status.comparison = comparison;
         let Some(comparison) = comparison else {
-            let [nobody, people] = of_label;
+            let [nobody, people] = self.held_out();
             self.status.why = format!(
                 "{people} people and {nobody} others are held out; {least} are needed to compare heads, {} of each at least",
                 least.div_ceil(5)
@@ -127,18 +160,18 @@ impl Student {
             self.status.kept += 1;
             self.status.why = format!(
                 "the head of version {} stays: on {samples} examples the one of version {} loses {difference:.4} ± {error:.4}",
-                self.used_version, self.version
+                self.used_version, version
             );
             return;
         }
         let Comparison { samples, difference, .. } = comparison;
-        if self.used_version != self.version || self.status.taken == 0 {
+        if self.used_version != version || self.status.taken == 0 {
             effects.push(Effect::Tell(format!(
                 "judging by the head of version {}: better by {:.4} on {samples} examples",
-                self.version, -difference
+                version, -difference
             )));
         }
-        (self.used, self.used_version) = (new, self.version);
+        (self.used, self.used_version) = (new, version);
         self.status.taken += 1;
         self.status.why = String::new();
         self.changed = true;

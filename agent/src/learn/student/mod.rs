@@ -14,6 +14,7 @@ use picket_shared::learn::lineage::{HeadShape, Lineage};
 use picket_shared::learn::message::{HeadUpdate, LearnAck, RootSample};
 use picket_shared::learn::packed::Feedback;
 use picket_shared::learn::sent_max;
+use picket_shared::model::{LearnedManifest, LearnedState, Learns, ModelPhase};
 use picket_shared::random::SplitMix64;
 use picket_shared::topics::Topic;
 use serde_bytes::ByteBuf;
@@ -25,10 +26,12 @@ use super::lesson::Lesson;
 use super::miner::{Frame, Looks, Mined, Miner};
 use super::post::Post;
 use super::record::{Record, State, bytes_of, numbers_of};
+use super::released::Released;
 use super::status::Status;
 use crate::detect::Backbone;
 
 mod heads;
+mod releases;
 
 /// So many new examples begin a round.
 const FRESH_MAX: usize = 32;
@@ -77,6 +80,8 @@ pub enum Input {
     Heard(Topic, Vec<u8>),
     /// There is a connection, or none.
     Online(bool),
+    /// A release of the head was assigned to this device, and fetched.
+    Released(Box<LearnedManifest>, Vec<u8>),
     /// Time passed.
     Tick,
 }
@@ -110,6 +115,11 @@ pub struct Student {
     own: Vec<f32>,
     used_version: u64,
     used: Vec<f32>,
+    released: Released,
+    /// A release that was refused before anything was compared: its version, a constant word and a sentence.
+    refused: Option<(u64, &'static str, String)>,
+    /// Held-out examples when a release was compared last in vain.
+    compared_on: Option<usize>,
     feedback: Feedback,
     post: Post,
     examples: Examples,
@@ -123,6 +133,8 @@ pub struct Student {
     online: bool,
     unkept: Vec<Record>,
     changed: bool,
+    /// What changed is to be durable at once: somebody is told of it.
+    urgent: bool,
     kept_ms: u64,
     status: Status,
 }
@@ -145,6 +157,9 @@ impl Student {
             own: vec![0.0; head.len()],
             used_version: 0,
             used: head.clone(),
+            released: Released::default(),
+            refused: None,
+            compared_on: None,
             feedback: Feedback::new(head.len()),
             shared: head,
             lineage,
@@ -158,6 +173,7 @@ impl Student {
             online: false,
             unkept: Vec::new(),
             changed: true,
+            urgent: false,
             kept_ms: now.mono_ms,
             status: Status::default(),
         };
@@ -191,6 +207,7 @@ impl Student {
         self.lineage = state.lineage.clone();
         (self.version, self.used_version) = (state.version, state.used_version);
         (self.shared, self.own, self.used, self.feedback) = (shared, own, used, feedback);
+        self.released = Released::restore(state.released.clone(), parameters);
         let pending = state.pending.as_ref().and_then(|bytes| codec::decode::<HeadUpdate>(bytes).ok());
         let (epoch, seq, samples_epoch) = (state.epoch, state.seq, state.samples_epoch);
         self.post = Post { seq, pending, samples_epoch, samples_acked: state.samples_acked, ..Post::new(epoch) };
@@ -227,6 +244,7 @@ impl Student {
             pending: self.post.encoded().map(ByteBuf::from),
             samples_epoch: self.post.samples_epoch,
             samples_acked: self.post.samples_acked,
+            released: (self.released != Released::default()).then(|| self.released.clone()),
         }
     }
 
@@ -243,6 +261,19 @@ impl Student {
             waits_for_ack: self.post.pending.is_some(),
             ..self.status.clone()
         }
+    }
+
+    /// How it is with released heads; nothing before the network's name can be read.
+    pub fn learned(&self) -> Option<(LearnedState, Learns)> {
+        let backbone = self.backbone.sha256.to_ascii_lowercase().parse().ok()?;
+        let mut state = self.released.state(backbone, self.can_compare());
+        if let Some((version, word, sentence)) = self.refused.as_ref().filter(|(version, ..)| *version >= state.version)
+        {
+            let (reason, detail) = (Some((*word).to_owned()), Some(sentence.clone()));
+            let nothing = LearnedState { samples: 0, difference: None, error: None, ..state };
+            state = LearnedState { version: *version, phase: ModelPhase::Refused, reason, detail, ..nothing };
+        }
+        Some((state, Learns { backbone, inputs: inputs(self.backbone.features) as u32 }))
     }
 
     /// The network that is learned over.
@@ -266,16 +297,24 @@ impl Student {
                     self.post.connected();
                 }
             }
+            Input::Released(manifest, bytes) => {
+                if let Err((word, sentence)) = self.release(&manifest, &bytes, effects) {
+                    *self.status.refused.entry(word).or_default() += 1;
+                    self.refused = Some((manifest.counter, word, sentence.clone()));
+                    effects.push(Effect::Refused(word, sentence));
+                }
+            }
             Input::Tick => {}
         }
         self.learn(now, effects);
+        self.try_release(effects);
         let (update, samples) = match self.online && self.lineage.fleet_epoch > 0 {
             true => self.post.due(now.mono_ms, self.lineage.id()),
             false => (None, None),
         };
         let speaks = update.is_some() || samples.is_some();
         let late = now.mono_ms >= self.kept_ms + KEEP_MS || self.unkept.len() >= KEEP_RECORDS;
-        if speaks || late {
+        if speaks || late || std::mem::take(&mut self.urgent) {
             self.keep(now, effects);
         }
         let node = &self.terms.node;
@@ -466,8 +505,9 @@ impl Student {
             }
             (self.status.loss_before, self.status.loss_after) = (learned.loss_before, learned.loss_after);
         }
-        let Student { lesson, examples, shared, own, .. } = self;
-        lesson.own(examples, shared, own, fresh, rate, &mut random);
+        let base = self.base();
+        let Student { lesson, examples, own, .. } = self;
+        lesson.own(examples, &base, own, fresh, rate, &mut random);
         if own.iter().any(|x| !x.is_finite()) {
             own.fill(0.0);
             effects

@@ -49,6 +49,7 @@ impl Learner {
             curve: self.curve.clone(),
             stations: self.stations.iter().map(line).collect(),
             refused: self.refused.iter().map(|(word, count)| ((*word).to_owned(), *count)).collect(),
+            releases: self.path.releases.clone(),
         }
     }
 }

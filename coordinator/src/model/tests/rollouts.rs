@@ -14,11 +14,11 @@ use crate::model::view;
 
 const NODES: [&str; 4] = ["a", "b", "c", "d"];
 
-fn named(name: &str) -> NodeId {
+pub(super) fn named(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
 }
 
-fn at(name: &str) -> StationId {
+pub(super) fn at(name: &str) -> StationId {
     StationId::new(format!("at-{name}")).unwrap()
 }
 
@@ -61,6 +61,7 @@ fn says(phase: ModelPhase, number: u64, manifest: &Manifest) -> ModelState {
         root: 1,
         assignment: number,
         counters: BTreeMap::new(),
+        learned: None,
     }
 }
 
@@ -78,7 +79,7 @@ impl Bench {
         records.filter(|record| record.wish.release == Some(person(counter))).map(|r| r.node.to_string()).collect()
     }
 
-    fn number(&self, name: &str) -> u64 {
+    pub(super) fn number(&self, name: &str) -> u64 {
         self.registry.records().unwrap().iter().find(|record| record.node == named(name)).unwrap().number
     }
 }

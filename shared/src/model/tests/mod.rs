@@ -1,6 +1,7 @@
 //! An honest site and one of its devices: what it says becomes a plan, in whatever order it comes, and nothing else does.
 
 mod attacks;
+mod learned;
 
 use proptest::prelude::*;
 
@@ -88,6 +89,7 @@ struct Case {
     providers: Vec<String>,
     memory_bytes: u64,
     runtime_api: u32,
+    learns: Option<Learns>,
     now_s: u64,
 }
 
@@ -108,6 +110,8 @@ impl Case {
             release: Some(signed(&manifest(3), &[&keys[0], &keys[1]])),
             head: Some(signed(&head(2), &[&orders])),
             trial: TrialTerms::default(),
+            learned: None,
+            release_number: None,
         };
         Case {
             trusted: Trusted::begin(first),
@@ -121,6 +125,7 @@ impl Case {
             providers: vec!["cpu".into()],
             memory_bytes: 1 << 30,
             runtime_api: 24,
+            learns: None,
             now_s: NOW_S + 1,
         }
     }
@@ -135,6 +140,7 @@ impl Case {
             providers: &self.providers,
             memory_bytes: self.memory_bytes,
             runtime_api: self.runtime_api,
+            learns: self.learns,
         };
         verify(&self.trusted, &self.assignment, &facts, self.now_s)
     }
@@ -442,18 +448,23 @@ fn the_fullest_assignment_and_the_longest_memory_fit() {
         roots: vec![filled(crate::limits::MODEL_ROOT_BYTES_MAX); crate::limits::MODEL_ROOTS_MAX],
         release: Some(filled(MODEL_MANIFEST_BYTES_MAX)),
         head: Some(filled(MODEL_MANIFEST_BYTES_MAX)),
+        learned: Some(filled(MODEL_MANIFEST_BYTES_MAX)),
+        release_number: Some(u64::MAX),
         number: u64::MAX,
         ..Case::new().assignment
     };
     assert!(codec::encode(&full).is_ok(), "{:?}", codec::encode(&full).map(|bytes| bytes.len()));
     let name = |n: usize| ModelName::new(format!("{n:a>48}")).unwrap();
     let seen = HeadSeen { key: KeyId([1; 8]), counter: u64::MAX };
+    let (backbone, key) = (Digest([1; 32]), KeyId([1; 8]));
+    let learned = LearnedSeen { backbone, key, fleet_epoch: u32::MAX, counter: u64::MAX, issued_s: u64::MAX };
     let orders = OrdersSeen { key: KeyId([1; 8]), number: u64::MAX, issued_s: u64::MAX, fresh_until_s: u64::MAX };
     let trusted = Trusted {
         root: root(u64::MAX, 8, &by),
         orders: Some(orders),
         counters: (0..MODEL_NAMES_MAX).map(|n| (name(n), u64::MAX)).collect(),
         heads: (0..MODEL_NAMES_MAX).map(|n| (name(n), seen)).collect(),
+        learned: vec![learned; crate::limits::MODEL_LEARNED_MAX],
     };
     assert!(codec::encode(&trusted).is_ok(), "{:?}", codec::encode(&trusted));
 }

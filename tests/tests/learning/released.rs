@@ -1,0 +1,102 @@
+//! A learned head as a signed release: a canary commits it and then the others do, one that was poisoned is refused by the canary's own
+//! held-out examples and goes nowhere else, and what was gone back to reaches all. Whoever is killed meanwhile, the end is the same.
+
+use std::process::Command;
+use std::time::Instant;
+
+use picket_coordinator::learn::learner::Release;
+use picket_coordinator::model::registry::Registry;
+use picket_shared::learn::lineage::{HeadShape, Lineage};
+use picket_shared::learn::view::{Learning, ReleaseView};
+use picket_shared::model::rollouts::{Course, Stage};
+use picket_simulation::soak::killer::Deed;
+use picket_tests::{binary, run_within, text};
+
+use super::rig::{Rig, WITHIN};
+use super::{NODES, Site, backbone};
+
+/// The owner's root, published where the coordinator looks; devices have it by their enrolment.
+fn publish_root(rig: &Rig) {
+    let (key, root) = (rig.at("owner.pem"), rig.at("root.json"));
+    let (key, root) = (key.to_str().unwrap(), root.to_str().unwrap());
+    for args in [vec!["keygen", key], vec!["root", "new", "--key", key, "--out", root]] {
+        let done = run_within(Command::new(binary("picket-coordinator")).arg("model").args(args), WITHIN);
+        assert!(done.status.success(), "{}", text(&done));
+    }
+    let done = rig.command(&["model", "publish", root]);
+    assert!(done.status.success(), "{}", text(&done));
+}
+
+/// A head that takes who stands on the left of the picture for somebody, as this site's persons say; or the other way round.
+fn head(left: f32) -> Vec<f32> {
+    let mut head = HeadShape::logistic(137).beginning();
+    // The network's own word counts for nothing; then where somebody's foot is, from the picture's middle.
+    (head[0], head[1], head[137]) = (-4.0, -20.0 * left, 1.25 * left);
+    head
+}
+
+impl Site {
+    fn release(&self, version: u64, head: Vec<f32>, revert_of: Option<u64>) {
+        let lineage = Lineage { fleet_epoch: 1, backbone: backbone(), shape: HeadShape::logistic(137) };
+        let registry = Registry::open(&self.rig.at("coordinator/models")).unwrap();
+        assert!(registry.take_learned(&Release { lineage, version, head, revert_of }).unwrap());
+    }
+
+    fn until_released(&mut self, version: u64, course: Course) -> ReleaseView {
+        let of = |view: &Learning| view.releases.iter().find(|release| release.version == version).cloned();
+        self.until(&format!("the release {version} to be {course:?}"), |heard| {
+            of(heard.view.as_ref()?).filter(|release| release.course == course)
+        })
+    }
+
+    /// Which release each device judges by, as it says itself.
+    fn used(&self) -> Vec<u64> {
+        NODES.map(|name| self.status(name)["used_version"].as_u64().unwrap_or(u64::MAX)).to_vec()
+    }
+}
+
+#[test]
+fn a_learned_head_comes_by_canaries_a_poisoned_one_stops_there_and_going_back_reaches_all() {
+    // They learn next to nothing by themselves: what is judged by is what is released.
+    let mut site = Site::start_with("rate = 0.001\n", publish_root);
+    site.until("every station to be able to compare heads", |heard| {
+        let judges = |name: &&str| heard.models.get(**name)?.learned.as_ref().filter(|learned| learned.judges);
+        NODES.iter().all(|name| judges(&name).is_some()).then_some(())
+    });
+    site.release(1000, head(1.0), None);
+    let done = site.until_released(1000, Course::Done);
+    assert_eq!(done.stations.len(), 3);
+    assert_eq!(done.stations.iter().filter(|station| station.canary).count(), 1);
+    for station in &done.stations {
+        assert_eq!(station.outcome, Stage::Committed, "{station:?}");
+        assert!(station.samples >= 6 && station.difference.unwrap() < 0.0, "{station:?}");
+    }
+    assert_eq!(site.used(), [1000; 3]);
+
+    // A device and the coordinator are killed: what was committed is.
+    site.kill("b");
+    assert!(site.rig.coordinator.hit(Deed::Kill, Instant::now()).unwrap());
+    site.rig.coordinator.revive().unwrap();
+    site.heard.lock().unwrap().view = None;
+    site.until_released(1000, Course::Done);
+
+    // Properly signed, and poison.
+    site.release(1001, head(-1.0), None);
+    let halted = site.until_released(1001, Course::Halted);
+    let lost = |stage| halted.stations.iter().filter(|station| station.outcome == stage).count();
+    assert_eq!((lost(Stage::RolledBack), lost(Stage::Waiting)), (1, 2), "{halted:?}");
+    let canary = &halted.stations[0];
+    assert!(canary.canary && canary.difference.unwrap() > 0.0, "{canary:?}");
+    assert!(halted.why.contains("it loses"), "{halted:?}");
+    assert_eq!(site.used(), [1000; 3]);
+
+    // A person goes back, and nobody is asked first.
+    site.release(1002, head(1.0), Some(1000));
+    let back = site.until_released(1002, Course::Done);
+    assert_eq!((back.revert_of, back.stations.len()), (Some(1000), 3));
+    assert!(back.stations.iter().all(|station| station.outcome == Stage::Committed && !station.canary), "{back:?}");
+    assert_eq!(site.used(), [1002; 3]);
+    for release in [done, halted, back] {
+        println!("{}", serde_json::to_string(&release).unwrap());
+    }
+}
