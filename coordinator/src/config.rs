@@ -17,6 +17,7 @@ use picket_shared::trust::tls::TlsFiles;
 use picket_shared::trust::token::Door;
 use serde::Deserialize;
 
+use crate::learn::agreement::{self, Overlap};
 use crate::learn::learner::Terms;
 use crate::model::fleet::Heads;
 use crate::swarm::Rules;
@@ -143,6 +144,8 @@ pub enum Releases {
     Auto,
     /// It is laid out as a file, and stations judge by the head that is learned.
     Off,
+    /// Cameras that see the same ground: what they say of each other's events is learned from.
+    pub overlap: Vec<Overlap>,
 }
 
 impl Default for Learn {
@@ -159,6 +162,7 @@ impl Default for Learn {
             trusted: false,
             release: Releases::Auto,
             canaries: vec![],
+            overlap: Vec::new(),
         }
     }
 }
@@ -183,6 +187,7 @@ impl Learn {
             return Err(format!("learn.canaries names {} stations, of at most {NODES_MAX}", self.canaries.len()));
         }
         terms.lineage.check().map_err(|sentence| format!("learn: {sentence}"))?;
+        agreement::check(&self.overlap)?;
         match self.rate > 0.0 && self.rate <= 10.0 {
             true => Ok(()),
             false => Err(format!("learn.rate is {}; choose more than 0 and at most 10", self.rate)),
@@ -444,6 +449,8 @@ fn is_websocket_url(url: &str) -> bool {
 mod tests {
     use super::*;
 
+    const GATE: &str = "station = \"gate\", camera = \"main\", zone = \"door\"";
+
     fn check(text: &str) -> Result<Config, String> {
         let config: Config = picket_shared::config::parse(text)?;
         config.check().map(|()| config)
@@ -486,6 +493,13 @@ mod tests {
             ("[mqtt]\nbroker = \"b:1883\"", "write it as mqtt://host:1883"),
             ("[mqtt]\nembedded = true\nwebsocket_url = \"ws://b:1/\"", "is for a real broker"),
             ("[mqtt]\nwebsocket_url = \"http://b\"", "ws://host:port/path"),
+            (
+                &*format!(
+                    "[learn]\nenabled = true\nbackbone = \"{}\"\n[[learn.overlap]]\none = {{ {GATE} }}\nother = {{ {GATE} }}",
+                    "ab".repeat(32)
+                ),
+                "name two cameras that see the same ground",
+            ),
             ("[mqtt]\nwebsocket_url = \"ws://b; script-src *\"", "ws://host:port/path"),
         ] {
             let error = check(text).unwrap_err();

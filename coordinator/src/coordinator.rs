@@ -9,7 +9,7 @@ use std::sync::Arc;
 use picket_shared::backoff::others_return_ms;
 use picket_shared::clock::Now;
 use picket_shared::codec;
-use picket_shared::ids::{Boot, EventId, NodeId, SiteId};
+use picket_shared::ids::{Boot, CameraId, EventId, NodeId, SiteId, StationId};
 use picket_shared::status::{self, Health, Stats, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Site, StationView};
@@ -323,6 +323,11 @@ impl Coordinator {
     /// The newest event of one person that this node told of, and that had begun by then, in seconds since 1970.
     pub fn last_event_of(&self, node: &NodeId, by_s: f64) -> Option<EventId> {
         self.newest.last_of(node, by_s)
+    }
+
+    /// Whether a camera looks, and what it sees comes here at once.
+    pub fn watches(&self, now: Now, station: &StationId, camera: &CameraId) -> bool {
+        self.swarm.nodes().values().any(|node| node.watches(now, station, camera))
     }
 
     /// Every node, its station where it has said it, and whether it is not down.

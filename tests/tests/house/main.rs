@@ -129,6 +129,7 @@ const CORES: [&str; 99] = [
     "coordinator/src/intake",
     "coordinator/src/lead",
     "coordinator/src/leader/row",
+    "coordinator/src/learn/agreement",
     "coordinator/src/learn/learner",
     "coordinator/src/learn/peers",
     "coordinator/src/learn/root",
