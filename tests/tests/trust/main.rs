@@ -10,7 +10,7 @@
 //! | a forged will | `a_will_that_is_said_too_early_or_again_is_undone_by_the_next_heartbeat_or_refused` |
 //! | an order from a retired key | `what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides` |
 //! | a broker that drops acks, or events with a receipt | `a_broker_that_keeps_acks_back_or_lies_about_delivery_costs_no_event` |
-//! | a flood beside healthy traffic | `a_flood_of_garbage_beside_a_healthy_agent_costs_it_nothing` |
+//! | a flood beside healthy traffic, and in the log | `a_flood_of_garbage_beside_a_healthy_agent_costs_it_nothing`, `what_is_refused_again_and_again_is_a_line_of_log_where_its_count_doubles` |
 //! | CBOR: depth, length, doubles, trailing bytes; oversize | `bombs_of_a_member_and_of_whoever_has_the_orders_key_are_refused_by_name` |
 //! | slow clients at each port, also after the handshake | `slow_clients_hold_no_port`, `who_dawdles_after_the_handshake_is_shown_out_of_the_door_too`, `slow_clients_hold_no_port_of_the_embedded_broker` |
 //! | names that become paths | `a_name_that_leads_out_of_its_folder_is_no_name`, `a_path_that_leads_out_of_its_folder_shows_nothing_and_a_topic_writes_nothing` |
