@@ -4,6 +4,7 @@
 
 #[path = "../trust/rig.rs"]
 mod rig;
+mod crash;
 mod killed;
 mod rollout;
 mod site;
