@@ -121,6 +121,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let (of_peeks, learn) = (peeks.clone(), study.as_ref().map(Study::taps));
     let stages = Stages { mailbox, changes, node, boot, detector, sinks: sinks_of, frames_max, peeks: of_peeks, learn };
     let watch = Watch::new(Arc::clone(&pulse), Arc::clone(&sinks));
+    let data_dir = config.data_dir.clone();
     let mut cameras = Cameras::new(stages, config.clone(), options.config.clone(), watch, Arc::clone(&audit))
         .context("the standby's thread")?;
     cameras.begin()?;
@@ -136,7 +137,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let (policy, node) = (config.privacy.clone(), config.node.clone());
     let clerk = Clerk::start(policy, node, &config.data_dir, Arc::clone(&audit), Arc::clone(&sinks));
     courier.answered_by(clerk.context("the clerk's thread")?);
-    courier.audited_by(audit);
+    courier.audited_by(audit, &data_dir);
     if let Some(study) = study {
         courier.learns(study);
     }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,9 +41,11 @@ use crate::recorder::{Outlet, Recorder, Request};
 use crate::store::{AgentStore, Found};
 
 mod route;
+mod watched;
 
 pub use route::Route;
 use route::{filters, will};
+use watched::Watched;
 
 /// What the disk may take for the last events, and the broker to hear the last words.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -94,6 +97,8 @@ pub struct Courier<W> {
     credentials: Credentials,
     /// Where it is written down which orders are followed.
     audit: Option<Arc<AuditLog>>,
+    /// How far coordinators' audit logs reach, where it can be told who says so.
+    watched: Option<Watched>,
     /// Who answers orders for pictures.
     clerk: Option<Clerk>,
     /// Who learns.
@@ -165,6 +170,7 @@ impl<W: Watcher> Courier<W> {
             gossip: None,
             credentials,
             audit: None,
+            watched: None,
             clerk: None,
             study: None,
             word: None,
@@ -209,8 +215,10 @@ impl<W: Watcher> Courier<W> {
         self.platform = platform;
     }
 
-    /// Writes down which orders are followed, and tells others how far that log reaches.
-    pub fn audited_by(&mut self, audit: Arc<AuditLog>) {
+    /// Writes down which orders are followed, tells others how far that log reaches, and remembers below this data directory how
+    /// far coordinators' logs do.
+    pub fn audited_by(&mut self, audit: Arc<AuditLog>, data_dir: &Path) {
+        self.watched = self.credentials.takes_orders().then(|| Watched::open(data_dir, Arc::clone(&audit)));
         self.audit = Some(audit);
     }
 
@@ -360,6 +368,9 @@ impl<W: Watcher> Courier<W> {
         let what = match topic {
             Topic::Standby(_) => "standby",
             Topic::ModelAssignment(_) => "model assignment",
+            Topic::CoordinatorHealth => {
+                return self.watched.iter_mut().for_each(|watched| watched.hear(unix_ms() / 1000, message));
+            }
             _ => return,
         };
         let (Some(audit), digest) = (&self.audit, sha256_hex(message)) else { return };
@@ -445,6 +456,7 @@ impl<W: Watcher> Courier<W> {
                 facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
                 facts.audit = self.audit.as_ref().and_then(|audit| audit.head());
                 facts.problems.extend(self.audit.iter().flat_map(|audit| audit.problems()));
+                facts.problems.extend(self.watched.iter().flat_map(Watched::problems));
                 let gossip = self.gossip.iter().flat_map(Gossip::refused);
                 facts.refused.extend(gossip.map(|(word, count)| (word.to_owned(), count)));
                 return Some(Input::Facts(facts));

@@ -12,6 +12,7 @@ use picket_agent::{annotate, app, doctor, eval, learn, model_command, store};
 use picket_shared::audit::{Act, AuditLog, Note, command};
 use picket_shared::calendar::unix_s;
 use picket_shared::exit::{Exit, Failure, report};
+use picket_shared::ids::NodeId;
 use picket_shared::store::StoreError;
 use picket_shared::telemetry;
 use picket_shared::trust::token::TOKEN_CHARS_MAX;
@@ -86,6 +87,15 @@ enum AuditCommand {
     },
     /// Write every line, oldest first
     Show(Place),
+    /// How far each coordinator's audit log reached, as it said itself: one JSON object a line
+    Heads(Place),
+    /// Take a coordinator's audit log as it is now, after somebody looked into why it lost lines
+    AcceptCoordinator {
+        /// The coordinator
+        name: NodeId,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 #[derive(Subcommand)]
@@ -208,6 +218,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             match command {
                 AuditCommand::Verify { head, place } => command::verify(&dir(place)?, head.as_ref())?,
                 AuditCommand::Show(place) => command::show(&dir(place)?)?,
+                AuditCommand::Heads(place) => command::heads(&dir(place)?)?,
+                AuditCommand::AcceptCoordinator { name, place } => {
+                    command::accept(&dir(place)?, &name, &format!("coordinator {name}"), now_s())?;
+                }
             }
         }
         Command::Enrol { token, place } => {

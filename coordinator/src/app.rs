@@ -112,7 +112,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let pictures = Pictures::new(config.pictures.clone(), Folder::below(&config.data_dir), Arc::clone(&audit));
 
     let (tls, door) = trust(&config, &audit, &of_the_door)?;
-    let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
+    let me = Identity { site: config.site.clone(), pid: std::process::id(), boot, name: config.leader.name.clone() };
     let credentials = credentials(&config)?;
     let options = link_options(&config, &me, tls, &credentials, clock);
     let (link, events) = mqtt::open_any(options, config.mqtt.fallback.clone());
@@ -543,7 +543,8 @@ impl Shell {
         let speaks = self.core.link_is_up() && self.core.leads_under().is_some();
         self.pictures.tick(self.clock.now(), speaks, &mut self.asked);
         self.asked.drain(..).for_each(|(topic, payload)| self.outgoing.push(topic, payload));
-        self.core.on_audit(self.audit.problems().into_iter().chain(self.heads.problems()).collect());
+        let problems = self.audit.problems().into_iter().chain(self.heads.problems()).collect();
+        self.core.on_audit(self.audit.head(), problems);
         if self.credentials.look(self.clock.now()) {
             self.authority_changed();
         }

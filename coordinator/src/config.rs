@@ -133,6 +133,8 @@ pub struct Learn {
     pub release: Releases,
     /// Stations that try a released head before the others do; where none of them learns, one of ten of those that do.
     pub canaries: Vec<StationId>,
+    /// Cameras that see the same ground: what they say of each other's events is learned from.
+    pub overlap: Vec<Overlap>,
 }
 
 /// What becomes of a head that is fit to be released.
@@ -144,8 +146,6 @@ pub enum Releases {
     Auto,
     /// It is laid out as a file, and stations judge by the head that is learned.
     Off,
-    /// Cameras that see the same ground: what they say of each other's events is learned from.
-    pub overlap: Vec<Overlap>,
 }
 
 impl Default for Learn {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use picket_shared::audit::Head;
 use picket_shared::backoff::others_return_ms;
 use picket_shared::clock::Now;
 use picket_shared::codec;
@@ -36,13 +37,16 @@ pub struct Identity {
     pub pid: u32,
     /// Its run over its archive.
     pub boot: Boot,
+    /// Its name among the coordinators of the site.
+    pub name: NodeId,
 }
 
 impl Identity {
     /// The health that this coordinator publishes, or leaves with the broker as its will.
     pub fn health(&self, now: Now, status: UpDown, leader: u32, problems: Vec<String>) -> Health {
         let (time, epoch) = (now.unix_ms / 1000, u64::from(leader));
-        Health { status, pid: self.pid, time, boot: self.boot, epoch, problems, goodbye: false, audit: None }
+        let (pid, boot, name) = (self.pid, self.boot, Some(self.name.clone()));
+        Health { status, pid, time, boot, epoch, problems, goodbye: false, audit: None, name }
     }
 }
 
@@ -163,6 +167,7 @@ pub struct Coordinator {
     fallback_problem: Option<String>,
     /// What is wrong with audit logs.
     audit_problems: Vec<String>,
+    audit_head: Option<Head>,
     /// Why nodes are not told which model they run.
     model_problems: Vec<String>,
     rejected: BTreeMap<&'static str, u64>,
@@ -222,6 +227,7 @@ impl Coordinator {
             archive_problems: recovered.problems,
             fallback_problem: None,
             audit_problems: Vec::new(),
+            audit_head: None,
             model_problems: vec![],
             rejected: BTreeMap::new(),
             unreadable: recovered.unreadable,
@@ -345,8 +351,9 @@ impl Coordinator {
         self.fallback_problem = why;
     }
 
-    /// What is wrong with audit logs, this coordinator's and nodes'. Said with its health.
-    pub fn on_audit(&mut self, problems: Vec<String>) {
+    /// How far this coordinator's audit log reaches, and what is wrong with it and with nodes'. Said with its health.
+    pub fn on_audit(&mut self, head: Option<Head>, problems: Vec<String>) {
+        self.audit_head = head;
         if self.audit_problems != problems {
             self.audit_problems = problems;
             self.say_again_ms = 0;
@@ -573,7 +580,8 @@ impl Coordinator {
         let Some(leader) = self.lead.epoch() else { return };
         self.say_again_ms = now.mono_ms + SAY_AGAIN_MS;
         let goodbye = status == UpDown::Down;
-        let health = Health { goodbye, ..self.me.health(now, status, leader, self.problems()) };
+        let audit = self.audit_head.clone();
+        let health = Health { goodbye, audit, ..self.me.health(now, status, leader, self.problems()) };
         out.push(Effect::Publish { topic: Topic::CoordinatorHealth, payload: view::json(&health) });
     }
 

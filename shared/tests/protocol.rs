@@ -346,6 +346,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         problems: vec![],
         goodbye: false,
         audit: None,
+        name: None,
     };
     let site = Site {
         site: SiteId::new("yard").unwrap(),
@@ -374,7 +375,7 @@ fn the_page_lists_every_field_of_every_json_message() {
     let why = String::new();
     let change = Change { time: 0.0, change: ChangeKind::Up, node: None, station: None, epoch: 0, why };
     let head = Head { number: 7, digest: "ab".repeat(32) };
-    let health = Health { goodbye: true, audit: Some(head.clone()), ..health };
+    let health = Health { goodbye: true, audit: Some(head.clone()), name: Some(node.clone()), ..health };
     let key = SecretKey::generate().unwrap();
     let member = Member { key: Some(key.public()), revoked: vec![key.public().id()] };
     let orders = OrdersChain::begin(&SiteId::new("yard").unwrap(), &key, 0);

@@ -491,6 +491,7 @@ impl Node {
                 problems: self.problems.iter().cloned().chain(self.namesake.problem(&self.identity.node)).collect(),
                 goodbye: status == UpDown::Down,
                 audit: self.audit.clone(),
+                name: None,
             };
             out.push(Effect::Publish(Topic::Health(self.identity.node.clone()), to_json(&health)));
         }
@@ -574,6 +575,7 @@ pub fn will(identity: &Identity, unix_ms: u64) -> Vec<u8> {
         problems: vec!["the broker lost the connection to this node".into()],
         goodbye: false,
         audit: None,
+        name: None,
     })
 }
 

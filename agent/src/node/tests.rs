@@ -293,6 +293,7 @@ fn another_agent_of_the_same_name_is_named_and_an_earlier_run_of_ours_is_not() {
                 problems: vec![],
                 goodbye: false,
                 audit: None,
+                name: None,
             };
             hear(&mut node, 1, Input::Message(Topic::Health(me()), to_json(&health)));
         }

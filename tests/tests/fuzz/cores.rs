@@ -112,7 +112,7 @@ fn station(number: u64) -> StationId {
 }
 
 fn identity() -> Identity {
-    Identity { site: SiteId::new("yard").unwrap(), pid: 1, boot: Boot(1) }
+    Identity { site: SiteId::new("yard").unwrap(), pid: 1, boot: Boot(1), name: NodeId::new("main").unwrap() }
 }
 
 impl Site {

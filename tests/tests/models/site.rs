@@ -115,17 +115,22 @@ impl Site {
         let mut envelope = Envelope::of(&root).unwrap();
         envelope.sign::<Root>(&owner);
         std::fs::write(rig.at("root.json"), envelope.to_file::<Root>()).unwrap();
-        Site::run(rig, owner, nodes)
+        Site::run(rig, owner, nodes, sample)
     }
 
     /// Starts a site whose owner uses the command line, with these devices: they know his root by the file `root.json`.
     pub fn of_owner(tables: &str, nodes: &[&str]) -> Site {
+        Site::of_owner_watching(tables, nodes, sample)
+    }
+
+    /// The same, and this is what a device's camera is.
+    pub fn of_owner_watching(tables: &str, nodes: &[&str], camera: impl Fn(&Rig, &str) -> String) -> Site {
         let rig = Rig::start_with(&format!("[model]\nbytes_per_s = 1000000\n{tables}"));
         let (key, root) = (rig.at("one.pem"), rig.at("root.json"));
         owner(&["keygen", key.to_str().unwrap()]);
         owner(&["root", "new", "--key", key.to_str().unwrap(), "--out", root.to_str().unwrap()]);
         let owner = SecretKey::from_pem(&std::fs::read_to_string(key).unwrap()).unwrap();
-        let site = Site::run(rig, owner, nodes);
+        let site = Site::run(rig, owner, nodes, camera);
         site.model(&["publish", root.to_str().unwrap()]);
         site
     }
@@ -138,7 +143,7 @@ impl Site {
         text(&output)
     }
 
-    fn run(rig: Rig, owner: SecretKey, nodes: &[&str]) -> Site {
+    fn run(rig: Rig, owner: SecretKey, nodes: &[&str], camera: impl Fn(&Rig, &str) -> String) -> Site {
         // Its own runs are counted in seconds; nothing of it is said on these topics.
         let orders = Signer::new(rig.authority().orders_key().unwrap(), rig::site(), u64::from(u32::MAX));
         let said = Arc::<Mutex<BTreeMap<String, Said>>>::default();
@@ -147,7 +152,8 @@ impl Site {
         for name in nodes {
             site.rig.device(name);
             let config = site.rig.at(&format!("{name}.toml"));
-            std::fs::write(&config, site.config(name)).unwrap();
+            let text = site.config(name) + &camera(&site.rig, name);
+            std::fs::write(&config, text).unwrap();
             let agent = site.rig.start_agent(name, &["--config", config.to_str().unwrap()]);
             site.agents.insert((*name).to_owned(), agent);
         }
@@ -165,10 +171,9 @@ impl Site {
         format!(
             "site = \"yard\"\nnode = \"{name}\"\nstation = \"gate-{name}\"\ndata_dir = \"{}\"\n[live]\nenabled = false\n\
              [model]\nroot = \"{}\"\nframes_interval_s = 1.0\n\
-             [[camera]]\nname = \"main\"\nsource = \"file:{}\"\nrepeat = true\n",
+             [[camera]]\nname = \"main\"\n",
             self.rig.at(name).display(),
             self.rig.at("root.json").display(),
-            sample_video().display(),
         )
     }
 
@@ -298,6 +303,11 @@ impl Site {
     pub fn freeze_trial(&self, pid: u32) {
         signal(pid, Signal::STOP);
     }
+}
+
+/// The sample video, again and again.
+fn sample(_: &Rig, _: &str) -> String {
+    format!("source = \"file:{}\"\nrepeat = true\n", sample_video().display())
 }
 
 impl Drop for Site {

@@ -10,10 +10,11 @@
 //! | a forged will | `a_will_that_is_said_too_early_or_again_is_undone_by_the_next_heartbeat_or_refused` |
 //! | an order from a retired key | `what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides` |
 //! | a broker that drops acks, or events with a receipt | `a_broker_that_keeps_acks_back_or_lies_about_delivery_costs_no_event` |
-//! | a flood beside healthy traffic | `a_flood_of_garbage_beside_a_healthy_agent_costs_it_nothing` |
+//! | a flood beside healthy traffic, and in the log | `a_flood_of_garbage_beside_a_healthy_agent_costs_it_nothing`, `what_is_refused_again_and_again_is_a_line_of_log_where_its_count_doubles` |
 //! | CBOR: depth, length, doubles, trailing bytes; oversize | `bombs_of_a_member_and_of_whoever_has_the_orders_key_are_refused_by_name` |
 //! | slow clients at each port, also after the handshake | `slow_clients_hold_no_port`, `who_dawdles_after_the_handshake_is_shown_out_of_the_door_too`, `slow_clients_hold_no_port_of_the_embedded_broker` |
 //! | names that become paths | `a_name_that_leads_out_of_its_folder_is_no_name`, `a_path_that_leads_out_of_its_folder_shows_nothing_and_a_topic_writes_nothing` |
+//! | the coordinator's own log, cut off | `the_coordinators_own_log_is_remembered_by_devices_and_what_was_cut_off_it_is_told_until_it_is_accepted` |
 //! | secrets in logs, processes, cores, errors, messages | `nothing_that_is_secret_is_anywhere_but_where_it_is_kept`, `a_process_that_has_keys_leaves_no_core_and_nobody_looks_into_its_memory` |
 //! | image bytes in a capture of the demo | `a_capture_of_the_demo_shows_no_picture_but_the_one_that_was_asked_for` |
 //! | memory under hostile input | `no_message_takes_more_than_four_times_its_bound`, in `tests/fuzz/greed.rs` |
@@ -23,6 +24,7 @@ mod between;
 mod capture;
 mod flood;
 mod forged;
+mod heads;
 mod knock;
 mod models;
 mod needles;
@@ -160,6 +162,7 @@ fn the_page_of_attacks_names_tests_that_are_there() {
         include_str!("main.rs"),
         include_str!("flood.rs"),
         include_str!("forged.rs"),
+        include_str!("heads.rs"),
         include_str!("slow.rs"),
         include_str!("tapped.rs"),
         include_str!("paths.rs"),

@@ -56,6 +56,7 @@ fn says(phase: ModelPhase, number: u64, manifest: &Manifest) -> ModelState {
         bytes_wanted: 120,
         slots: vec![],
         trial: None,
+        swap_gap_ms: None,
         detail: reason.as_ref().map(|_| "it agrees to 0.100, and 0.85 is asked for".to_owned()),
         reason,
         root: 1,
