@@ -89,10 +89,19 @@ impl Released {
         true
     }
 
-    /// The numbers of the newest, while nothing is decided.
-    pub fn undecided(&self, parameters: usize) -> Option<Vec<f32>> {
-        let trial = self.trial.as_ref().filter(|trial| self.is_on && trial.verdict == Verdict::Waits)?;
-        numbers_of(&trial.head, parameters)
+    /// The newest, while nothing is decided.
+    fn undecided(&self) -> Option<&Trial> {
+        self.trial.as_ref().filter(|trial| self.is_on && trial.verdict == Verdict::Waits)
+    }
+
+    /// Whether something is to be decided.
+    pub fn is_undecided(&self) -> bool {
+        self.undecided().is_some()
+    }
+
+    /// The numbers of what is to be decided.
+    pub fn candidate(&self, parameters: usize) -> Option<Vec<f32>> {
+        numbers_of(&self.undecided()?.head, parameters)
     }
 
     /// Whether a person went back to a head that was good enough here once: that needs no new verdict. One that never was is judged

@@ -50,8 +50,8 @@ pub struct Fleet {
     heads: Option<Heads>,
     /// Releases that are not in the registry yet.
     released: VecDeque<Release>,
-    /// What the learner was told of them.
-    told: Option<Path>,
+    /// What the learner is to know of them, and whether it was told.
+    path: (Path, bool),
 }
 
 /// How learned heads are released.
@@ -82,7 +82,7 @@ impl Fleet {
             problems: Vec::new(),
             heads: None,
             released: VecDeque::new(),
-            told: None,
+            path: (Path::default(), true),
         }
     }
 
@@ -103,11 +103,8 @@ impl Fleet {
 
     /// What the learner is to know of releases, where that is news; `take` says whether it was told.
     pub fn tell_learner(&mut self, take: impl FnOnce(Path) -> bool) {
-        let is_open = self.heads.is_some() && is_open(&self.dir);
-        let path = Path { is_open, releases: view::releases(&self.rollouts) };
-        if self.told.as_ref() != Some(&path) && take(path.clone()) {
-            self.told = Some(path);
-        }
+        let (path, told) = &mut self.path;
+        *told = *told || take(path.clone());
     }
 
     /// One that gives Home Assistant buttons too, where it is told of nodes at all: what they say is learned from.
@@ -190,9 +187,8 @@ impl Fleet {
             reports::save(&self.dir, &self.reports).map_err(|error| error.to_string())?;
             self.heard = false;
         }
-        if let Some(heads) = &self.heads
-            && is_open(&self.dir)
-        {
+        let is_open = self.heads.is_some() && registry.root().is_ok();
+        if let Some(heads) = self.heads.as_ref().filter(|_| is_open) {
             let now_s = now.unix_ms / 1000;
             while let Some(release) = self.released.front() {
                 match registry.take_learned(release) {
@@ -216,6 +212,10 @@ impl Fleet {
         self.state = state;
         tell(&self.rollouts, &rollouts);
         self.rollouts = rollouts;
+        let path = Path { is_open, releases: view::releases(&self.rollouts) };
+        if self.path.0 != path {
+            self.path = (path, false);
+        }
         let known = view::Known { rollouts: &self.rollouts, records: &records, pins: &pins, reports: &self.reports };
         let shown = view::document(0.0, known);
         Ok(self.say(now, shown))
@@ -260,9 +260,4 @@ fn tell(before: &[Rollout], now: &[Rollout]) {
             tracing::info!(number, %release, course, group, why, "rollout");
         }
     }
-}
-
-/// Whether the registry in this folder can tell nodes anything: it has its owner's root.
-pub fn is_open(dir: &std::path::Path) -> bool {
-    Registry::exists(dir) && Registry::open(dir).is_ok_and(|registry| registry.root().is_ok())
 }

@@ -389,7 +389,8 @@ impl Rollout {
 
     /// A later rollout takes over, where both have a node.
     pub fn give_way_to(&mut self, later: &Rollout) {
-        let shared = self.members.keys().any(|node| later.members.contains_key(node));
+        // Of heads there is one for the whole site.
+        let shared = self.goal.learned().is_some() || self.members.keys().any(|node| later.members.contains_key(node));
         if self.is_open() && self.number < later.number && shared && self.goal.competes_with(&later.goal) {
             self.course = Course::Superseded;
             self.why = format!("rollout {} took its place", later.number);

@@ -25,11 +25,14 @@ impl Student {
 
     /// Decides about the newest release, where something is held out that it was not compared on in vain.
     pub(super) fn try_release(&mut self, effects: &mut Vec<Effect>) {
-        let held_out = self.held_out().iter().sum();
-        let Some(head) = self.released.undecided(self.used.len()).filter(|_| self.compared_on != Some(held_out)) else {
+        if !self.released.is_undecided() {
             return;
-        };
-        self.compared_on = Some(held_out);
+        }
+        let held_out = Some(self.held_out().iter().sum());
+        if std::mem::replace(&mut self.compared_on, held_out) == held_out {
+            return;
+        }
+        let Some(head) = self.released.candidate(self.used.len()) else { return };
         // The own part was learned for the head before; where it does not fit this one it begins anew.
         let with_own: Vec<f32> = head.iter().zip(&self.own).map(|(head, own)| head + own).collect();
         let lesson = |student: &mut Student, new: &[f32]| {
