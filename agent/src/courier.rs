@@ -11,12 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use picket_shared::audit::{Act, AuditLog, Note};
+use picket_shared::audit::AuditLog;
 use picket_shared::brokers;
-use picket_shared::calendar::{unix_ms, unix_s};
+use picket_shared::calendar::unix_ms;
 use picket_shared::clock::Now;
 use picket_shared::codec;
-use picket_shared::crypto::sha256_hex;
 use picket_shared::event::Event;
 use picket_shared::ids::{Boot, NodeId, RequestId};
 use picket_shared::limits::{ROSTER_BYTES_MAX, STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
@@ -33,13 +32,14 @@ use crate::gossip::Gossip;
 use crate::learn::study::Study;
 use crate::model::record::Record;
 use crate::model::steward::Steward;
-use crate::model::{self, Models, News, change};
+use crate::model::{self, Models, News};
 use crate::node::{Effect, Facts, Identity, Input, ModelInput, Node};
 use crate::platform::Platform;
 use crate::privacy::{Clerk, Job};
 use crate::recorder::{Outlet, Recorder, Request};
 use crate::store::{AgentStore, Found};
 
+mod notes;
 mod route;
 mod watched;
 
@@ -360,35 +360,6 @@ impl<W: Watcher> Courier<W> {
             }
             Err(error) => Some(Input::Refused(error.word(), format!("an order for a picture: {error}"))),
         }
-    }
-
-    /// Writes down which order it follows, where that says something else than before. It is followed in any case: that a station is
-    /// watched matters more, and that the log cannot be written stands in the health.
-    fn note_order(&mut self, topic: &Topic, message: &[u8]) {
-        let what = match topic {
-            Topic::Standby(_) => "standby",
-            Topic::ModelAssignment(_) => "model assignment",
-            Topic::CoordinatorHealth => {
-                return self.watched.iter_mut().for_each(|watched| watched.hear(unix_ms() / 1000, message));
-            }
-            _ => return,
-        };
-        let (Some(audit), digest) = (&self.audit, sha256_hex(message)) else { return };
-        if self.followed.get(what) != Some(&digest) {
-            let note = Note::about(what).with(format!("SHA-256 {digest}"));
-            let _ = audit.record(unix_s(), Act::OrderTaken, &note);
-            self.followed.insert(what, digest);
-        }
-    }
-
-    /// Writes down that another model runs from here on, or why one does not, before that is so. Like orders it is followed in any
-    /// case.
-    fn note_models(&mut self, record: &Record) {
-        if let (Some(change), Some(audit)) = (change::between(&self.models, record), &self.audit) {
-            let note = Note::about(change.model).with(change.what);
-            let _ = audit.record(unix_s(), Act::ModelChanged, &note);
-        }
-        self.models.clone_from(record);
     }
 
     /// Hands over what the clerk or the student says; what the client has no room for waits. Without a connection it is lost, and

@@ -220,7 +220,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                 AuditCommand::Show(place) => command::show(&dir(place)?)?,
                 AuditCommand::Heads(place) => command::heads(&dir(place)?)?,
                 AuditCommand::AcceptCoordinator { name, place } => {
-                    command::accept(&dir(place)?, &name, &format!("coordinator {name}"), now_s())?;
+                    command::accept(&dir(place)?, &name, &format!("coordinator {name}"), unix_s())?;
                 }
             }
         }

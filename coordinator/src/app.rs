@@ -54,6 +54,7 @@ use crate::store::Archive;
 use crate::writer::{self, Written};
 use crate::{broker, door, http, plan, view};
 
+mod learning;
 mod operators;
 
 /// How long the last commit and the goodbye may take.
@@ -430,36 +431,6 @@ impl Shell {
             }
             Err((reason, detail)) => Input::Refused(reason, detail),
         }
-    }
-
-    /// Hands something to the thread that learns; false where too much waits there.
-    fn learn(&self, input: learner::Input) -> bool {
-        self.study.as_ref().is_none_or(|study| study.hand(input))
-    }
-
-    /// Hands over what neighbours agree on, where this coordinator leads.
-    fn agree(&mut self) {
-        let now = self.clock.now();
-        let labels = self.agreement.tick(now, |spot| self.core.watches(now, &spot.station, &spot.camera));
-        if !labels.is_empty() && self.core.leads_under().is_some() {
-            // Where too much waits there, these few are lost.
-            self.learn(learner::Input::Agreed(labels));
-        }
-    }
-
-    /// What the thread that learns says, where this coordinator leads.
-    fn learned(&mut self, effect: learner::Effect) -> Input {
-        let said = voice::message(&effect);
-        match effect {
-            learner::Effect::Release(release) if self.core.leads_under().is_some() => self.fleet.release(release),
-            learner::Effect::Refused(word, detail) => return Input::Refused(word, detail),
-            learner::Effect::View(view) => self.learning = Some(view),
-            _ => {}
-        }
-        if let Some((topic, payload)) = said.filter(|_| self.core.leads_under().is_some() && self.core.link_is_up()) {
-            self.outgoing.push(topic, payload);
-        }
-        Input::Tick
     }
 
     /// There may be another key, under which everything that stands is to be said again; and somebody new, of whom everything

@@ -13,15 +13,17 @@ use picket_shared::codec;
 use picket_shared::ids::{Boot, CameraId, EventId, NodeId, SiteId, StationId};
 use picket_shared::status::{self, Health, Stats, UpDown};
 use picket_shared::topics::Topic;
-use picket_shared::view::{Liveness, NodeView, Site, StationView};
+use picket_shared::view::{Liveness, StationView};
 use picket_shared::wire::{Ack, EventBatch};
 
 use crate::archive::{Commit, Missed, Recovered, What};
 use crate::intake::Intake;
-use crate::lead::{Given, Heard, Lead, SAY_AGAIN_MS};
+use crate::lead::{Given, Heard, Lead};
 use crate::line::Word;
 use crate::swarm::{Presence, Refusal, Rules, Swarm};
-use crate::view::{self, Newest, NodeState, SITE_VIEW_MS_MAX, VIEW_MS_MIN};
+use crate::view::{self, Newest, VIEW_MS_MIN};
+
+mod shown;
 
 /// A commit that failed is tried again after this long: a full disk does not empty itself sooner.
 pub const COMMIT_RETRY_MS: u64 = 1_000;
@@ -516,11 +518,6 @@ impl Coordinator {
         }
     }
 
-    /// Readers take an old site view for a dead coordinator, so it is said again even when nothing changed.
-    fn site_fresh_until_ms(&self) -> u64 {
-        self.site_view.not_before_ms + (SITE_VIEW_MS_MAX - VIEW_MS_MIN)
-    }
-
     fn whatever_is_due(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.retry_ms.is_some_and(|retry_ms| now.mono_ms >= retry_ms) {
             self.retry_ms = None;
@@ -550,39 +547,6 @@ impl Coordinator {
             self.say_health(now, UpDown::Down, out);
             out.push(Effect::Stopped { unarchived: self.intake.waiting() });
         }
-    }
-
-    fn site_document(&mut self, now: Now) -> Vec<u8> {
-        let site = Site {
-            site: self.me.site.clone(),
-            time: now.unix_ms as f64 / 1000.0,
-            events_archived: self.intake.events_archived(),
-            events_duplicate: self.intake.events_duplicate(),
-            events_missed: self.intake.events_missed(),
-            rejected: self.rejected.values().sum(),
-            nodes: self.swarm.nodes().iter().map(|(id, node)| self.line(now, id, node)).collect(),
-            leader: self.swarm.leader(),
-            stations: self.swarm.stations(),
-            changes: self.swarm.changes(),
-        };
-        let (document, trimmed) = view::site_document(site);
-        if trimmed {
-            *self.rejected.entry("view_too_large").or_default() += 1;
-        }
-        document
-    }
-
-    fn line(&self, now: Now, id: &NodeId, node: &NodeState) -> NodeView {
-        node.view(now, id, self.intake.events(id), self.intake.events_missed_of(id))
-    }
-
-    fn say_health(&mut self, now: Now, status: UpDown, out: &mut Vec<Effect>) {
-        let Some(leader) = self.lead.epoch() else { return };
-        self.say_again_ms = now.mono_ms + SAY_AGAIN_MS;
-        let goodbye = status == UpDown::Down;
-        let audit = self.audit_head.clone();
-        let health = Health { goodbye, audit, ..self.me.health(now, status, leader, self.problems()) };
-        out.push(Effect::Publish { topic: Topic::CoordinatorHealth, payload: view::json(&health) });
     }
 
     /// This process stood still (a debugger, a suspended machine): what came meanwhile waits in the socket, and nobody is

@@ -3,7 +3,6 @@
 //!
 //! Nothing that it asks to be said may be said before the records that it asked for with it are durable.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use picket_shared::clock::Now;
@@ -12,10 +11,12 @@ use picket_shared::ids::NodeId;
 use picket_shared::learn::label::{Label, Labels};
 use picket_shared::learn::lineage::{Lineage, LineageId};
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSamples};
-use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing, ReleaseView};
+use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing};
 
+mod release;
 mod view;
 
+pub use self::release::{Path, Release};
 pub use super::order::Order;
 use super::record::{Record, bytes_of, numbers_of};
 use super::root::{Places, RootSet};
@@ -90,28 +91,6 @@ pub enum Effect {
     Release(Release),
     /// Something was refused: a constant word and a sentence.
     Refused(&'static str, String),
-}
-
-/// How what was released comes to stations.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Path {
-    /// There is a path of models: stations judge by what is released, and by nothing else.
-    pub is_open: bool,
-    /// What became of the newest releases.
-    pub releases: Vec<ReleaseView>,
-}
-
-/// A head that is fit to be released: the canary half of the confirmed samples finds it no worse than the one before.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Release {
-    /// Of which heads.
-    pub lineage: Lineage,
-    /// Its version.
-    pub version: u64,
-    /// Its numbers.
-    pub head: Vec<f32>,
-    /// The release that it takes back, where it does.
-    pub revert_of: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -504,26 +483,6 @@ impl Learner {
             let sentence = format!("{event} is no event of one person, and nothing can be learned from it");
             self.refuse("learn_event", sentence, effects);
         }
-    }
-
-    /// The head that was released last; before the first one, what learning begins with.
-    fn released_head(&self) -> Cow<'_, [f32]> {
-        match self.kept.back() {
-            Some((_, head)) => Cow::Borrowed(head),
-            None => Cow::Owned(self.terms.lineage.shape.beginning()),
-        }
-    }
-
-    fn release(&self) -> Release {
-        let (lineage, head) = (self.terms.lineage.clone(), self.head().to_vec());
-        Release { lineage, version: self.version(), head, revert_of: self.revert_of }
-    }
-
-    /// The last release, said again.
-    fn last_release(&self) -> Option<Release> {
-        let (version, head) = self.kept.back().filter(|(version, _)| self.released == Some(*version))?;
-        let revert_of = self.revert_of.filter(|_| *version == self.version());
-        Some(Release { lineage: self.terms.lineage.clone(), version: *version, head: head.clone(), revert_of })
     }
 
     fn whatever_is_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
