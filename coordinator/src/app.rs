@@ -38,6 +38,7 @@ use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::lead::DEAF_MS_MAX;
 use crate::leader::FileLeader;
 use crate::leading;
+use crate::learn::agreement::Agreement;
 use crate::learn::learner;
 use crate::learn::study::{self, Study};
 use crate::learn::voice;
@@ -128,6 +129,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let (mut leading, stop_leading) = leading::spawn(leader, clock, above, wanted);
     let models = Server::new(Registry::blobs_dir(&config.models_dir()), config.model.bytes_per_s);
     let shell = Shell {
+        agreement: Agreement::new(if config.learn.enabled { &config.learn.overlap } else { &[] }),
         config,
         models,
         clock,
@@ -256,6 +258,8 @@ struct Shell {
     study: Option<Study>,
     /// What it showed last.
     learning: Option<Learning>,
+    /// What neighbours agree on.
+    agreement: Agreement,
     /// It led when it was last looked at.
     led: bool,
     outgoing: Outgoing,
@@ -313,6 +317,7 @@ impl Shell {
                 () = sleep_until(wakeup) => Input::Tick,
             };
             self.core.step(self.clock.now(), input, &mut self.effects);
+            self.agree();
             let wants = self.core.wants_the_lead(self.clock.now());
             if self.want.send_replace(wants) && !wants {
                 tracing::warn!("no broker for {} s: the lead is given back", DEAF_MS_MAX / 1000);
@@ -414,6 +419,16 @@ impl Shell {
         self.study.as_ref().is_none_or(|study| study.hand(input))
     }
 
+    /// Hands over what neighbours agree on, where this coordinator leads.
+    fn agree(&mut self) {
+        let now = self.clock.now();
+        let labels = self.agreement.tick(now, |spot| self.core.watches(now, &spot.station, &spot.camera));
+        if !labels.is_empty() && self.core.leads_under().is_some() {
+            // Where too much waits there, these few are lost.
+            self.learn(learner::Input::Agreed(labels));
+        }
+    }
+
     /// What the thread that learns says, where this coordinator leads.
     fn learned(&mut self, effect: learner::Effect) -> Input {
         let said = voice::message(&effect);
@@ -483,7 +498,10 @@ impl Shell {
         let mut stopped = None;
         for effect in self.effects.drain(..) {
             match effect {
-                Effect::Commit(commit) => self.commits.send(commit).context("the archive's thread ended")?,
+                Effect::Commit(commit) => {
+                    self.agreement.archived(&commit);
+                    self.commits.send(commit).context("the archive's thread ended")?;
+                }
                 Effect::Publish { topic, payload } => {
                     // For the journal too: the view keeps the newest, and a live one may have no reader.
                     if topic == Topic::ViewChange {

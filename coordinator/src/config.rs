@@ -16,6 +16,7 @@ use picket_shared::trust::tls::TlsFiles;
 use picket_shared::trust::token::Door;
 use serde::Deserialize;
 
+use crate::learn::agreement::{self, Overlap};
 use crate::learn::learner::Terms;
 use crate::swarm::Rules;
 use crate::{pictures, plan};
@@ -126,6 +127,8 @@ pub struct Learn {
     pub rate: f32,
     /// Every station is trusted: changes are cut and averaged, and none is left out.
     pub trusted: bool,
+    /// Cameras that see the same ground: what they say of each other's events is learned from.
+    pub overlap: Vec<Overlap>,
 }
 
 impl Default for Learn {
@@ -140,6 +143,7 @@ impl Default for Learn {
             fleet_epoch: 1,
             rate: 0.3,
             trusted: false,
+            overlap: Vec::new(),
         }
     }
 }
@@ -155,6 +159,7 @@ impl Learn {
     fn check(&self) -> Result<(), String> {
         let Some(terms) = self.terms() else { return Ok(()) };
         terms.lineage.check().map_err(|sentence| format!("learn: {sentence}"))?;
+        agreement::check(&self.overlap)?;
         match self.rate > 0.0 && self.rate <= 10.0 {
             true => Ok(()),
             false => Err(format!("learn.rate is {}; choose more than 0 and at most 10", self.rate)),
@@ -414,6 +419,8 @@ fn is_websocket_url(url: &str) -> bool {
 mod tests {
     use super::*;
 
+    const GATE: &str = "station = \"gate\", camera = \"main\", zone = \"door\"";
+
     fn check(text: &str) -> Result<Config, String> {
         let config: Config = picket_shared::config::parse(text)?;
         config.check().map(|()| config)
@@ -456,6 +463,13 @@ mod tests {
             ("[mqtt]\nbroker = \"b:1883\"", "write it as mqtt://host:1883"),
             ("[mqtt]\nembedded = true\nwebsocket_url = \"ws://b:1/\"", "is for a real broker"),
             ("[mqtt]\nwebsocket_url = \"http://b\"", "ws://host:port/path"),
+            (
+                &*format!(
+                    "[learn]\nenabled = true\nbackbone = \"{}\"\n[[learn.overlap]]\none = {{ {GATE} }}\nother = {{ {GATE} }}",
+                    "ab".repeat(32)
+                ),
+                "name two cameras that see the same ground",
+            ),
             ("[mqtt]\nwebsocket_url = \"ws://b; script-src *\"", "ws://host:port/path"),
         ] {
             let error = check(text).unwrap_err();

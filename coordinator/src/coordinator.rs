@@ -9,7 +9,7 @@ use std::sync::Arc;
 use picket_shared::backoff::others_return_ms;
 use picket_shared::clock::Now;
 use picket_shared::codec;
-use picket_shared::ids::{Boot, NodeId, SiteId};
+use picket_shared::ids::{Boot, CameraId, NodeId, SiteId, StationId};
 use picket_shared::status::{self, Health, Stats, UpDown};
 use picket_shared::topics::Topic;
 use picket_shared::view::{Liveness, NodeView, Site, StationView};
@@ -318,6 +318,11 @@ impl Coordinator {
     pub fn stats(&self) -> impl Iterator<Item = (&NodeId, &Stats)> {
         let living = self.swarm.nodes().iter().filter(|(_, node)| node.pulse.liveness != Liveness::Down);
         living.filter_map(|(id, node)| Some((id, node.stats.as_ref()?)))
+    }
+
+    /// Whether a camera looks, and what it sees comes here at once.
+    pub fn watches(&self, now: Now, station: &StationId, camera: &CameraId) -> bool {
+        self.swarm.nodes().values().any(|node| node.watches(now, station, camera))
     }
 
     /// Every node, its station where it has said it, and whether it is not down.

@@ -160,7 +160,10 @@ pub struct LearnStats {
     pub confirmed: u32,
     /// Examples that got theirs from the tracker.
     pub tracked: u32,
-    /// Of both, those that heads are compared by and that are never trained on.
+    /// And from cameras that see the same ground.
+    #[serde(default)]
+    pub agreed: u32,
+    /// Of all, those that heads are compared by and that are never trained on.
     pub held_out: u32,
     /// Updates that the coordinator has, of this run.
     pub acked: u64,

@@ -61,6 +61,8 @@ pub enum Input {
     Head(Vec<u8>),
     /// A person.
     Order(Order),
+    /// What cameras that see the same ground tell of each other's events.
+    Agreed(Vec<Label>),
     /// The broker can be reached anew: what was said before may be lost.
     SayAgain,
     /// Time has passed.
@@ -215,8 +217,9 @@ impl Learner {
         });
         let places =
             self.places.iter().map(|(node, &(epoch, number))| Record::Place { node: node.clone(), epoch, number });
-        let labels =
-            self.said.all().map(|(node, said)| Record::Labels { node: node.clone(), labels: said.labels.clone() });
+        // What neighbours agree on is found anew, or was heard.
+        let labelled = self.said.all().filter(|(_, said)| !said.labels.is_empty());
+        let labels = labelled.map(|(node, said)| Record::Labels { node: node.clone(), labels: said.labels.clone() });
         let heads = std::iter::once(first).chain(stations).chain(out).chain(kept);
         heads.chain(samples).chain(places).chain(labels).collect()
     }
@@ -228,6 +231,12 @@ impl Learner {
             Input::Samples(node, payload) => self.samples(&node, &payload, effects),
             Input::Head(payload) => self.found(&payload, effects),
             Input::Order(order) => self.order(order, effects),
+            Input::Agreed(labels) => {
+                for (node, labels) in by_node(&labels).0 {
+                    self.said.agree(&node, &labels);
+                    effects.push(Effect::Labels(node.clone(), self.said.of(&node)));
+                }
+            }
             Input::SayAgain => {
                 self.voice.forget();
                 let labels = self.said.all().map(|(node, labels)| Effect::Labels(node.clone(), labels.clone()));

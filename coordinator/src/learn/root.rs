@@ -283,7 +283,9 @@ mod tests {
         let (root, head) = (said(0, 10), [0.0; 3]);
         let (mut trainer, mut delta) = (Trainer::new(root.shape), vec![0.0; 3]);
         let all: Vec<Sample> = root.kept.iter().filter(|kept| !kept.canary).map(Kept::sample).collect();
-        (0..LOCAL_STEPS).for_each(|_| drop(trainer.step(&head, &mut delta, &all, 0.3)));
+        for _ in 0..LOCAL_STEPS {
+            trainer.step(&head, &mut delta, &all, 0.3);
+        }
         let trimmed = root.direction(&head, &head, 0.3).unwrap();
         assert!(cosine(&trimmed, &delta) > 0.98, "{trimmed:?} {delta:?}");
     }

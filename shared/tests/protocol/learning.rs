@@ -71,7 +71,8 @@ fn learning() -> Learning {
 
 fn labels() -> Labels {
     let event = EventId::new("gate-3-1700000000-42").unwrap();
-    Labels { labels: vec![Label { event, person: true, who: "anna".into() }] }
+    let agreed = Label { event: event.clone(), person: false, who: "yard".into() };
+    Labels { labels: vec![Label { event, person: true, who: "anna".into() }], agreed: vec![agreed] }
 }
 
 pub(crate) fn golden() {
@@ -119,6 +120,7 @@ pub(crate) fn limits() -> Vec<(&'static str, usize)> {
         ("ROOT_SAMPLES_BYTES_MAX", limits::ROOT_SAMPLES_BYTES_MAX),
         ("LEARN_ACK_BYTES_MAX", limits::LEARN_ACK_BYTES_MAX),
         ("LABELS_MAX", limits::LABELS_MAX),
+        ("AGREED_MAX", limits::AGREED_MAX),
         ("LABELS_BYTES_MAX", limits::LABELS_BYTES_MAX),
     ]
 }

@@ -61,7 +61,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 99] = [
+const CORES: [&str; 100] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -129,6 +129,7 @@ const CORES: [&str; 99] = [
     "coordinator/src/intake",
     "coordinator/src/lead",
     "coordinator/src/leader/row",
+    "coordinator/src/learn/agreement",
     "coordinator/src/learn/learner",
     "coordinator/src/learn/peers",
     "coordinator/src/learn/root",
