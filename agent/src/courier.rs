@@ -430,7 +430,7 @@ impl<W: Watcher> Courier<W> {
                 facts.problems.extend(self.watched.iter().flat_map(Watched::problems));
                 let gossip = self.gossip.iter().flat_map(Gossip::refused);
                 facts.refused.extend(gossip.map(|(word, count)| (word.to_owned(), count)));
-                return Some(Input::Facts(facts));
+                return Some(Input::Facts(Box::new(facts)));
             }
             Effect::Duty(Order::Listen(nodes)) => {
                 let topics = nodes

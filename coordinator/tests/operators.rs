@@ -69,7 +69,7 @@ impl Site {
     fn labels(&self) -> Vec<(String, bool, String)> {
         let heard = self.agent.json(&Topic::LearnLabels(node("gate-3")));
         let Some(last) = heard.last() else { return vec![] };
-        let Labels { labels } = serde_json::from_value(last.clone()).unwrap();
+        let Labels { labels, .. } = serde_json::from_value(last.clone()).unwrap();
         labels.into_iter().map(|label| (label.event.to_string(), label.person, label.who)).collect()
     }
 

@@ -159,7 +159,7 @@ impl Models {
             online: false,
             said_ms: 0,
             changed: true,
-            learned: Learned::new(),
+            learned: Learned::default(),
             heard: None,
         }
     }

@@ -65,7 +65,7 @@ pub enum Input {
     /// A batch could not be handed to the client.
     SendRefused(Send),
     /// The answer to [`Effect::Heartbeat`].
-    Facts(Facts),
+    Facts(Box<Facts>),
     /// Time passed.
     Tick,
     /// The agent stops: say goodbye.
@@ -292,7 +292,7 @@ impl Node {
             Input::Refused(reason, detail) => self.reject(reason, detail, out),
             Input::Model(input) => self.of_models(now, input, out),
             Input::SendRefused(send) => self.outbox.refused(now.mono_ms, send),
-            Input::Facts(facts) => self.say_facts(now, facts, out),
+            Input::Facts(facts) => self.say_facts(now, *facts, out),
             Input::Tick => {}
             Input::Stop => {
                 self.models_move_on(now, true, out);

@@ -60,8 +60,8 @@ fn a_learned_head_comes_by_canaries_a_poisoned_one_stops_there_and_going_back_re
     // They learn next to nothing by themselves: what is judged by is what is released.
     let mut site = Site::start_with(&NODES, "rate = 0.001\n", publish_root);
     site.until("every station to be able to compare heads", |heard| {
-        let judges = |name: &&str| heard.models.get(**name)?.learned.as_ref().filter(|learned| learned.judges);
-        NODES.iter().all(|name| judges(&name).is_some()).then_some(())
+        let judges = |name: &&str| heard.models.get::<str>(name)?.learned.as_ref().filter(|learned| learned.judges);
+        NODES.iter().all(|name| judges(name).is_some()).then_some(())
     });
     site.release(1000, head(1.0), None);
     let done = site.until_released(1000, Course::Done);
