@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use picket_shared::audit::{Act, AuditLog, Note};
+use picket_shared::calendar::unix_s;
 use picket_shared::event::Event;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::status::Twin;
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::cameras::{Cameras, Stages};
 use crate::capture::Mailbox;
 use crate::config::{Config, Overrides};
-use crate::courier::{Courier, Finished, Route, unix_ms};
+use crate::courier::{Courier, Finished, Route};
 use crate::cover::settings;
 use crate::credentials::Credentials;
 use crate::facts::Watch;
@@ -81,7 +82,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
         "detector ready"
     );
 
-    let (store, found) = AgentStore::open(&config.memory_dir(), &config.store, unix_ms() / 1000, fastrand::u32(..))
+    let (store, found) = AgentStore::open(&config.memory_dir(), &config.store, unix_s(), fastrand::u32(..))
         .map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
     let twin = Twin {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -120,6 +121,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let (of_peeks, learn) = (peeks.clone(), study.as_ref().map(Study::taps));
     let stages = Stages { mailbox, changes, node, boot, detector, sinks: sinks_of, frames_max, peeks: of_peeks, learn };
     let watch = Watch::new(Arc::clone(&pulse), Arc::clone(&sinks));
+    let data_dir = config.data_dir.clone();
     let mut cameras = Cameras::new(stages, config.clone(), options.config.clone(), watch, Arc::clone(&audit))
         .context("the standby's thread")?;
     cameras.begin()?;
@@ -135,7 +137,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let (policy, node) = (config.privacy.clone(), config.node.clone());
     let clerk = Clerk::start(policy, node, &config.data_dir, Arc::clone(&audit), Arc::clone(&sinks));
     courier.answered_by(clerk.context("the clerk's thread")?);
-    courier.audited_by(audit);
+    courier.audited_by(audit, &data_dir);
     if let Some(study) = study {
         courier.learns(study);
     }
@@ -192,7 +194,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
 /// The audit log, which now says that this run begins and with what. One that cannot be written hinders no camera: it stands in
 /// the health, and no picture leaves.
 fn audit(config: &Config) -> AuditLog {
-    let now_s = unix_ms() / 1000;
+    let now_s = unix_s();
     let audit = AuditLog::open_or_later(&config.data_dir, now_s);
     let (settings, masks) = describe(config);
     let mut before = None;

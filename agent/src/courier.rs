@@ -6,15 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use picket_shared::audit::{Act, AuditLog, Note};
+use picket_shared::audit::AuditLog;
 use picket_shared::brokers;
+use picket_shared::calendar::unix_ms;
 use picket_shared::clock::Now;
 use picket_shared::codec;
-use picket_shared::crypto::sha256_hex;
 use picket_shared::event::Event;
 use picket_shared::ids::{Boot, NodeId, RequestId};
 use picket_shared::limits::{ROSTER_BYTES_MAX, STANDBY_BYTES_MAX, STATUS_BYTES_MAX};
@@ -31,17 +32,20 @@ use crate::gossip::Gossip;
 use crate::learn::study::Study;
 use crate::model::record::Record;
 use crate::model::steward::Steward;
-use crate::model::{self, Models, News, change};
+use crate::model::{self, Models, News};
 use crate::node::{Effect, Facts, Identity, Input, ModelInput, Node};
 use crate::platform::Platform;
 use crate::privacy::{Clerk, Job};
 use crate::recorder::{Outlet, Recorder, Request};
 use crate::store::{AgentStore, Found};
 
+mod notes;
 mod route;
+mod watched;
 
 pub use route::Route;
 use route::{filters, will};
+use watched::Watched;
 
 /// What the disk may take for the last events, and the broker to hear the last words.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -93,6 +97,8 @@ pub struct Courier<W> {
     credentials: Credentials,
     /// Where it is written down which orders are followed.
     audit: Option<Arc<AuditLog>>,
+    /// How far coordinators' audit logs reach, where it can be told who says so.
+    watched: Option<Watched>,
     /// Who answers orders for pictures.
     clerk: Option<Clerk>,
     /// Who learns.
@@ -164,6 +170,7 @@ impl<W: Watcher> Courier<W> {
             gossip: None,
             credentials,
             audit: None,
+            watched: None,
             clerk: None,
             study: None,
             word: None,
@@ -208,8 +215,10 @@ impl<W: Watcher> Courier<W> {
         self.platform = platform;
     }
 
-    /// Writes down which orders are followed, and tells others how far that log reaches.
-    pub fn audited_by(&mut self, audit: Arc<AuditLog>) {
+    /// Writes down which orders are followed, tells others how far that log reaches, and remembers below this data directory how
+    /// far coordinators' logs do.
+    pub fn audited_by(&mut self, audit: Arc<AuditLog>, data_dir: &Path) {
+        self.watched = self.credentials.takes_orders().then(|| Watched::open(data_dir, Arc::clone(&audit)));
         self.audit = Some(audit);
     }
 
@@ -353,32 +362,6 @@ impl<W: Watcher> Courier<W> {
         }
     }
 
-    /// Writes down which order it follows, where that says something else than before. It is followed in any case: that a station is
-    /// watched matters more, and that the log cannot be written stands in the health.
-    fn note_order(&mut self, topic: &Topic, message: &[u8]) {
-        let what = match topic {
-            Topic::Standby(_) => "standby",
-            Topic::ModelAssignment(_) => "model assignment",
-            _ => return,
-        };
-        let (Some(audit), digest) = (&self.audit, sha256_hex(message)) else { return };
-        if self.followed.get(what) != Some(&digest) {
-            let note = Note::about(what).with(format!("SHA-256 {digest}"));
-            let _ = audit.record(unix_ms() / 1000, Act::OrderTaken, &note);
-            self.followed.insert(what, digest);
-        }
-    }
-
-    /// Writes down that another model runs from here on, or why one does not, before that is so. Like orders it is followed in any
-    /// case.
-    fn note_models(&mut self, record: &Record) {
-        if let (Some(change), Some(audit)) = (change::between(&self.models, record), &self.audit) {
-            let note = Note::about(change.model).with(change.what);
-            let _ = audit.record(unix_ms() / 1000, Act::ModelChanged, &note);
-        }
-        self.models.clone_from(record);
-    }
-
     /// Hands over what the clerk or the student says; what the client has no room for waits. Without a connection it is lost, and
     /// asked for, or said, again.
     fn say_word(&mut self) {
@@ -444,9 +427,10 @@ impl<W: Watcher> Courier<W> {
                 facts.refused.extend(self.platform.refused().map(|(word, count)| (word.to_owned(), count)));
                 facts.audit = self.audit.as_ref().and_then(|audit| audit.head());
                 facts.problems.extend(self.audit.iter().flat_map(|audit| audit.problems()));
+                facts.problems.extend(self.watched.iter().flat_map(Watched::problems));
                 let gossip = self.gossip.iter().flat_map(Gossip::refused);
                 facts.refused.extend(gossip.map(|(word, count)| (word.to_owned(), count)));
-                return Some(Input::Facts(facts));
+                return Some(Input::Facts(Box::new(facts)));
             }
             Effect::Duty(Order::Listen(nodes)) => {
                 let topics = nodes
@@ -582,12 +566,6 @@ async fn answered(clerk: &mut Option<Clerk>, study: &mut Option<Study>) -> Optio
 
 fn now(started: Instant) -> Now {
     Now { mono_ms: started.elapsed().as_millis() as u64, unix_ms: unix_ms() }
-}
-
-/// Milliseconds since 1970.
-pub fn unix_ms() -> u64 {
-    // A clock before 1970 is a clock that was never set.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

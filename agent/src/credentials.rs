@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use picket_shared::calendar::unix_s;
 use picket_shared::crypto::PublicKey;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{Boot, RequestId, SiteId};
@@ -14,8 +15,6 @@ use picket_shared::trust::identity::{Identity, Membership};
 use picket_shared::trust::roster::Roster;
 use picket_shared::trust::signer::Signer;
 use picket_shared::trust::verifier::{Refusal, Verifier};
-
-use crate::courier::unix_ms;
 
 /// An agent's keys. One that is not enrolled signs nothing and takes everything.
 pub struct Credentials {
@@ -92,14 +91,14 @@ impl Credentials {
     /// A message as it is published.
     pub fn sign(&self, topic: &Topic, payload: Vec<u8>) -> Vec<u8> {
         match &self.signer {
-            Some(signer) => signer.sign(topic, payload, unix_ms() / 1000),
+            Some(signer) => signer.sign(topic, payload, unix_s()),
             None => payload,
         }
     }
 
     /// The message itself, if its speaker may say it here and now.
     pub fn open(&mut self, topic: &Topic, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let message = self.verifier.open(topic, payload, unix_ms() / 1000)?.into_owned();
+        let message = self.verifier.open(topic, payload, unix_s())?.into_owned();
         if let (Some(name), Some(files)) = (place_file(topic), &mut self.files)
             && let Some(place) = self.verifier.place(topic)
             && files.places.insert(name, place) != Some(place)
@@ -111,7 +110,7 @@ impl Credentials {
 
     /// The time by which orders end: this device's calendar, or the latest that the coordinator vouched for.
     pub fn time_s(&self) -> u64 {
-        self.verifier.time_s(unix_ms() / 1000)
+        self.verifier.time_s(unix_s())
     }
 
     /// Whether it takes orders at all: one that knows no keys cannot tell whose they are.

@@ -6,11 +6,11 @@
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use picket_shared::calendar::unix_s;
 use picket_shared::exit::Exit;
 use picket_shared::mqtt::{self, BrokerUrl, LinkEvent, LinkOptions};
 use picket_shared::trust::certificate::Standing;
 use picket_shared::trust::identity::Identity;
-use picket_shared::trust::tls::now_s;
 
 use crate::capture::{self, Mailbox, Pace};
 use crate::config::{Camera, Config};
@@ -149,8 +149,8 @@ fn check_identity(identity: &Identity) -> Finding {
         Ok(certificate) => certificate,
         Err(error) => return Broken(error.to_string()),
     };
-    let seen = format!("{}, its certificate {}", certificate.name, certificate.left(now_s()));
-    match certificate.standing(now_s()) {
+    let seen = format!("{}, its certificate {}", certificate.name, certificate.left(unix_s()));
+    match certificate.standing(unix_s()) {
         Standing::Fresh => Fine(seen),
         Standing::Late => Doubtful(format!("{seen}; run picket-agent renew, and see whether its timer runs")),
         Standing::Expired => Broken(format!("{seen}; enrol this device again")),

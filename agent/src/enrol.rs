@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use picket_shared::calendar::unix_s;
 use picket_shared::crypto::{SecretKey, hex};
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::keyfile::KeyfileError;
@@ -19,7 +20,7 @@ use picket_shared::trust::door::{
     ANSWER_BYTES_MAX, Admission, DOOR_NAME, ENROL_PATH, EnrolRequest, RENEW_PATH, RenewRequest,
 };
 use picket_shared::trust::identity::{AdmissionError, Identity, Membership};
-use picket_shared::trust::tls::{self, now_s};
+use picket_shared::trust::tls;
 use picket_shared::trust::token::{Door, Token};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde::Serialize;
@@ -66,7 +67,7 @@ pub async fn renew(data_dir: &Path, now: bool) -> Result<Renewed, Failure> {
         return Err(Failure::new(Exit::Config, sentence));
     }
     let (certificate, known) = (identity.certificate().map_err(disk)?, identity.membership().map_err(disk)?);
-    if certificate.standing(now_s()) == Standing::Fresh && !now {
+    if certificate.standing(unix_s()) == Standing::Fresh && !now {
         return Ok(Renewed::NotYet(certificate));
     }
     let door = Door::parse(&known.door).ok_or_else(|| {
@@ -90,7 +91,7 @@ pub async fn renew(data_dir: &Path, now: bool) -> Result<Renewed, Failure> {
 /// How this device's certificate stands, for people.
 pub fn standing(identity: &Identity) -> String {
     match identity.certificate() {
-        Ok(certificate) => format!("{}, its certificate {}", certificate.name, certificate.left(now_s())),
+        Ok(certificate) => format!("{}, its certificate {}", certificate.name, certificate.left(unix_s())),
         Err(error) => error.to_string(),
     }
 }

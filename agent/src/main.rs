@@ -3,17 +3,18 @@
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use picket_agent::config::{Config, Overrides};
 use picket_agent::enrol::{self, Renewed};
 use picket_agent::{annotate, app, doctor, eval, learn, model_command, store};
 use picket_shared::audit::{Act, AuditLog, Note, command};
+use picket_shared::calendar::unix_s;
 use picket_shared::exit::{Exit, Failure, report};
+use picket_shared::ids::NodeId;
 use picket_shared::store::StoreError;
 use picket_shared::telemetry;
-use picket_shared::trust::tls::now_s;
 use picket_shared::trust::token::TOKEN_CHARS_MAX;
 
 /// Sees people on one device's cameras, remembers the events, and tells the site's coordinator.
@@ -86,6 +87,15 @@ enum AuditCommand {
     },
     /// Write every line, oldest first
     Show(Place),
+    /// How far each coordinator's audit log reached, as it said itself: one JSON object a line
+    Heads(Place),
+    /// Take a coordinator's audit log as it is now, after somebody looked into why it lost lines
+    AcceptCoordinator {
+        /// The coordinator
+        name: NodeId,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 #[derive(Subcommand)]
@@ -208,6 +218,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             match command {
                 AuditCommand::Verify { head, place } => command::verify(&dir(place)?, head.as_ref())?,
                 AuditCommand::Show(place) => command::show(&dir(place)?)?,
+                AuditCommand::Heads(place) => command::heads(&dir(place)?)?,
+                AuditCommand::AcceptCoordinator { name, place } => {
+                    command::accept(&dir(place)?, &name, &format!("coordinator {name}"), unix_s())?;
+                }
             }
         }
         Command::Enrol { token, place } => {
@@ -223,7 +237,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     note(&data_dir, "has a new certificate")?;
                     println!("{} has a new certificate", member.node);
                 }
-                Renewed::NotYet(certificate) => println!("not yet: the certificate {}", certificate.left(now_s())),
+                Renewed::NotYet(certificate) => println!("not yet: the certificate {}", certificate.left(unix_s())),
             }
         }
     }
@@ -233,7 +247,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
 /// Writes down that this device becomes, or stays, one of its site.
 fn note(data_dir: &std::path::Path, what: &str) -> Result<(), Failure> {
     let note = Note::about("this device").with(what);
-    let written = AuditLog::open(data_dir, now_s()).and_then(|log| log.record(now_s(), Act::DeviceAdmitted, &note));
+    let written = AuditLog::open(data_dir, unix_s()).and_then(|log| log.record(unix_s(), Act::DeviceAdmitted, &note));
     written.map(drop).map_err(|error| Failure::new(Exit::Disk, error.to_string()))
 }
 
@@ -288,7 +302,7 @@ fn look_into(command: StoreCommand) -> anyhow::Result<()> {
             store::export(&dir(place)?, dead_letters, &mut out).map_err(disk)?
         }
         StoreCommand::Compact(place) => {
-            let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let now_s = unix_s();
             let (before, after) = store::compact(&dir(place)?, now_s).map_err(disk)?;
             writeln!(out, "{before} bytes before, {after} after").and_then(|()| out.flush())
         }

@@ -6,8 +6,9 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use picket_shared::calendar::unix_s;
 use picket_shared::codec;
 use picket_shared::ids::{Boot, NodeId, SiteId};
 use picket_shared::limits::BATCH_EVENTS_MAX;
@@ -251,11 +252,6 @@ impl Work {
             said.now = problem;
         }
     }
-}
-
-fn unix_s() -> u64 {
-    // A clock before 1970 is a clock that was never set.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -203,7 +203,7 @@ fn a_station_that_knows_all_it_can_keeps_within_its_memory() {
                 person: track.is_multiple_of(3),
                 who: "anna".into(),
             };
-            let labels = serde_json::to_vec(&Labels { labels: vec![label] }).unwrap();
+            let labels = serde_json::to_vec(&Labels { labels: vec![label], agreed: vec![] }).unwrap();
             step(&mut student, number * 50, Input::Heard(Topic::LearnLabels(node.clone()), labels));
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::brokers::fallback_problem;
+use picket_shared::calendar::unix_s;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::keyfile::KeyfileError;
 use picket_shared::learn::view::Learning;
@@ -23,7 +24,7 @@ use picket_shared::topics::Topic;
 use picket_shared::trust::DAY_S;
 use picket_shared::trust::seal::SEAL_JSON_BYTES_MAX;
 use picket_shared::trust::signer::Signer;
-use picket_shared::trust::tls::{TlsFiles, now_s};
+use picket_shared::trust::tls::TlsFiles;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -38,6 +39,7 @@ use crate::http::{Answer, Pages, QUESTIONS_MAX, Question};
 use crate::lead::DEAF_MS_MAX;
 use crate::leader::FileLeader;
 use crate::leading;
+use crate::learn::agreement::Agreement;
 use crate::learn::learner;
 use crate::learn::study::{self, Study};
 use crate::learn::voice;
@@ -51,6 +53,9 @@ use crate::pictures::{self, Pictures};
 use crate::store::Archive;
 use crate::writer::{self, Written};
 use crate::{broker, door, http, plan, view};
+
+mod learning;
+mod operators;
 
 /// How long the last commit and the goodbye may take.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -86,7 +91,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         .map_err(|error| broker::port_failure(config.http.listen, "http.listen or --http-port", &error))?;
     tracing::info!("page, metrics and health on http://{}", config.http.listen);
     if !config.http.listen.ip().is_loopback() {
-        tracing::warn!("the page can be reached from other machines and has no access control; put a proxy in front");
+        tracing::warn!("whoever reaches this machine can look at the page; put a proxy in front that asks who it is");
+    }
+    if config.http.operators_anywhere {
+        tracing::warn!(
+            "operators' tokens are taken from other machines, and travel in the clear unless a proxy has TLS"
+        );
     }
     if config.websocket_url().is_none() {
         tracing::warn!(
@@ -103,13 +113,17 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let pictures = Pictures::new(config.pictures.clone(), Folder::below(&config.data_dir), Arc::clone(&audit));
 
     let (tls, door) = trust(&config, &audit, &of_the_door)?;
-    let me = Identity { site: config.site.clone(), pid: std::process::id(), boot };
+    let me = Identity { site: config.site.clone(), pid: std::process::id(), boot, name: config.leader.name.clone() };
     let credentials = credentials(&config)?;
     let options = link_options(&config, &me, tls, &credentials, clock);
     let (link, events) = mqtt::open_any(options, config.mqtt.fallback.clone());
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+    let dirs = (config.data_dir.clone(), config.models_dir());
+    let anywhere = config.http.operators_anywhere;
+    let orders = http::orders::Door::new(dirs, Arc::clone(&audit), anywhere, questions.clone(), refusals.clone());
     let refusals = [("http", refusals), ("enrolment", of_the_door)];
-    let pages = Pages { site: config.site.clone(), mqtt_websocket_url: config.websocket_url(), questions, refusals };
+    let (site, mqtt_websocket_url) = (config.site.clone(), config.websocket_url());
+    let pages = Pages { site, mqtt_websocket_url, questions, refusals, door: orders };
     let page = tokio::spawn(http::serve(listener, pages));
 
     let archive_bytes = archive.size_bytes();
@@ -117,7 +131,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let core = Coordinator::new(me, config.rules(), recovered, clock.now());
     let (outgoing, desk) = (Outgoing::default(), Desk::new(&config.models_dir()));
     let fleet = Fleet::new(&config.models_dir(), config.site.clone(), config.model.home_assistant);
-    let fleet = fleet.releasing(config.learn.heads());
+    let fleet = fleet.with_buttons(config.learn.enabled).releasing(config.learn.heads());
     let clock_of = move || clock.now();
     let study = config.learn.terms().map(|terms| study::begin(terms, &config.data_dir, clock_of)).transpose();
     let study =
@@ -129,6 +143,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let (mut leading, stop_leading) = leading::spawn(leader, clock, above, wanted);
     let models = Server::new(Registry::blobs_dir(&config.models_dir()), config.model.bytes_per_s);
     let shell = Shell {
+        agreement: Agreement::new(if config.learn.enabled { &config.learn.overlap } else { &[] }),
         config,
         models,
         clock,
@@ -165,8 +180,8 @@ fn credentials(config: &Config) -> anyhow::Result<Credentials> {
     if !Authority::exists(&config.authority_dir()) {
         return Ok(Credentials::none(config.site.clone()));
     }
-    let authority = Authority::open(&config.authority_dir(), &config.site, now_s()).map_err(Failure::from)?;
-    Ok(Credentials::of(authority, config.site.clone(), now_s()).map_err(Failure::from)?)
+    let authority = Authority::open(&config.authority_dir(), &config.site, unix_s()).map_err(Failure::from)?;
+    Ok(Credentials::of(authority, config.site.clone(), unix_s()).map_err(Failure::from)?)
 }
 
 /// What connections by TLS are made with, and the tasks that keep it fresh and the door open, where there are any.
@@ -176,7 +191,7 @@ fn trust(
     refusals: &Refusals,
 ) -> anyhow::Result<(Option<TlsFiles>, Vec<tokio::task::JoinHandle<()>>)> {
     let (brokers, mut tasks) = (config.brokers(), Vec::new());
-    let open = || Authority::open(&config.authority_dir(), &config.site, now_s());
+    let open = || Authority::open(&config.authority_dir(), &config.site, unix_s());
     if let Some(plain) = brokers.iter().find(|broker| !broker.tls && !broker.is_loopback())
         && Authority::exists(&config.authority_dir())
         && !config.mqtt.plain
@@ -190,11 +205,11 @@ fn trust(
     let mut tls = config.mqtt.tls.clone();
     if tls.is_none() && brokers.iter().any(|broker| broker.tls) {
         let authority = open().map_err(Failure::from)?;
-        tls = Some(authority.coordinator(now_s()).map_err(Failure::from)?.tls());
+        tls = Some(authority.coordinator(unix_s()).map_err(Failure::from)?.tls());
         tasks.push(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(DAY_S)).await;
-                if let Err(error) = authority.coordinator(now_s()) {
+                if let Err(error) = authority.coordinator(unix_s()) {
                     tracing::error!("the coordinator's certificate is not renewed: {error}");
                 }
             }
@@ -257,6 +272,8 @@ struct Shell {
     study: Option<Study>,
     /// What it showed last.
     learning: Option<Learning>,
+    /// What neighbours agree on.
+    agreement: Agreement,
     /// It led when it was last looked at.
     led: bool,
     outgoing: Outgoing,
@@ -303,8 +320,10 @@ impl Shell {
                 }
                 written = answers.recv() => self.written(written.context("the archive's thread ended")?),
                 question = asked.recv() => {
-                    if let Some(question) = question {
-                        let _ = question.send(self.answer());
+                    match question {
+                        Some(Question::State(answer)) => drop(answer.send(self.answer())),
+                        Some(Question::Learn(order, done)) => drop(done.send(self.ordered(order))),
+                        None => {}
                     }
                     continue;
                 }
@@ -314,6 +333,7 @@ impl Shell {
                 () = sleep_until(wakeup) => Input::Tick,
             };
             self.core.step(self.clock.now(), input, &mut self.effects);
+            self.agree();
             let wants = self.core.wants_the_lead(self.clock.now());
             if self.want.send_replace(wants) && !wants {
                 tracing::warn!("no broker for {} s: the lead is given back", DEAF_MS_MAX / 1000);
@@ -382,6 +402,9 @@ impl Shell {
             if let Topic::ModelState(node) = &of {
                 self.fleet.hear(node, &payload)?;
             }
+            if let Topic::OperatorLabels(name) = &of {
+                self.operator_said(name, &payload)?;
+            }
             if self.study.is_none() && matches!(of, Topic::LearnUpdate(_) | Topic::LearnSamples(_)) {
                 return Err(("learn_off", format!("{topic}: nothing is learned here; [learn] enabled says whether")));
             }
@@ -408,26 +431,6 @@ impl Shell {
             }
             Err((reason, detail)) => Input::Refused(reason, detail),
         }
-    }
-
-    /// Hands something to the thread that learns; false where too much waits there.
-    fn learn(&self, input: learner::Input) -> bool {
-        self.study.as_ref().is_none_or(|study| study.hand(input))
-    }
-
-    /// What the thread that learns says, where this coordinator leads.
-    fn learned(&mut self, effect: learner::Effect) -> Input {
-        let said = voice::message(&effect);
-        match effect {
-            learner::Effect::Release(release) if self.core.leads_under().is_some() => self.fleet.release(release),
-            learner::Effect::Refused(word, detail) => return Input::Refused(word, detail),
-            learner::Effect::View(view) => self.learning = Some(view),
-            _ => {}
-        }
-        if let Some((topic, payload)) = said.filter(|_| self.core.leads_under().is_some() && self.core.link_is_up()) {
-            self.outgoing.push(topic, payload);
-        }
-        Input::Tick
     }
 
     /// There may be another key, under which everything that stands is to be said again; and somebody new, of whom everything
@@ -466,10 +469,14 @@ impl Shell {
 
     fn answer(&self) -> Answer {
         let counters = self.core.counters();
-        let cameras = self.core.cameras().map(|(node, camera)| (node.clone(), camera.clone())).collect();
+        let stats = || self.core.stats();
+        let cameras =
+            stats().flat_map(|(node, stats)| stats.cameras.iter().map(|camera| (node.clone(), camera.clone())));
+        let learners = stats().filter_map(|(node, stats)| Some((node.clone(), stats.learn?)));
         Answer {
             counters,
-            cameras,
+            cameras: cameras.collect(),
+            learners: learners.collect(),
             outgoing_dropped: self.outgoing.dropped(),
             archive_bytes: self.archive_bytes,
             models: self.models.served(),
@@ -483,7 +490,10 @@ impl Shell {
         let mut stopped = None;
         for effect in self.effects.drain(..) {
             match effect {
-                Effect::Commit(commit) => self.commits.send(commit).context("the archive's thread ended")?,
+                Effect::Commit(commit) => {
+                    self.agreement.archived(&commit);
+                    self.commits.send(commit).context("the archive's thread ended")?;
+                }
                 Effect::Publish { topic, payload } => {
                     // For the journal too: the view keeps the newest, and a live one may have no reader.
                     if topic == Topic::ViewChange {
@@ -504,7 +514,8 @@ impl Shell {
         let speaks = self.core.link_is_up() && self.core.leads_under().is_some();
         self.pictures.tick(self.clock.now(), speaks, &mut self.asked);
         self.asked.drain(..).for_each(|(topic, payload)| self.outgoing.push(topic, payload));
-        self.core.on_audit(self.audit.problems().into_iter().chain(self.heads.problems()).collect());
+        let problems = self.audit.problems().into_iter().chain(self.heads.problems()).collect();
+        self.core.on_audit(self.audit.head(), problems);
         if self.credentials.look(self.clock.now()) {
             self.authority_changed();
         }

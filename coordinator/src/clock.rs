@@ -1,7 +1,8 @@
 //! The coordinator's time, which its cores are handed.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use picket_shared::calendar::unix_ms;
 use picket_shared::clock::Now;
 use tokio::time::Instant;
 
@@ -19,8 +20,7 @@ impl Clock {
 
     /// The time.
     pub fn now(self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono_ms: self.start.elapsed().as_millis() as u64, unix_ms: unix.as_millis() as u64 }
+        Now { mono_ms: self.start.elapsed().as_millis() as u64, unix_ms: unix_ms() }
     }
 
     /// When the monotonic clock says so.

@@ -17,6 +17,7 @@ use picket_shared::trust::tls::TlsFiles;
 use picket_shared::trust::token::Door;
 use serde::Deserialize;
 
+use crate::learn::agreement::{self, Overlap};
 use crate::learn::learner::Terms;
 use crate::model::fleet::Heads;
 use crate::swarm::Rules;
@@ -132,6 +133,8 @@ pub struct Learn {
     pub release: Releases,
     /// Stations that try a released head before the others do; where none of them learns, one of ten of those that do.
     pub canaries: Vec<StationId>,
+    /// Cameras that see the same ground: what they say of each other's events is learned from.
+    pub overlap: Vec<Overlap>,
 }
 
 /// What becomes of a head that is fit to be released.
@@ -159,6 +162,7 @@ impl Default for Learn {
             trusted: false,
             release: Releases::Auto,
             canaries: vec![],
+            overlap: Vec::new(),
         }
     }
 }
@@ -183,6 +187,7 @@ impl Learn {
             return Err(format!("learn.canaries names {} stations, of at most {NODES_MAX}", self.canaries.len()));
         }
         terms.lineage.check().map_err(|sentence| format!("learn: {sentence}"))?;
+        agreement::check(&self.overlap)?;
         match self.rate > 0.0 && self.rate <= 10.0 {
             true => Ok(()),
             false => Err(format!("learn.rate is {}; choose more than 0 and at most 10", self.rate)),
@@ -223,8 +228,10 @@ pub struct Mqtt {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// Address and port. There is no access control: outside the loopback put a proxy in front that has.
+    /// Address and port. Whoever reaches it can look: outside the loopback put a proxy in front that asks who it is.
     pub listen: SocketAddr,
+    /// Take operators' orders from other machines too. Their tokens travel in the clear unless something in between has TLS.
+    pub operators_anywhere: bool,
 }
 
 impl Default for Config {
@@ -264,7 +271,7 @@ impl Default for Mqtt {
 
 impl Default for Http {
     fn default() -> Self {
-        Http { listen: SocketAddr::new(loopback(), 8080) }
+        Http { listen: SocketAddr::new(loopback(), 8080), operators_anywhere: false }
     }
 }
 
@@ -442,6 +449,8 @@ fn is_websocket_url(url: &str) -> bool {
 mod tests {
     use super::*;
 
+    const GATE: &str = "station = \"gate\", camera = \"main\", zone = \"door\"";
+
     fn check(text: &str) -> Result<Config, String> {
         let config: Config = picket_shared::config::parse(text)?;
         config.check().map(|()| config)
@@ -484,6 +493,13 @@ mod tests {
             ("[mqtt]\nbroker = \"b:1883\"", "write it as mqtt://host:1883"),
             ("[mqtt]\nembedded = true\nwebsocket_url = \"ws://b:1/\"", "is for a real broker"),
             ("[mqtt]\nwebsocket_url = \"http://b\"", "ws://host:port/path"),
+            (
+                &*format!(
+                    "[learn]\nenabled = true\nbackbone = \"{}\"\n[[learn.overlap]]\none = {{ {GATE} }}\nother = {{ {GATE} }}",
+                    "ab".repeat(32)
+                ),
+                "name two cameras that see the same ground",
+            ),
             ("[mqtt]\nwebsocket_url = \"ws://b; script-src *\"", "ws://host:port/path"),
         ] {
             let error = check(text).unwrap_err();

@@ -6,21 +6,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use picket_shared::audit::Head;
 use picket_shared::backoff::others_return_ms;
 use picket_shared::clock::Now;
 use picket_shared::codec;
-use picket_shared::ids::{Boot, NodeId, SiteId};
-use picket_shared::status::{self, CameraStats, Health, UpDown};
+use picket_shared::ids::{Boot, CameraId, EventId, NodeId, SiteId, StationId};
+use picket_shared::status::{self, Health, Stats, UpDown};
 use picket_shared::topics::Topic;
-use picket_shared::view::{Liveness, NodeView, Site, StationView};
+use picket_shared::view::{Liveness, StationView};
 use picket_shared::wire::{Ack, EventBatch};
 
 use crate::archive::{Commit, Missed, Recovered, What};
 use crate::intake::Intake;
-use crate::lead::{Given, Heard, Lead, SAY_AGAIN_MS};
+use crate::lead::{Given, Heard, Lead};
 use crate::line::Word;
 use crate::swarm::{Presence, Refusal, Rules, Swarm};
-use crate::view::{self, Newest, NodeState, SITE_VIEW_MS_MAX, VIEW_MS_MIN};
+use crate::view::{self, Newest, VIEW_MS_MIN};
+
+mod shown;
 
 /// A commit that failed is tried again after this long: a full disk does not empty itself sooner.
 pub const COMMIT_RETRY_MS: u64 = 1_000;
@@ -36,13 +39,16 @@ pub struct Identity {
     pub pid: u32,
     /// Its run over its archive.
     pub boot: Boot,
+    /// Its name among the coordinators of the site.
+    pub name: NodeId,
 }
 
 impl Identity {
     /// The health that this coordinator publishes, or leaves with the broker as its will.
     pub fn health(&self, now: Now, status: UpDown, leader: u32, problems: Vec<String>) -> Health {
         let (time, epoch) = (now.unix_ms / 1000, u64::from(leader));
-        Health { status, pid: self.pid, time, boot: self.boot, epoch, problems, goodbye: false, audit: None }
+        let (pid, boot, name) = (self.pid, self.boot, Some(self.name.clone()));
+        Health { status, pid, time, boot, epoch, problems, goodbye: false, audit: None, name }
     }
 }
 
@@ -163,6 +169,7 @@ pub struct Coordinator {
     fallback_problem: Option<String>,
     /// What is wrong with audit logs.
     audit_problems: Vec<String>,
+    audit_head: Option<Head>,
     /// Why nodes are not told which model they run.
     model_problems: Vec<String>,
     rejected: BTreeMap<&'static str, u64>,
@@ -222,6 +229,7 @@ impl Coordinator {
             archive_problems: recovered.problems,
             fallback_problem: None,
             audit_problems: Vec::new(),
+            audit_head: None,
             model_problems: vec![],
             rejected: BTreeMap::new(),
             unreadable: recovered.unreadable,
@@ -314,11 +322,20 @@ impl Coordinator {
         }
     }
 
-    /// The cameras of the nodes that are not down, as last heard of.
-    pub fn cameras(&self) -> impl Iterator<Item = (&NodeId, &CameraStats)> {
+    /// What the nodes that are not down last said of themselves.
+    pub fn stats(&self) -> impl Iterator<Item = (&NodeId, &Stats)> {
         let living = self.swarm.nodes().iter().filter(|(_, node)| node.pulse.liveness != Liveness::Down);
-        living
-            .flat_map(|(id, node)| node.stats.iter().flat_map(move |stats| stats.cameras.iter().map(move |c| (id, c))))
+        living.filter_map(|(id, node)| Some((id, node.stats.as_ref()?)))
+    }
+
+    /// The newest event of one person that this node told of, and that had begun by then, in seconds since 1970.
+    pub fn last_event_of(&self, node: &NodeId, by_s: f64) -> Option<EventId> {
+        self.newest.last_of(node, by_s)
+    }
+
+    /// Whether a camera looks, and what it sees comes here at once.
+    pub fn watches(&self, now: Now, station: &StationId, camera: &CameraId) -> bool {
+        self.swarm.nodes().values().any(|node| node.watches(now, station, camera))
     }
 
     /// Every node, its station where it has said it, and whether it is not down.
@@ -336,8 +353,9 @@ impl Coordinator {
         self.fallback_problem = why;
     }
 
-    /// What is wrong with audit logs, this coordinator's and nodes'. Said with its health.
-    pub fn on_audit(&mut self, problems: Vec<String>) {
+    /// How far this coordinator's audit log reaches, and what is wrong with it and with nodes'. Said with its health.
+    pub fn on_audit(&mut self, head: Option<Head>, problems: Vec<String>) {
+        self.audit_head = head;
         if self.audit_problems != problems {
             self.audit_problems = problems;
             self.say_again_ms = 0;
@@ -439,7 +457,7 @@ impl Coordinator {
             Ok(Topic::Events(id)) => self.events(now, id, &payload, out),
             // Read by what learns, beside this.
             Ok(Topic::LearnUpdate(id) | Topic::LearnSamples(id)) => self.swarm.node(now, id).map(|_| ()),
-            Ok(Topic::LearnHead(_)) => Ok(()),
+            Ok(Topic::LearnHead(_) | Topic::OperatorLabels(_)) => Ok(()),
             // Read by what sends models, beside this.
             Ok(Topic::ModelWant(id) | Topic::ModelState(id)) => self.swarm.node(now, id).map(|_| ()),
             // The filter for all nodes' health brings back what this side says of itself; or another coordinator's will.
@@ -500,11 +518,6 @@ impl Coordinator {
         }
     }
 
-    /// Readers take an old site view for a dead coordinator, so it is said again even when nothing changed.
-    fn site_fresh_until_ms(&self) -> u64 {
-        self.site_view.not_before_ms + (SITE_VIEW_MS_MAX - VIEW_MS_MIN)
-    }
-
     fn whatever_is_due(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.retry_ms.is_some_and(|retry_ms| now.mono_ms >= retry_ms) {
             self.retry_ms = None;
@@ -534,38 +547,6 @@ impl Coordinator {
             self.say_health(now, UpDown::Down, out);
             out.push(Effect::Stopped { unarchived: self.intake.waiting() });
         }
-    }
-
-    fn site_document(&mut self, now: Now) -> Vec<u8> {
-        let site = Site {
-            site: self.me.site.clone(),
-            time: now.unix_ms as f64 / 1000.0,
-            events_archived: self.intake.events_archived(),
-            events_duplicate: self.intake.events_duplicate(),
-            events_missed: self.intake.events_missed(),
-            rejected: self.rejected.values().sum(),
-            nodes: self.swarm.nodes().iter().map(|(id, node)| self.line(now, id, node)).collect(),
-            leader: self.swarm.leader(),
-            stations: self.swarm.stations(),
-            changes: self.swarm.changes(),
-        };
-        let (document, trimmed) = view::site_document(site);
-        if trimmed {
-            *self.rejected.entry("view_too_large").or_default() += 1;
-        }
-        document
-    }
-
-    fn line(&self, now: Now, id: &NodeId, node: &NodeState) -> NodeView {
-        node.view(now, id, self.intake.events(id), self.intake.events_missed_of(id))
-    }
-
-    fn say_health(&mut self, now: Now, status: UpDown, out: &mut Vec<Effect>) {
-        let Some(leader) = self.lead.epoch() else { return };
-        self.say_again_ms = now.mono_ms + SAY_AGAIN_MS;
-        let goodbye = status == UpDown::Down;
-        let health = Health { goodbye, ..self.me.health(now, status, leader, self.problems()) };
-        out.push(Effect::Publish { topic: Topic::CoordinatorHealth, payload: view::json(&health) });
     }
 
     /// This process stood still (a debugger, a suspended machine): what came meanwhile waits in the socket, and nobody is

@@ -28,7 +28,7 @@ fn id(name: &str) -> NodeId {
 impl Bench {
     fn new() -> Bench {
         let now = Now { mono_ms: 0, unix_ms: 1_000_000 };
-        let me = Identity { site: site(), pid: 1, boot: Boot(3) };
+        let me = Identity { site: site(), pid: 1, boot: Boot(3), name: NodeId::new("main").unwrap() };
         let core = Coordinator::new(me, Rules::default(), Recovered::default(), now);
         let mut bench = Bench { core, now, commits: vec![], published: vec![], stopped: None, outranked: None };
         bench.put(Input::Lead { epoch: 1, until_ms: u64::MAX });
@@ -181,7 +181,14 @@ fn zones_in(zones: &str) -> String {
 fn the_cameras_of_a_node_that_is_down_are_no_longer_counted() {
     let mut bench = Bench::new();
     bench.send(Topic::Stats(id("a")), zones_in("\"door\":3"));
-    let people = |bench: &Bench| bench.core.cameras().flat_map(|(_, c)| c.zones.values().copied()).collect::<Vec<_>>();
+    let people = |bench: &Bench| {
+        bench
+            .core
+            .stats()
+            .flat_map(|(_, stats)| &stats.cameras)
+            .flat_map(|c| c.zones.values().copied())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(people(&bench), [3]);
     bench.wait(60_000);
     assert!(people(&bench).is_empty());
@@ -251,7 +258,7 @@ fn after_a_restart_each_node_is_told_where_it_stands() {
     let mut archive = crate::archive::MemoryArchive::default();
     first.commits.iter().for_each(|commit| archive.apply(commit));
 
-    let me = Identity { site: site(), pid: 1, boot: Boot(4) };
+    let me = Identity { site: site(), pid: 1, boot: Boot(4), name: NodeId::new("main").unwrap() };
     let mut bench =
         Bench { core: Coordinator::new(me, Rules::default(), archive.recover(), first.now), ..Bench::new() };
     bench.put(Input::Lead { epoch: 2, until_ms: u64::MAX });

@@ -17,6 +17,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use picket_shared::audit::{Act, AuditLog, Note};
 use picket_shared::brokers::BrokerUrl;
+use picket_shared::calendar::unix_s;
 use picket_shared::crypto::from_hex;
 use picket_shared::exit::Failure;
 use picket_shared::listener::{Limits, Listener, Patient, Refusals, SLOW};
@@ -24,7 +25,7 @@ use picket_shared::model::Root;
 use picket_shared::trust::DAY_S;
 use picket_shared::trust::certificate::Certificate;
 use picket_shared::trust::door::{Admission, ENROL_PATH, EnrolRequest, RENEW_PATH, REQUEST_BYTES_MAX, RenewRequest};
-use picket_shared::trust::tls::{self, now_s};
+use picket_shared::trust::tls;
 use serde::de::DeserializeOwned;
 use tokio_rustls::TlsAcceptor;
 
@@ -72,7 +73,7 @@ impl Door {
         refusals: Refusals,
     ) -> Result<Door, Failure> {
         let acceptor = acceptor(&authority)?;
-        Ok(Door { authority, audit, brokers, models, refusals, acceptor, since_s: now_s() })
+        Ok(Door { authority, audit, brokers, models, refusals, acceptor, since_s: unix_s() })
     }
 
     /// Opens it at this address, on the current tokio runtime.
@@ -84,9 +85,9 @@ impl Door {
     pub async fn serve(mut self, listener: Listener) {
         loop {
             let (stream, from) = listener.accept().await;
-            if now_s().abs_diff(self.since_s) > DAY_S {
+            if unix_s().abs_diff(self.since_s) > DAY_S {
                 match acceptor(&self.authority) {
-                    Ok(acceptor) => (self.acceptor, self.since_s) = (acceptor, now_s()),
+                    Ok(acceptor) => (self.acceptor, self.since_s) = (acceptor, unix_s()),
                     Err(failure) => tracing::error!("{failure}"),
                 }
             }
@@ -105,7 +106,7 @@ impl Door {
 }
 
 fn acceptor(authority: &Authority) -> Result<TlsAcceptor, Failure> {
-    let shown = authority.door(now_s())?;
+    let shown = authority.door(unix_s())?;
     let broken =
         |what: String| Failure::new(picket_shared::exit::Exit::Software, format!("the door's certificate: {what}"));
     let config = tls::server(&shown.chain, &shown.key, &authority.ca_pem()?).map_err(broken)?;
@@ -160,7 +161,7 @@ impl Knock {
         let serial = certificate.map(|certificate| certificate.serial).unwrap_or_default();
         let (audit, note) =
             (Arc::clone(&self.audit), Note::about(&admission.node).with(format!("certificate {serial}")));
-        let record = move || audit.record(now_s(), Act::DeviceAdmitted, &note);
+        let record = move || audit.record(unix_s(), Act::DeviceAdmitted, &note);
         match tokio::task::spawn_blocking(record).await {
             Ok(Ok(_)) => true,
             Ok(Err(error)) => {
@@ -211,13 +212,13 @@ impl Knock {
                 (StatusCode::UNAUTHORIZED, "no_certificate", sentence)
             })?;
             let RenewRequest { csr } = read(request).await?;
-            tokio::task::spawn_blocking(move || authority.renew(&shown, &csr, brokers, now_s())).await
+            tokio::task::spawn_blocking(move || authority.renew(&shown, &csr, brokers, unix_s())).await
         } else {
             let EnrolRequest { secret, csr } = read(request).await?;
             // A secret of another form cannot be one of ours, and is refused in the same words.
             let unknown = || (StatusCode::FORBIDDEN, TicketError::Unknown.word(), TicketError::Unknown.to_string());
             let secret = from_hex(&secret).ok_or_else(unknown)?;
-            tokio::task::spawn_blocking(move || authority.enrol(&secret, &csr, brokers, now_s())).await
+            tokio::task::spawn_blocking(move || authority.enrol(&secret, &csr, brokers, unix_s())).await
         };
         let broken = |what: &dyn std::fmt::Display| {
             tracing::error!("the authority cannot admit anybody: {what}");

@@ -1,32 +1,38 @@
-//! The web shell: the dashboard's files, the page's configuration, metrics, health. Reads only; nothing can be changed
-//! here, and there is no access control, so it listens on the loopback unless told otherwise.
+//! The web shell: the dashboard's files, the page's configuration, metrics, health, for whoever reaches it: it listens on the loopback
+//! unless told otherwise. Nothing can be changed here but through [`orders`], which asks for an operator's token.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
+use axum::extract::connect_info::Connected;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::map_response_with_state;
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
+use axum::serve::IncomingStream;
 use picket_shared::ids::{NodeId, SiteId};
-use picket_shared::learn::view::{LearnerView, Learning, Mixing};
+use picket_shared::learn::view::Learning;
 use picket_shared::listener::{Limits, Listener, Patient, Refusals};
 use picket_shared::model::rollouts::Course;
-use picket_shared::status::CameraStats;
+use picket_shared::status::{CameraStats, LearnStats};
 use picket_shared::view::{Guard, Liveness};
 use picket_shared::wire::GapCause;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::coordinator::Counters;
+use crate::learn::order::Order;
 use crate::model::blobs::Served;
 use crate::watchdog;
 
-/// Requests for the counters that wait for the coordinator.
+mod learning;
+pub mod orders;
+
+/// Questions that wait for the coordinator.
 pub const QUESTIONS_MAX: usize = 16;
 /// Browsers open six connections for a page, and a proxy in front of many of them comes from one address.
 const LIMITS: Limits = Limits {
@@ -59,6 +65,8 @@ pub struct Answer {
     pub outgoing_dropped: u64,
     /// The archive's size.
     pub archive_bytes: u64,
+    /// What those of these nodes that learn say of it.
+    pub learners: Vec<(NodeId, LearnStats)>,
     /// What was sent of models.
     pub models: Served,
     /// How many rollouts go how; those that are over too, as far as they are shown.
@@ -67,8 +75,14 @@ pub struct Answer {
     pub learning: Option<Learning>,
 }
 
-/// Asks the coordinator.
-pub type Question = oneshot::Sender<Answer>;
+/// What the coordinator is asked.
+#[derive(Debug)]
+pub enum Question {
+    /// How it does.
+    State(oneshot::Sender<Answer>),
+    /// To have an operator's order of learning done; if not, why, in a sentence.
+    Learn(Order, oneshot::Sender<Result<(), &'static str>>),
+}
 
 /// What the pages need to know.
 #[derive(Clone)]
@@ -81,6 +95,8 @@ pub struct Pages {
     pub questions: mpsc::Sender<Question>,
     /// What was refused at each port, before anybody was asked.
     pub refusals: [(&'static str, Refusals); 2],
+    /// Where operators order.
+    pub door: orders::Door,
 }
 
 /// The listening socket, as axum takes it.
@@ -104,11 +120,21 @@ impl axum::serve::Listener for Port {
     }
 }
 
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+struct Peer(SocketAddr);
+
+impl Connected<IncomingStream<'_, Port>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Port>) -> Peer {
+        Peer(*stream.remote_addr())
+    }
+}
+
 /// Serves until the task is dropped, and feeds the watchdog by the same door: without pages the coordinator is not whole.
 pub async fn serve(listener: Port, pages: Pages) -> io::Result<()> {
     let questions = pages.questions.clone();
     tokio::select! {
-        ended = axum::serve(listener, routes(pages)) => ended,
+        ended = axum::serve(listener, routes(pages).into_make_service_with_connect_info::<Peer>()) => ended,
         () = watchdog::feed(questions) => Ok(()),
     }
 }
@@ -118,6 +144,7 @@ fn routes(pages: Pages) -> Router {
         .route("/config.json", get(config))
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
+        .merge(pages.door.clone().routes())
         .fallback_service(get(file))
         .layer(map_response_with_state(security_headers(&pages), add_headers))
         .with_state(pages)
@@ -184,7 +211,7 @@ async fn health(State(pages): State<Pages>) -> Response {
 
 async fn ask(pages: &Pages) -> Option<Answer> {
     let (question, answer) = oneshot::channel();
-    pages.questions.try_send(question).ok()?;
+    pages.questions.try_send(Question::State(question)).ok()?;
     answer.await.ok()
 }
 
@@ -196,12 +223,6 @@ fn busy() -> Response {
 fn metrics_text(answer: &Answer, refused: &[(String, u64)]) -> String {
     let counters = &answer.counters;
     let mut text = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
-        let _ = writeln!(text, "# HELP picket_{name} {help}\n# TYPE picket_{name} {kind}");
-        for (labels, value) in samples {
-            let _ = writeln!(text, "picket_{name}{labels} {value}");
-        }
-    };
     for (name, kind, help, value) in [
         ("events_archived_total", "counter", "Events in the archive.", counters.events_archived),
         (
@@ -229,58 +250,61 @@ fn metrics_text(answer: &Answer, refused: &[(String, u64)]) -> String {
         ("broker_up", "gauge", "1 where the broker can be reached.", u64::from(counters.link_up)),
         ("problems", "gauge", "Problems that a person should look at.", counters.problems.len() as u64),
     ] {
-        metric(name, kind, help, &[(String::new(), value)]);
+        metric(&mut text, name, kind, help, &[(String::new(), value)]);
     }
     let courses = [Course::Running, Course::Paused, Course::Halted].map(|course| {
         let count = answer.rollouts.get(&course).copied().unwrap_or(0);
         (format!("{{course=\"{}\"}}", course.word()), count)
     });
     metric(
+        &mut text,
         "model_rollouts",
         "gauge",
         "Rollouts of models that are open; one that has halted waits for a person.",
         &courses,
     );
-    if let Some(learning) = &answer.learning {
-        let sum = |of: fn(&LearnerView) -> u64| learning.stations.iter().map(of).sum::<u64>();
-        for (name, kind, help, value) in [
-            ("learn_version", "gauge", "The version of the head that all learn.", learning.version),
-            ("learn_frozen", "gauge", "1 where nothing is learned.", u64::from(learning.frozen)),
-            ("learn_gate", "gauge", "1 where confirmed samples judge.", u64::from(learning.mixing == Mixing::NnmGate)),
-            ("learn_stations", "gauge", "Stations that contributed.", learning.stations.len() as u64),
-            ("learn_updates_total", "counter", "Updates taken.", sum(|station| station.updates)),
-            ("learn_updates_repeated_total", "counter", "Updates that came again.", sum(|station| station.repeated)),
-        ] {
-            metric(name, kind, help, &[(String::new(), value)]);
-        }
-    }
+    learning::metrics(&mut text, answer.learning.as_ref(), &answer.learners);
     let missed = GapCause::ALL.map(|cause| {
         let count = counters.events_missed.get(&cause).copied().unwrap_or(0);
         (format!("{{cause=\"{}\"}}", cause.word()), count)
     });
-    metric("events_missed_total", "counter", "Events that never came and never will.", &missed);
+    metric(&mut text, "events_missed_total", "counter", "Events that never came and never will.", &missed);
     let rejected: Vec<_> =
         counters.rejected.iter().map(|(reason, count)| (format!("{{reason=\"{reason}\"}}"), *count)).collect();
-    metric("messages_rejected_total", "counter", "Messages refused, in whole or in part.", &rejected);
-    metric("requests_refused_total", "counter", "Connections and requests refused at a port.", refused);
+    metric(&mut text, "messages_rejected_total", "counter", "Messages refused, in whole or in part.", &rejected);
+    metric(&mut text, "requests_refused_total", "counter", "Connections and requests refused at a port.", refused);
     let nodes: Vec<_> = counters.nodes.iter().map(|(liveness, count)| (label(*liveness), *count)).collect();
-    metric("nodes", "gauge", "Nodes by what is believed of them.", &nodes);
+    metric(&mut text, "nodes", "gauge", "Nodes by what is believed of them.", &nodes);
     let guards = [(Guard::Home, "home"), (Guard::Covered, "covered"), (Guard::Uncovered, "uncovered")];
     let stations = guards.map(|(guard, word)| {
         let count = counters.stations.iter().filter(|station| station.guard == guard).count();
         (format!("{{guard=\"{word}\"}}"), count as u64)
     });
-    metric("stations", "gauge", "Stations by who watches them: their own node, another, nobody.", &stations);
+    metric(&mut text, "stations", "gauge", "Stations by who watches them: their own node, another, nobody.", &stations);
     let uncovered = counters
         .stations
         .iter()
         .map(|station| (format!("{{station=\"{}\"}}", station.station), u64::from(station.guard == Guard::Uncovered)));
-    metric("station_uncovered", "gauge", "1 where nobody watches a station.", &uncovered.collect::<Vec<_>>());
+    metric(
+        &mut text,
+        "station_uncovered",
+        "gauge",
+        "1 where nobody watches a station.",
+        &uncovered.collect::<Vec<_>>(),
+    );
     let Scenes { persons, zones, lines } = Scenes::of(&answer.cameras);
-    metric("camera_persons", "gauge", "People in a camera's picture.", &persons);
-    metric("zone_persons", "gauge", "People in a zone.", &zones);
-    metric("line_crossings_total", "counter", "Crossings of a line since the agent started.", &lines);
+    metric(&mut text, "camera_persons", "gauge", "People in a camera's picture.", &persons);
+    metric(&mut text, "zone_persons", "gauge", "People in a zone.", &zones);
+    metric(&mut text, "line_crossings_total", "counter", "Crossings of a line since the agent started.", &lines);
     text
+}
+
+/// Appends one metric: its samples are labels and a value.
+fn metric(text: &mut String, name: &str, kind: &str, help: &str, samples: &[(String, impl Display)]) {
+    let _ = writeln!(text, "# HELP picket_{name} {help}\n# TYPE picket_{name} {kind}");
+    for (labels, value) in samples {
+        let _ = writeln!(text, "picket_{name}{labels} {value}");
+    }
 }
 
 /// Samples of what cameras count, with their labels. Names are of letters, digits and `-_.`, so that none needs escaping.
@@ -347,6 +371,7 @@ mod tests {
         let answer = Answer {
             counters,
             cameras,
+            learners: Vec::new(),
             outgoing_dropped: 0,
             archive_bytes: 4096,
             models: Served::default(),

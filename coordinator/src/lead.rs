@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn said(boot: u64, epoch: u64, status: UpDown, goodbye: bool) -> Health {
-        Health { status, pid: 1, time: 0, boot: Boot(boot), epoch, problems: vec![], goodbye, audit: None }
+        Health { status, pid: 1, time: 0, boot: Boot(boot), epoch, problems: vec![], goodbye, audit: None, name: None }
     }
 
     fn up(boot: u64, epoch: u64) -> Health {

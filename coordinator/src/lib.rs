@@ -29,6 +29,7 @@ pub mod model;
 pub mod authority;
 pub mod door;
 pub mod heads;
+pub mod operators;
 pub mod pictures;
 
 pub mod broker;

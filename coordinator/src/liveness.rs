@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn health(status: UpDown, boot: u64, time: u64, goodbye: bool) -> Health {
-        Health { status, pid: 1, time, boot: Boot(boot), epoch: 0, problems: vec![], goodbye, audit: None }
+        Health { status, pid: 1, time, boot: Boot(boot), epoch: 0, problems: vec![], goodbye, audit: None, name: None }
     }
 
     enum Sign {

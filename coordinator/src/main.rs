@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use picket_coordinator::authority::command::{self, AuthorityCommand};
 use picket_coordinator::config::{Config, Flags};
-use picket_coordinator::heads;
 use picket_coordinator::learn::command::{self as learn_command, LearnCommand};
 use picket_coordinator::model::command::{self as model, ModelCommand};
+use picket_coordinator::operators::command::{self as operators, OperatorCommand};
 use picket_coordinator::pictures::command::{self as pictures, PictureCommand};
 use picket_coordinator::store::Archive;
 use picket_coordinator::{app, view};
-use picket_shared::audit::{self, Act, AuditLog, Note};
+use picket_shared::audit;
 use picket_shared::exit::{self, Exit, Failure};
 use picket_shared::ids::NodeId;
 
@@ -71,6 +71,9 @@ enum Command {
     /// Look after what all stations learn together
     #[command(subcommand)]
     Learn(LearnCommand),
+    /// Look after who may act at the page
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Look after which models may run, and where
     #[command(subcommand)]
     Model(ModelCommand),
@@ -137,6 +140,7 @@ fn main() -> ExitCode {
         Command::Authority(command) => command::run(&command).map_err(Into::into),
         Command::Picture(command) => pictures::run(&command).map_err(Into::into),
         Command::Audit(command) => audit(&command).map_err(Into::into),
+        Command::Operator(command) => operators::run(&command).map_err(Into::into),
         Command::Model(command) => model::run(&command).map_err(Into::into),
         Command::Archive(ArchiveCommand::List(place)) => list(&place.data_dir),
         Command::Archive(ArchiveCommand::Export(place)) => export(&place.data_dir),
@@ -164,30 +168,13 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
 }
 
 fn audit(command: &AuditCommand) -> Result<(), Failure> {
-    let disk = |error: picket_shared::keyfile::KeyfileError| Failure::new(Exit::Disk, error.to_string());
     let dir = |flags: &Flags| Ok::<_, Failure>(Config::read(flags)?.data_dir);
     match command {
         AuditCommand::Verify { head, flags } => audit::command::verify(&dir(flags)?, head.as_ref()),
         AuditCommand::Show { flags } => audit::command::show(&dir(flags)?),
-        AuditCommand::Heads { flags } => {
-            let mut out = io::stdout().lock();
-            for (node, remembered) in heads::of(&dir(flags)?).map_err(disk)? {
-                let lost = remembered.lost.map(|lost| lost.to_string());
-                let line = serde_json::json!({ "node": node, "head": remembered.head.to_string(), "lost": lost });
-                if writeln!(out, "{line}").is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        }
+        AuditCommand::Heads { flags } => audit::command::heads(&dir(flags)?),
         AuditCommand::Accept { node, flags } => {
-            let (dir, now_s) = (dir(flags)?, picket_shared::trust::tls::now_s());
-            let log = AuditLog::open(&dir, now_s).map_err(audit::command::failure)?;
-            log.record(now_s, Act::HeadAccepted, &Note::about(node)).map_err(audit::command::failure)?;
-            match heads::accept(&dir, node).map_err(disk)? {
-                true => Ok(()),
-                false => Err(Failure::new(Exit::Denied, format!("nothing is remembered of {node}"))),
-            }
+            audit::command::accept(&dir(flags)?, node, node.as_str(), picket_shared::calendar::unix_s())
         }
     }
 }

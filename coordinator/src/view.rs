@@ -8,9 +8,9 @@ use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::duty::Duty;
 use picket_shared::event::Event;
-use picket_shared::ids::NodeId;
+use picket_shared::ids::{CameraId, EventId, NodeId, StationId};
 use picket_shared::limits::{PACKET_BYTES_MAX, RECENT_EVENTS_MAX};
-use picket_shared::status::{Stats, Twin};
+use picket_shared::status::{CameraStats, Mode, Stats, Twin};
 use picket_shared::view::{Liveness, NodeView, Recent, SeenEvent, Site};
 use serde::Serialize;
 
@@ -22,6 +22,8 @@ use crate::namesake::Namesake;
 pub const VIEW_MS_MIN: u64 = 1_000;
 /// The view of the site is rewritten at least this often: its age tells readers whether the coordinator lives.
 pub const SITE_VIEW_MS_MAX: u64 = 2_000;
+/// A camera's state is known for so long after its node said it; with what may be between two clocks.
+const STATS_AGE_S_MAX: u64 = 10;
 /// How often a suspect is looked at.
 const SUSPECT_LOOK_MS: u64 = 500;
 /// Largest view: one packet, less its topic and header.
@@ -65,6 +67,15 @@ impl NodeState {
         }
     }
 
+    /// Whether this camera of this station looks, and the node has said so just now and owes nothing that it saw.
+    pub fn watches(&self, now: Now, station: &StationId, camera: &CameraId) -> bool {
+        let (Some(twin), Some(stats)) = (&self.twin, &self.stats) else { return false };
+        let fresh =
+            self.pulse.liveness == Liveness::Up && stats.time.saturating_add(STATS_AGE_S_MAX) >= now.unix_ms / 1000;
+        let looks = |of: &CameraStats| of.camera == *camera && of.state == "running";
+        twin.station == *station && fresh && stats.outbox == Mode::Live && stats.cameras.iter().any(looks)
+    }
+
     /// Its line in the view, with its events in the archive and those that never came.
     pub fn view(&self, now: Now, node: &NodeId, events_archived: u64, events_missed: u64) -> NodeView {
         NodeView {
@@ -98,6 +109,12 @@ impl Newest {
     pub fn push(&mut self, event: SeenEvent) {
         self.0.truncate(RECENT_EVENTS_MAX - 1);
         self.0.push_front(event);
+    }
+
+    /// The newest event of one person that this node told of, and that had begun by then, in seconds since 1970.
+    pub fn last_of(&self, node: &NodeId, by_s: f64) -> Option<EventId> {
+        let of_person = |event: &&SeenEvent| event.id.node().is_some_and(|of| of == *node);
+        self.0.iter().filter(of_person).find(|event| event.start_time <= by_s).map(|event| event.id.clone())
     }
 
     /// The document, newest first.
@@ -218,6 +235,28 @@ mod tests {
             changes: vec![],
             nodes: (0..nodes).map(|i| state.view(at_the_end_of_time(), &name(i), u64::MAX, u64::MAX)).collect(),
         }
+    }
+
+    #[test]
+    fn a_camera_watches_only_where_its_node_says_so_now_and_owes_nothing() {
+        let now = Now { mono_ms: 50_000, unix_ms: 1_800_000_050_000 };
+        let (station, camera) = (StationId::new("s".repeat(NAME_CHARS_MAX)).unwrap(), CameraId::new("c").unwrap());
+        let watches = |change: fn(&mut NodeState, &mut Stats)| {
+            let mut node = state(1, 1);
+            let mut stats = node.stats.take().unwrap();
+            node.pulse.heartbeat(now, Boot(1));
+            stats.time = now.unix_ms / 1000 - STATS_AGE_S_MAX;
+            change(&mut node, &mut stats);
+            node.stats = Some(stats);
+            node.watches(now, &station, &camera)
+        };
+        assert!(watches(|_, _| {}));
+        assert!(!watches(|_, stats| stats.time -= 1), "that was long ago");
+        assert!(!watches(|_, stats| stats.outbox = Mode::CatchingUp), "what it saw is still to come");
+        assert!(!watches(|_, stats| stats.cameras[0].state = "stalled".into()));
+        assert!(!watches(|_, stats| stats.cameras[0].camera = CameraId::new("d").unwrap()));
+        assert!(!watches(|node, _| node.pulse.liveness = Liveness::Suspect));
+        assert!(!watches(|node, _| node.twin = None));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub async fn feed(questions: mpsc::Sender<Question>) {
 async fn feed_every(pause: Duration, questions: mpsc::Sender<Question>, feed: impl Fn()) {
     loop {
         let (question, answer) = oneshot::channel();
-        if questions.send(question).await.is_ok() && answer.await.is_ok() {
+        if questions.send(Question::State(question)).await.is_ok() && answer.await.is_ok() {
             feed();
         }
         tokio::time::sleep(pause).await;

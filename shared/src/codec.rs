@@ -1,9 +1,8 @@
 //! Bytes on the wire and in the store: one version byte, then one CBOR item with numbered fields.
 //!
 //! Only this file knows serde_cbor. Bytes are capped before they are parsed, nothing is decoded to a dynamic value,
-//! trailing bytes are refused, and every refusal says why. Decoding never panics, and never allocates more than a small
-//! multiple of the bytes that came:
-//! at most four times what such a message may have.
+//! trailing bytes are refused, and every refusal says why. Decoding never panics, and never allocates more than four times
+//! what such a message may have.
 
 use crate::wire::Wire;
 
@@ -75,8 +74,8 @@ pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, CodecError> {
 }
 
 /// Whether no array, map or string claims more than the bytes behind it can hold, and there are no more items than may be.
-/// serde reserves room for the claim, up to 1 MiB, before it reads the first element; and a byte of CBOR may be 24 in memory. Items are walked head by head (RFC 8949, section 3); what is wrong in another
-/// way is for the parser to say.
+/// serde reserves room for the claim, up to 1 MiB, before it reads the first element; and a byte of CBOR may be 24 in memory.
+/// Items are walked head by head (RFC 8949, section 3); what is wrong in another way is for the parser to say.
 fn look_over(mut rest: &[u8], items_max: usize) -> Result<(), &'static str> {
     const UNTRUE: &str = "a length goes beyond the end";
     let mut items = 0;
@@ -193,6 +192,23 @@ mod tests {
         // {0: 7, 1: 3, 2: [], 3: "new"}: an appended field must not lock old readers out within one version.
         let bytes = b"\x01\xa4\x00\x07\x01\x03\x02\x80\x03\x63new";
         assert_eq!(decode::<Ack>(bytes).unwrap(), Ack { boot: Boot(7), watermark: 3, holes: vec![] });
+    }
+
+    /// A message of the same few bytes and fields, in which only the number of items is too large.
+    #[test]
+    fn more_items_than_a_message_may_have_are_refused_though_each_could_be_passed_over() {
+        let with = |items: usize| {
+            let appended = vec![0; items];
+            let length = (items as u16).to_be_bytes();
+            [&b"\x01\xa4\x00\x07\x01\x03\x02\x80\x03\x99"[..], &length, &appended].concat()
+        };
+        // The map, its four keys, three values and the list that was appended.
+        let others = 9;
+        let fits = with(Ack::ITEMS_MAX - others);
+        assert!(fits.len() < ACK_BYTES_MAX);
+        assert_eq!(decode::<Ack>(&fits).unwrap(), Ack { boot: Boot(7), watermark: 3, holes: vec![] });
+        let expect = CodecError::Malformed("it has more items than such a message may have".into());
+        assert_eq!(decode::<Ack>(&with(Ack::ITEMS_MAX - others + 1)), Err(expect));
     }
 
     proptest! {

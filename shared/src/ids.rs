@@ -1,4 +1,4 @@
-//! Names of things: site, node, station, camera, zone, line, and the number of a boot.
+//! Names of things: site, node, station, camera, zone, line, operator, and the number of a boot.
 //!
 //! A name is checked once, where it enters, and is then a topic level, a file name and a key without further care.
 //! Nothing here is ever generated at random.
@@ -130,6 +130,10 @@ name!(
     EventId, EVENT_ID_CHARS_MAX, []
 );
 
+name!(
+    /// An operator: a person, or a program of his, who may say what was seen and order what the page offers.
+    OperatorName, NAME_CHARS_MAX, []
+);
 name!(
     /// A request: drawn at random by who asks, so that nobody can know it beforehand.
     RequestId, NAME_CHARS_MAX, []

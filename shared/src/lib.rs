@@ -7,6 +7,7 @@
 
 pub mod limits;
 
+pub mod calendar;
 pub mod clock;
 pub mod ids;
 

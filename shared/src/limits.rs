@@ -86,8 +86,12 @@ pub const ROOT_SAMPLES_BYTES_MAX: usize = 68 * 1024;
 pub const LEARN_ACK_BYTES_MAX: usize = 128;
 /// What persons said of one node's events, the newest of it: a device that was away hears it when it comes back.
 pub const LABELS_MAX: usize = 64;
-/// One message of all of them, each with the longest names.
-pub const LABELS_BYTES_MAX: usize = 32 * 1024;
+/// What cameras that see the same ground told of one node's events, the newest of it.
+pub const AGREED_MAX: usize = 32;
+/// One message of all of these, each with the longest names.
+pub const LABELS_BYTES_MAX: usize = 48 * 1024;
+/// What an operator says of the last event of a node is said within so many seconds of its time.
+pub const LAST_LABEL_S_MAX: u64 = 60;
 
 /// How often a node says its statistics.
 pub const STATS_MS: u64 = 2_000;

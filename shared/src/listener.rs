@@ -226,6 +226,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     const SHORT: Duration = Duration::from_millis(300);
+    /// Nothing here takes so long, on whatever machine.
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// What must come about. Whoever waits for a connection that nothing ends waits for ever, and would fail by no name.
+    async fn soon<T>(what: &str, comes: impl Future<Output = T>) -> T {
+        tokio::time::timeout(LONG, comes).await.unwrap_or_else(|_| panic!("{what} did not come about"))
+    }
 
     fn limits(quiet_max: Duration) -> Limits {
         let send_buffer_bytes = Some(256 * 1024);
@@ -249,7 +256,7 @@ mod tests {
                 }
             }
         };
-        assert_eq!(error.await.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(soon("the end of patience", error).await.kind(), io::ErrorKind::TimedOut);
         assert_eq!(refusals.all(), [(SLOW, 1)].into());
 
         let (mut ours, mut client, _) = pair(SHORT).await;
@@ -257,7 +264,7 @@ mod tests {
         let mut read = 0;
         while read < 20_000_000 {
             let mut bytes = vec![0; 2_000_000];
-            client.read_exact(&mut bytes).await.unwrap();
+            soon("what was written", client.read_exact(&mut bytes)).await.unwrap();
             read += bytes.len();
             tokio::time::sleep(SHORT / 6).await;
         }
@@ -272,11 +279,14 @@ mod tests {
                 sleep(SHORT / 10).await
             }
         });
-        let error = loop {
-            if let Err(error) = ours.read_u8().await {
-                break error;
+        let error = async {
+            loop {
+                if let Err(error) = ours.read_u8().await {
+                    return error;
+                }
             }
         };
+        let error = soon("the end of patience with drops", error).await;
         assert_eq!((error.kind(), refusals.all()), (io::ErrorKind::TimedOut, [(SLOW, 1)].into()));
         drop(ours);
         dripping.await.unwrap();
@@ -286,7 +296,8 @@ mod tests {
     async fn one_that_has_had_its_answer_is_closed_in_silence_and_nobody_is_blamed() {
         let (mut ours, _client, refusals) = pair(Duration::from_millis(50)).await;
         ours.write_all(b"here").await.unwrap();
-        assert_eq!(ours.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let ended = soon("the end of a connection that was served", ours.read_u8()).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(refusals.all().is_empty());
     }
 
@@ -300,14 +311,17 @@ mod tests {
             held.push((TcpStream::connect(address).await.unwrap(), listener.accept().await));
         }
         let mut fifth = TcpStream::connect(address).await.unwrap();
-        tokio::select! {
-            _ = listener.accept() => panic!("there was no place"),
-            ended = fifth.read_u8() => assert!(ended.is_err()),
-        }
+        let shown_out = async {
+            tokio::select! {
+                _ = listener.accept() => panic!("there was no place"),
+                ended = fifth.read_u8() => assert!(ended.is_err()),
+            }
+        };
+        soon("to be shown out", shown_out).await;
         assert_eq!(refusals.all(), [(CROWDED, 1)].into());
         held.pop();
         let _sixth = TcpStream::connect(address).await.unwrap();
-        listener.accept().await;
+        soon("a place that was given back", listener.accept()).await;
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::Head;
 use crate::codec::json_is_crowded;
 use crate::event::Precision;
-use crate::ids::{Boot, CameraId, LineId, StationId, ZoneId};
+use crate::ids::{Boot, CameraId, LineId, NodeId, StationId, ZoneId};
 use crate::limits::{STATUS_BYTES_MAX, STATUS_ITEMS_MAX};
 
 /// Reads a status message; or why it is refused, as a constant word and a sentence.
@@ -58,6 +58,9 @@ pub struct Health {
     /// How far the audit log reaches: whoever remembers it can tell later that lines were cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Head>,
+    /// Of a coordinator, which one it is: each has a log of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<NodeId>,
 }
 
 /// Retained on `…/twin`: what changes only when somebody changes the device.
@@ -160,7 +163,10 @@ pub struct LearnStats {
     pub confirmed: u32,
     /// Examples that got theirs from the tracker.
     pub tracked: u32,
-    /// Of both, those that heads are compared by and that are never trained on.
+    /// And from cameras that see the same ground.
+    #[serde(default)]
+    pub agreed: u32,
+    /// Of all, those that heads are compared by and that are never trained on.
     pub held_out: u32,
     /// Updates that the coordinator has, of this run.
     pub acked: u64,

@@ -3,16 +3,25 @@
 //! No other file builds or takes apart a topic string.
 
 use crate::crypto::Digest;
-use crate::ids::{NodeId, RequestId, SiteId};
+use crate::ids::{NodeId, OperatorName, RequestId, SiteId};
 use crate::learn::lineage::LineageId;
 
 /// The first two levels: the product and the protocol's major version.
 pub const ROOT: &str = "picket/v1";
 /// What Home Assistant looks below for updates that it may show; its own prefix, which is not ours to choose.
 pub const HOME_ASSISTANT_ROOT: &str = "homeassistant/update";
+/// And for buttons.
+pub const HOME_ASSISTANT_BUTTONS: &str = "homeassistant/button";
+/// What the broker knows an operator by begins so; the rest is his name.
+pub const OPERATOR_PREFIX: &str = "operator-";
+/// The operator that Home Assistant is.
+pub const HOME_ASSISTANT_OPERATOR: &str = "homeassistant";
 
 /// What a point in a name is written as where Home Assistant takes none; no name has a capital letter.
 const POINT: &str = "P";
+/// How the name of a button ends.
+const SOMEBODY: &str = "-somebody";
+const NOBODY: &str = "-nobody";
 
 /// Everything that is said over MQTT.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +60,8 @@ pub enum Topic {
     LearnAck(NodeId),
     /// Retained JSON [`crate::learn::label::Labels`], from the coordinator to one node: what persons say of its events.
     LearnLabels(NodeId),
+    /// JSON [`crate::learn::operator::OperatorLabels`], from an operator's program to the coordinator.
+    OperatorLabels(OperatorName),
     /// Retained CBOR [`crate::learn::message::HeadFull`].
     LearnHead(LineageId),
     /// Retained CBOR [`crate::learn::message::HeadDelta`].
@@ -83,6 +94,8 @@ pub enum Topic {
     ViewUpdate(NodeId),
     /// Retained JSON, in the words of Home Assistant: that there is a [`Topic::ViewUpdate`] of this node.
     HomeAssistantUpdate(NodeId),
+    /// Retained JSON, in the words of Home Assistant: a button that says of this node's last event that somebody was there, or nobody.
+    HomeAssistantButton(NodeId, bool),
 }
 
 /// Who says something.
@@ -92,6 +105,8 @@ pub enum Speaker {
     Node(NodeId),
     /// Whichever coordinator leads.
     Coordinator,
+    /// A program of this operator's, which has no key that others know: the broker says who it is.
+    Operator(OperatorName),
 }
 
 /// How a message is written.
@@ -137,6 +152,7 @@ impl Topic {
             Topic::LearnSamples(node) => format!("{ROOT}/{site}/{node}/learn/samples"),
             Topic::LearnAck(node) => format!("{ROOT}/{site}/{node}/learn/ack"),
             Topic::LearnLabels(node) => format!("{ROOT}/{site}/{node}/learn/labels"),
+            Topic::OperatorLabels(name) => format!("{ROOT}/{site}/coordinator/labels/{OPERATOR_PREFIX}{name}"),
             Topic::LearnHead(lineage) => format!("{ROOT}/{site}/coordinator/learn/head/{lineage}"),
             Topic::LearnDelta(lineage) => format!("{ROOT}/{site}/coordinator/learn/delta/{lineage}"),
             Topic::ModelAssignment(node) => format!("{ROOT}/{site}/{node}/model/assignment"),
@@ -156,6 +172,11 @@ impl Topic {
                 let names = [site.as_str(), node.as_str()].map(|name| name.replace('.', POINT));
                 format!("{HOME_ASSISTANT_ROOT}/picket-{}/{}/config", names[0], names[1])
             }
+            Topic::HomeAssistantButton(node, person) => {
+                let names = [site.as_str(), node.as_str()].map(|name| name.replace('.', POINT));
+                let who = if *person { SOMEBODY } else { NOBODY };
+                format!("{HOME_ASSISTANT_BUTTONS}/picket-{}/{}{who}/config", names[0], names[1])
+            }
         }
     }
 
@@ -171,7 +192,10 @@ impl Topic {
     pub fn parse(site: &SiteId, text: &str) -> Result<Topic, TopicError> {
         let refused = || TopicError(text.chars().take(200).collect());
         if let Some(below) = text.strip_prefix(HOME_ASSISTANT_ROOT) {
-            return Topic::of_home_assistant(site, below).ok_or_else(refused);
+            return Topic::of_home_assistant(site, below).map(Topic::HomeAssistantUpdate).ok_or_else(refused);
+        }
+        if let Some(below) = text.strip_prefix(HOME_ASSISTANT_BUTTONS) {
+            return Topic::of_button(site, below).ok_or_else(refused);
         }
         let below = text
             .strip_prefix(ROOT)
@@ -198,6 +222,10 @@ impl Topic {
         if who == "coordinator" {
             let topic = match what.rsplit_once('/') {
                 Some(("blob", digest)) => digest.parse().ok().map(Topic::Blob),
+                Some(("labels", who)) => {
+                    let name = who.strip_prefix(OPERATOR_PREFIX).and_then(|name| OperatorName::new(name).ok());
+                    name.map(Topic::OperatorLabels)
+                }
                 Some(("learn/head", lineage)) => lineage.parse().ok().map(Topic::LearnHead),
                 Some(("learn/delta", lineage)) => lineage.parse().ok().map(Topic::LearnDelta),
                 _ => None,
@@ -238,14 +266,20 @@ impl Topic {
         }
     }
 
-    fn of_home_assistant(site: &SiteId, below: &str) -> Option<Topic> {
+    fn of_button(site: &SiteId, below: &str) -> Option<Topic> {
+        let (before, config) = below.rsplit_once('/')?;
+        let ends = [(SOMEBODY, true), (NOBODY, false)];
+        let (of, person) = ends.iter().find_map(|(end, person)| Some((before.strip_suffix(end)?, *person)))?;
+        Topic::of_home_assistant(site, &format!("{of}/{config}")).map(|node| Topic::HomeAssistantButton(node, person))
+    }
+
+    fn of_home_assistant(site: &SiteId, below: &str) -> Option<NodeId> {
         let mut levels = below.strip_prefix("/picket-")?.split('/');
         let (of, node, config) = (levels.next()?, levels.next()?, levels.next()?);
         // A point is written as something else, and stands for nothing itself.
         let plain = |level: &str| (!level.contains('.')).then(|| level.replace(POINT, "."));
         let node = NodeId::new(plain(node)?).ok()?;
-        (plain(of)? == site.as_str() && config == "config" && levels.next().is_none())
-            .then_some(Topic::HomeAssistantUpdate(node))
+        (plain(of)? == site.as_str() && config == "config" && levels.next().is_none()).then_some(node)
     }
 
     /// Whether the broker keeps the last message for those who come later.
@@ -257,6 +291,9 @@ impl Topic {
             Topic::Stats(_) | Topic::Heartbeat(_) | Topic::Leases(_) | Topic::Events(_) | Topic::ViewEvent => false,
             Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => true,
             Topic::ViewModels | Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => true,
+            Topic::HomeAssistantButton(..) => true,
+            // Said again by a broker that kept it, it would be an order again.
+            Topic::OperatorLabels(_) => false,
             Topic::LearnLabels(_) => true,
             Topic::LearnUpdate(_) | Topic::LearnSamples(_) => false,
             Topic::Platform(_) | Topic::ModelWant(_) | Topic::Blob(_) | Topic::ViewChange => false,
@@ -278,7 +315,8 @@ impl Topic {
             Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => {
                 Speaker::Coordinator
             }
-            Topic::LearnLabels(_) => Speaker::Coordinator,
+            Topic::LearnLabels(_) | Topic::HomeAssistantButton(..) => Speaker::Coordinator,
+            Topic::OperatorLabels(name) => Speaker::Operator(name.clone()),
             Topic::ModelWant(node) | Topic::ModelState(node) => Speaker::Node(node.clone()),
             Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::CoordinatorHealth => Speaker::Coordinator,
             Topic::ModelAssignment(_) | Topic::Blob(_) => Speaker::Coordinator,
@@ -289,8 +327,8 @@ impl Topic {
         }
     }
 
-    /// How a message is written that is signed by its speaker; nothing where none is: a view is for people to look at, and
-    /// a roster proves itself.
+    /// How a message is written that is signed by its speaker; nothing where none is: a view is for people to look at,
+    /// a roster proves itself, and what an operator's program says rests on the broker's access rules.
     pub fn sealed(&self) -> Option<Form> {
         match self {
             Topic::Heartbeat(_) | Topic::Duty(_) | Topic::Events(_) => Some(Form::Cbor),
@@ -303,6 +341,7 @@ impl Topic {
             Topic::ModelState(_) | Topic::CoordinatorHealth | Topic::LearnLabels(_) => Some(Form::Json),
             Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => None,
             Topic::ViewLearning | Topic::ViewModels | Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => None,
+            Topic::HomeAssistantButton(..) | Topic::OperatorLabels(_) => None,
         }
     }
 
@@ -342,7 +381,7 @@ impl Topic {
         *self != Topic::CoordinatorHealth
     }
 
-    /// What a coordinator listens to: all that nodes say, and what stands at the broker of the head that was learned before.
+    /// What a coordinator listens to: all that nodes and operators say, and what stands at the broker of the head that was learned before.
     pub fn coordinator_filters(site: &SiteId) -> Vec<String> {
         let of_nodes = ["status/health", "twin", "m/stats", "heartbeat", "duty", "events"];
         let of_models = ["model/want", "model/state", "learn/update", "learn/samples"];
@@ -352,7 +391,7 @@ impl Topic {
             .chain(&of_models)
             .chain(&pictures)
             .map(|what| format!("{ROOT}/{site}/+/{what}"))
-            .chain([format!("{ROOT}/{site}/coordinator/learn/head/+")])
+            .chain(["learn/head", "labels"].map(|what| format!("{ROOT}/{site}/coordinator/{what}/+")))
             .collect()
     }
 
@@ -377,6 +416,7 @@ impl Topic {
             Topic::LearnSamples(node.clone()),
             Topic::LearnAck(node.clone()),
             Topic::LearnLabels(node.clone()),
+            Topic::OperatorLabels(OperatorName::new("anna").expect("a constant name")),
             Topic::LearnHead(LineageId([0xAB; 8])),
             Topic::LearnDelta(LineageId([0xAB; 8])),
             Topic::ModelAssignment(node.clone()),
@@ -393,6 +433,7 @@ impl Topic {
             Topic::ViewModels,
             Topic::ViewUpdate(node.clone()),
             Topic::HomeAssistantUpdate(node.clone()),
+            Topic::HomeAssistantButton(node.clone(), true),
         ]
     }
 }
@@ -450,6 +491,12 @@ mod tests {
             "homeassistant/update/picket-yard/n/config/",
             "homeassistant/update/picket-yard/n.1/config",
             "homeassistant/update/picket-yard/n/state",
+            "homeassistant/button/picket-yard/n/config",
+            "homeassistant/button/picket-yard/-somebody/config",
+            "homeassistant/button/picket-mill/n-nobody/config",
+            "picket/v1/yard/coordinator/labels/anna",
+            "picket/v1/yard/coordinator/labels/operator-",
+            "picket/v1/yard/coordinator/labels/operator-anna/more",
         ] {
             assert!(Topic::parse(&site, text).is_err(), "{text:?}");
         }

@@ -220,7 +220,7 @@ fn the_page_names_every_topic_and_whether_it_is_retained() {
         .map(|row| (row[0].replace("<site>", "yard").replace("<node>", "gate-3"), row[1] == "yes"))
         .map(|(topic, retained)| (topic.replace("<digest>", &"ab".repeat(32)), retained))
         .map(|(topic, retained)| (topic.replace("<lineage>", &"ab".repeat(8)), retained))
-        .map(|(topic, retained)| (topic.replace("<id>", "0a1b2c"), retained))
+        .map(|(topic, retained)| (topic.replace("<id>", "0a1b2c").replace("<operator>", "anna"), retained))
         .collect();
     let site = SiteId::new("yard").unwrap();
     let topics = Topic::one_of_each(&NodeId::new("gate-3").unwrap());
@@ -346,6 +346,7 @@ fn the_page_lists_every_field_of_every_json_message() {
         problems: vec![],
         goodbye: false,
         audit: None,
+        name: None,
     };
     let site = Site {
         site: SiteId::new("yard").unwrap(),
@@ -374,7 +375,7 @@ fn the_page_lists_every_field_of_every_json_message() {
     let why = String::new();
     let change = Change { time: 0.0, change: ChangeKind::Up, node: None, station: None, epoch: 0, why };
     let head = Head { number: 7, digest: "ab".repeat(32) };
-    let health = Health { goodbye: true, audit: Some(head.clone()), ..health };
+    let health = Health { goodbye: true, audit: Some(head.clone()), name: Some(node.clone()), ..health };
     let key = SecretKey::generate().unwrap();
     let member = Member { key: Some(key.public()), revoked: vec![key.public().id()] };
     let orders = OrdersChain::begin(&SiteId::new("yard").unwrap(), &key, 0);

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use picket_shared::audit::{Act, AuditLog, Note};
+use picket_shared::calendar::unix_s;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::CameraId;
 use picket_shared::status::DetectorTwin;
 
 use crate::config::{Config, Overrides};
-use crate::courier::{Watcher, unix_ms};
+use crate::courier::Watcher;
 use crate::cover::settings;
 use crate::duty::Order;
 use crate::facts::Watch;
@@ -105,7 +106,7 @@ impl Cameras {
                 let sentence = format!("the configuration was read again and not taken, the old one stays: {failure}");
                 // Where even this cannot be written down, the health says so.
                 let note = Note::detail(format!("not taken: {failure}"));
-                let _ = self.audit.record(unix_ms() / 1000, Act::Reloaded, &note);
+                let _ = self.audit.record(unix_s(), Act::Reloaded, &note);
                 tracing::error!("{sentence}");
                 self.watch.reloaded(Some(sentence));
                 Vec::new()
@@ -118,7 +119,7 @@ impl Cameras {
         let ((_, before), (whole, masks)) = (describe(&self.config), describe(new));
         let changed = (before != masks).then(|| (Act::MasksChanged, Note::detail(&masks)));
         for (act, note) in [(Act::Reloaded, Note::detail(whole))].into_iter().chain(changed) {
-            let written = self.audit.record(unix_ms() / 1000, act, &note);
+            let written = self.audit.record(unix_s(), act, &note);
             written.map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
         }
         Ok(())

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use nokhwa::utils::{ApiBackend, CameraFormat, CameraIndex, FrameFormat, RequestedFormat, RequestedFormatType};
 use nokhwa::{Camera, NokhwaError, query};
 
+use picket_shared::calendar::unix_ms;
+
 use super::mailbox::Mailbox;
 use super::negotiate::{Offer, Wish, choose};
-use super::outlet::{End, Outlet, now_ms};
+use super::outlet::{End, Outlet};
 use super::pixels::{self, Layout, Shape};
 use crate::frame::Frame;
 
@@ -140,7 +142,7 @@ impl Job {
             let mut frame = self.mailbox.buffer(self.index);
             let read = pixels::to_rgb(&shape, buffer.buffer(), &mut frame)
                 .and_then(|()| crop.map_or(Ok(()), |part| pixels::crop(&mut frame, part)));
-            frame.taken_ms = now_ms();
+            frame.taken_ms = unix_ms();
             self.say(read.map_or_else(|bad| Word::Bad(bad.to_string()), |()| Word::Frame(frame)))?;
         }
     }

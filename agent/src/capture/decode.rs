@@ -5,9 +5,11 @@
 use std::io;
 use std::path::Path;
 
+use picket_shared::calendar::unix_ms;
+
 use super::Config;
 use super::explain::explain;
-use super::outlet::{End, Outlet, now_ms};
+use super::outlet::{End, Outlet};
 use super::ppm::{Pictures, PpmError};
 use super::process::{Cut, Decoder, Ended, Invocation};
 use super::source::Source;
@@ -73,7 +75,7 @@ fn deliver(outlet: &mut Outlet, pictures: &mut Pictures<Decoder<'_>>) -> Result<
             size = (frame.width, frame.height);
             outlet.chosen(format!("{}x{} from {program}", size.0, size.1));
         }
-        frame.taken_ms = now_ms();
+        frame.taken_ms = unix_ms();
         outlet.deliver(frame).map_err(Halt::End)?;
         // Only now: the time that a taker needs is not the decoder's.
         pictures.input_mut().expect_by(outlet.due());

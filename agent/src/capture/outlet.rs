@@ -4,7 +4,7 @@
 
 use std::io::PipeReader;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use picket_shared::exit::Exit;
 use picket_shared::ids::CameraId;
@@ -216,9 +216,4 @@ impl Outlet {
         let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         rustix::event::poll(&mut [PollFd::new(&self.stop, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
     }
-}
-
-/// A picture's time, in milliseconds since 1970. Clocks that jump are the tracker's affair; nothing here waits by it.
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

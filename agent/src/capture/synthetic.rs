@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::outlet::{End, Outlet, now_ms};
+use picket_shared::calendar::unix_ms;
+
+use super::outlet::{End, Outlet};
 use super::{Pace, ppm};
 use crate::frame::{Area, Frame};
 
@@ -182,7 +184,7 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn start(fps: f64) -> Clock {
-        Clock { began: Instant::now(), began_ms: now_ms(), fps }
+        Clock { began: Instant::now(), began_ms: unix_ms(), fps }
     }
 
     /// Waits until picture `number` is due, unless nobody minds the clock, and gives its time since 1970.

@@ -20,8 +20,10 @@ use v4l::video::Capture;
 use v4l::video::capture::Parameters;
 use v4l::{Device, Format, FourCC};
 
+use picket_shared::calendar::unix_ms;
+
 use super::negotiate::{Offer, Wish, choose, nearest_size};
-use super::outlet::{End, Outlet, now_ms};
+use super::outlet::{End, Outlet};
 use super::pixels::{self, Layout, Shape};
 use super::ppm::frame_bytes;
 
@@ -53,7 +55,7 @@ pub(super) fn run(outlet: &mut Outlet, path: &Path, wish: &Wish) -> Result<(), E
         let mut frame = outlet.buffer();
         match picture(outlet, &shape, bytes, torn, &mut frame) {
             Ok(()) => {
-                frame.taken_ms = now_ms();
+                frame.taken_ms = unix_ms();
                 outlet.deliver(frame)?;
                 due = outlet.due();
             }

@@ -1,11 +1,11 @@
 //! Where a courier goes, what it listens to there, and what is said of it when it is lost. It opens no connection.
 
+use picket_shared::calendar::{unix_ms, unix_s};
 use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::mqtt::{BrokerUrl, Will};
 use picket_shared::topics::Topic;
 use picket_shared::trust::tls::TlsFiles;
 
-use super::unix_ms;
 use crate::credentials::Credentials;
 use crate::node::{self, Identity};
 
@@ -38,7 +38,7 @@ pub(super) fn will(site: &SiteId, identity: &Identity, credentials: &Credentials
     let text = topic.render(site);
     Will::new(move || {
         let will = node::will(&identity, unix_ms());
-        let will = signer.iter().fold(will, |will, signer| signer.will(&topic, will, unix_ms() / 1000));
+        let will = signer.iter().fold(will, |will, signer| signer.will(&topic, will, unix_s()));
         (text.clone(), will)
     })
 }

@@ -322,6 +322,7 @@ fn the_will_of_a_home_and_of_the_coordinator_are_believed_after_a_moment() {
         problems: vec![],
         goodbye,
         audit: None,
+        name: None,
     };
     let mut bench = Bench::ready(&["b"], How::Camera);
     bench.duties.coordinator_health(bench.now, &down(false));

@@ -20,7 +20,7 @@ pub const HELD_OUT_MAX: usize = 256;
 pub const WAITING_MAX: usize = 512;
 /// Looks at one event.
 pub const LOOKS_MAX: usize = 3;
-/// What the tracker says of one label is passed over from so many on, where there are not at least half as many of the other one. It
+/// What nobody said of one label is passed over from so many on, where there are not at least half as many of the other one. The tracker
 /// sees far more people than flickers, and what knows one answer best gives it too often.
 pub const TRACKED_MIN: usize = 32;
 const TRACKED_SHARE: usize = 2;
@@ -32,6 +32,8 @@ pub enum Source {
     Operator,
     /// The tracker: somebody who was missed, or a flicker.
     Tracker,
+    /// Cameras that see the same ground.
+    Neighbours,
 }
 
 impl Source {
@@ -40,6 +42,7 @@ impl Source {
         match self {
             Source::Operator => 1.0,
             Source::Tracker => 0.5,
+            Source::Neighbours => 0.3,
         }
     }
 }
@@ -115,6 +118,10 @@ pub struct Counts {
     pub people_tracked: u32,
     /// Nobody, by the tracker.
     pub nobody_tracked: u32,
+    /// People, by other cameras.
+    pub people_agreed: u32,
+    /// Nobody, by other cameras.
+    pub nobody_agreed: u32,
     /// Of all these, those that are held out.
     pub held_out: u32,
 }
@@ -152,11 +159,11 @@ impl Examples {
     /// Takes an example in. Where there are too many, the oldest of those goes of which there are most: of one label, from one source,
     /// and of one person; so whoever says most loses first, and nobody else by him. True where it is to be trained on.
     ///
-    /// A person's word about an event makes those before it void, and the tracker's too. One that comes again changes nothing: `None`.
+    /// A person's word about an event makes those before it void, and all others' too. One that comes again changes nothing: `None`.
     pub fn take(&mut self, example: Example) -> Option<bool> {
         let held_out = self.holds_out(&example.event);
         let [same, other] = [example.person, !example.person].map(|person| self.count(held_out, person));
-        if example.source == Source::Tracker && same >= TRACKED_MIN.max(TRACKED_SHARE * other) {
+        if example.source != Source::Operator && same >= TRACKED_MIN.max(TRACKED_SHARE * other) {
             return None;
         }
         self.restore(example)
@@ -164,6 +171,10 @@ impl Examples {
 
     /// The same of what was taken in before, whatever else there is by now.
     pub fn restore(&mut self, example: Example) -> Option<bool> {
+        // Heads are compared by what this device or a person knows: another device could lie.
+        if example.source == Source::Neighbours && self.holds_out(&example.event) {
+            return None;
+        }
         let by_person = example.source == Source::Operator;
         let said = |kept: &Kept| kept.example.event == example.event && kept.example.source == Source::Operator;
         if !by_person && self.kept.iter().flatten().any(said) {
@@ -226,6 +237,8 @@ impl Examples {
                 (Source::Operator, false) => &mut counts.nobody_confirmed,
                 (Source::Tracker, true) => &mut counts.people_tracked,
                 (Source::Tracker, false) => &mut counts.nobody_tracked,
+                (Source::Neighbours, true) => &mut counts.people_agreed,
+                (Source::Neighbours, false) => &mut counts.nobody_agreed,
             } += 1;
         }
         counts
@@ -327,6 +340,20 @@ mod tests {
     }
 
     #[test]
+    fn what_neighbours_say_weighs_least_gives_way_to_a_person_and_compares_no_heads() {
+        let mut examples = Examples::new(50);
+        let held_out = (0..).find(|n| examples.holds_out(&event(*n))).unwrap();
+        let trained_on = (0..).find(|n| !examples.holds_out(&event(*n))).unwrap();
+        assert_eq!(examples.take(example(held_out, true, Source::Neighbours, "yard")), None);
+        assert_eq!(examples.take(example(trained_on, true, Source::Neighbours, "yard")), Some(true));
+        assert_eq!((examples.counts().people_agreed, examples.counts().held_out), (1, 0));
+        assert!(Source::Neighbours.weight() < Source::Tracker.weight());
+        take(&mut examples, trained_on, false, Source::Operator, "anna");
+        assert_eq!((examples.counts().people_agreed, examples.counts().nobody_confirmed), (0, 1));
+        assert_eq!(examples.take(example(trained_on, true, Source::Neighbours, "yard")), None);
+    }
+
+    #[test]
     fn looks_wait_for_a_word_and_the_oldest_go() {
         let mut examples = Examples::new(0);
         let waiting = |n| Waiting { event: event(n), looks: vec![halves(&[0.25])] };
@@ -337,11 +364,16 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_held_out_is_never_trained_on_and_the_order_of_restarts_changes_nothing(
-            takes in prop::collection::vec((0usize..60, any::<bool>(), 0u8..3), 0..300), percent in 0u8..=60
+            takes in prop::collection::vec((0usize..60, any::<bool>(), 0u8..4), 0..300), percent in 0u8..=60
         ) {
             let mut examples = Examples::new(percent);
             for (n, person, who) in takes {
-                let (source, who) = [(Source::Tracker, ""), (Source::Operator, "a"), (Source::Operator, "b")][who as usize];
+                let (source, who) = [
+                    (Source::Tracker, ""),
+                    (Source::Operator, "a"),
+                    (Source::Operator, "b"),
+                    (Source::Neighbours, "yard"),
+                ][who as usize];
                 examples.take(example(n, person, source, who));
             }
             let out: Vec<EventId> = examples.held_out().map(|example| example.event.clone()).collect();

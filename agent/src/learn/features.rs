@@ -5,6 +5,7 @@
 //! them: whoever changes anything here begins a new fleet epoch.
 
 use picket_shared::learn::lineage::LOGIT_UNIT;
+use picket_shared::learn::train::dot;
 
 use crate::frame::{Area, Detection};
 
@@ -35,15 +36,36 @@ pub fn moved(score: f32, by: f32) -> f32 {
     if by == 0.0 { score } else { 1.0 / (1.0 + (-(logit(score) + by)).exp()) }
 }
 
-/// Appends the inputs of candidate number `at` of a picture of this size. The candidates come with the network's own scores, the
-/// surest first; `seen` is what the network saw of this one.
-pub fn describe(candidates: &[Detection], at: usize, size_px: (u32, u32), seen: &[f32], out: &mut Vec<f32>) {
+/// What a network saw, as it gave it: rows of so many numbers. A model may give fewer than it announced, and no numbers among them.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// All of them, one after the other.
+    pub numbers: &'a [f32],
+    /// Numbers in one.
+    pub width: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// One row; nothing where it is not there whole, or not finite.
+    fn row(&self, row: usize) -> Option<&'a [f32]> {
+        let of_row = self.numbers.get(row * self.width..(row + 1) * self.width)?;
+        of_row.iter().all(|x| x.is_finite()).then_some(of_row)
+    }
+}
+
+/// Appends the inputs of candidate number `at` of a picture of this size, always as many as a head has. The candidates come with the
+/// network's own scores, the surest first; what the network saw of this one is in that row, and of a row that is none it saw nothing.
+pub fn describe(candidates: &[Detection], at: usize, size_px: (u32, u32), seen: Rows, row: usize, out: &mut Vec<f32>) {
+    let end = out.len() + inputs(seen.width);
     let Detection { area, score } = candidates[at];
     out.push(logit(score).clamp(-LOGIT_MAX, LOGIT_MAX) / LOGIT_UNIT);
     out.extend(geometry(&area, &candidates[..at], size_px));
-    let length = seen.iter().map(|x| x * x).sum::<f32>().sqrt();
-    let scale = if length > LENGTH_MIN && length.is_finite() { LENGTH / length } else { 0.0 };
-    out.extend(seen.iter().map(|x| if scale == 0.0 { 0.0 } else { x * scale }));
+    if let Some(of_row) = seen.row(row) {
+        let length = dot(of_row, of_row).sqrt();
+        let scale = if length > LENGTH_MIN && length.is_finite() { LENGTH / length } else { 0.0 };
+        out.extend(of_row.iter().map(|x| x * scale));
+    }
+    out.resize(end, 0.0);
 }
 
 fn geometry(area: &Area, surer: &[Detection], (width_px, height_px): (u32, u32)) -> [f32; GEOMETRY] {
@@ -51,8 +73,17 @@ fn geometry(area: &Area, surer: &[Detection], (width_px, height_px): (u32, u32))
     let (width, height) = ((area.width() / across).max(SIDE_MIN), (area.height() / down).max(SIDE_MIN));
     let (foot_x, foot_y) = area.foot();
     let cut = area.x1 <= 0.5 || area.y1 <= 0.5 || area.x2 >= across - 0.5 || area.y2 >= down - 0.5;
-    let overlap = surer.iter().map(|other| other.area.iou(area)).fold(0.0, f32::max);
-    let inside = surer.iter().map(|other| part_inside(area, &other.area)).fold(0.0, f32::max);
+    let (whole, mut overlap, mut inside) = (area.width() * area.height(), 0.0f32, 0.0f32);
+    for Detection { area: other, .. } in surer {
+        // Most are elsewhere, and need no more than this.
+        let apart =
+            whole <= 0.0 || other.x1 >= area.x2 || other.x2 <= area.x1 || other.y1 >= area.y2 || other.y2 <= area.y1;
+        if !apart {
+            let common = common(area, other);
+            overlap = overlap.max(other.iou(area));
+            inside = inside.max(common / whole);
+        }
+    }
     [
         foot_x / across - 0.5,
         foot_y / down - 0.5,
@@ -65,16 +96,15 @@ fn geometry(area: &Area, surer: &[Detection], (width_px, height_px): (u32, u32))
     ]
 }
 
-/// Which part of the first lies in the second.
-fn part_inside(area: &Area, other: &Area) -> f32 {
-    let common = Area {
+/// The part of the picture that both cover, in square pixels.
+fn common(area: &Area, other: &Area) -> f32 {
+    let inner = Area {
         x1: area.x1.max(other.x1),
         y1: area.y1.max(other.y1),
         x2: area.x2.min(other.x2),
         y2: area.y2.min(other.y2),
     };
-    let whole = area.width() * area.height();
-    if whole > 0.0 { common.width() * common.height() / whole } else { 0.0 }
+    inner.width() * inner.height()
 }
 
 #[cfg(test)]
@@ -84,7 +114,7 @@ mod tests {
 
     fn described(candidates: &[Detection], at: usize, seen: &[f32]) -> Vec<f32> {
         let mut out = Vec::new();
-        describe(candidates, at, (640, 480), seen, &mut out);
+        describe(candidates, at, (640, 480), Rows { numbers: seen, width: seen.len() }, 0, &mut out);
         out
     }
 
@@ -106,6 +136,23 @@ mod tests {
     }
 
     #[test]
+    fn of_a_row_that_is_none_nothing_was_seen() {
+        let area = Area { x1: 300.0, y1: 100.0, x2: 340.0, y2: 220.0 };
+        let candidates = [Detection { area, score: 0.9 }];
+        let of_row = |numbers: &[f32], row| {
+            let mut out = vec![7.0];
+            describe(&candidates, 0, (640, 480), Rows { numbers, width: 2 }, row, &mut out);
+            assert_eq!(out.len(), 1 + inputs(2), "{numbers:?}");
+            out[1 + inputs(0)..].to_vec()
+        };
+        assert_eq!(of_row(&[0.0, 1.0, 3.0, 0.0], 1), [2.0, 0.0]);
+        assert_eq!(of_row(&[f32::NAN, 1.0, 3.0, 0.0], 1), [2.0, 0.0], "another row is none");
+        for numbers in [&[][..], &[0.0, 1.0, 3.0], &[0.0, 1.0, 3.0, f32::NAN], &[0.0, 1.0, f32::INFINITY, 0.0]] {
+            assert_eq!(of_row(numbers, 1), [0.0, 0.0], "{numbers:?}");
+        }
+    }
+
+    #[test]
     fn nothing_added_changes_nothing() {
         for score in [0.0f32, 0.01, 0.3, 0.5, 0.999_99, 1.0] {
             assert_eq!(moved(score, 0.0), score);
@@ -122,9 +169,7 @@ mod tests {
             let [x1, y1, x2, y2] = corners;
             let candidates = [Detection { area: Area { x1, y1, x2, y2 }, score }; 2];
             let out = described(&candidates, 1, &seen);
-            let finite = seen.iter().all(|x| x.is_finite());
-            prop_assert!(out[..1 + GEOMETRY].iter().all(|x| x.is_finite() && x.abs() < 10.0), "{out:?}");
-            prop_assert!(!finite || out.iter().all(|x| x.is_finite() && x.abs() < 10.0), "{out:?}");
+            prop_assert!(out.iter().all(|x| x.is_finite() && x.abs() < 10.0), "{out:?}");
         }
     }
 }

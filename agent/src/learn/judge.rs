@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use picket_shared::learn::lineage::{HeadKind, HeadShape};
 use picket_shared::learn::train::Trainer;
 
-use super::features::{describe, inputs, moved};
+use super::features::{Rows, describe, inputs, moved};
 use crate::detect::{Backbone, Rescore};
 use crate::frame::{Area, Detection};
 
@@ -67,12 +67,15 @@ pub struct Judge {
     pub(super) seen: Vec<Seen>,
     /// What each was judged by.
     pub(super) features: Vec<f32>,
+    /// What the head added to each.
+    corrections: Vec<f32>,
 }
 
 impl Judge {
     /// One that judges by the head of this bench.
     pub fn new(bench: Bench) -> Judge {
-        Judge { bench, head: None, trainer: None, backbone: None, seen: Vec::new(), features: Vec::new() }
+        let (seen, features, corrections) = Default::default();
+        Judge { bench, head: None, trainer: None, backbone: None, seen, features, corrections }
     }
 
     /// Takes the head of now, where it is for this network.
@@ -112,18 +115,16 @@ impl Rescore for Judge {
         self.backbone = Some(Arc::clone(backbone));
         let width = backbone.features;
         for (at, row) in rows.iter().enumerate().take(candidates.len()) {
-            // A model that gave fewer numbers than it announced has shown nothing.
-            let of_row = seen.get(row * width..(row + 1) * width).filter(|seen| seen.iter().all(|x| x.is_finite()));
-            describe(candidates, at, size_px, of_row.unwrap_or(&[]), &mut self.features);
-            self.features.resize((at + 1) * inputs(width), 0.0);
+            describe(candidates, at, size_px, Rows { numbers: seen, width }, *row, &mut self.features);
         }
-        for (at, candidate) in candidates.iter_mut().enumerate() {
-            if let (Some(trainer), Some(head)) = (&mut self.trainer, &self.head) {
-                let of_this = &self.features[at * inputs(width)..(at + 1) * inputs(width)];
-                candidate.score = moved(candidate.score, trainer.correction(&head.numbers, of_this));
+        if let (Some(trainer), Some(head)) = (&mut self.trainer, &self.head) {
+            self.corrections.clear();
+            trainer.corrections(&head.numbers, &self.features, &mut self.corrections);
+            for (candidate, by) in candidates.iter_mut().zip(&self.corrections) {
+                candidate.score = moved(candidate.score, *by);
             }
-            self.seen.push(Seen { area: candidate.area, score: candidate.score });
         }
+        self.seen.extend(candidates.iter().map(|candidate| Seen { area: candidate.area, score: candidate.score }));
     }
 
     fn score_min(&self) -> f32 {

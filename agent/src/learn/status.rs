@@ -59,12 +59,21 @@ pub struct Status {
 impl Status {
     /// What of it everybody at the broker may know.
     pub fn stats(&self) -> LearnStats {
-        let Counts { people_confirmed, nobody_confirmed, people_tracked, nobody_tracked, held_out } = self.examples;
+        let Counts {
+            people_confirmed,
+            nobody_confirmed,
+            people_tracked,
+            nobody_tracked,
+            people_agreed,
+            nobody_agreed,
+            held_out,
+        } = self.examples;
         LearnStats {
             version: self.version,
             used_version: self.used_version,
             confirmed: people_confirmed + nobody_confirmed,
             tracked: people_tracked + nobody_tracked,
+            agreed: people_agreed + nobody_agreed,
             held_out,
             acked: self.acked,
             taken: self.taken,

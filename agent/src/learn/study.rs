@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use picket_shared::calendar::unix_ms;
 use picket_shared::clock::Now;
 use picket_shared::codec;
 use picket_shared::ids::{Boot, NodeId};
@@ -23,7 +24,6 @@ use super::record::Record;
 use super::status::Status;
 use super::student::{Effect, Input, Student, Terms};
 use super::tap::{Job, Taps};
-use crate::courier::unix_ms;
 use crate::detect::Backbone;
 
 /// Frames and messages that wait to be learned from.

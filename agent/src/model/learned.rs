@@ -16,9 +16,10 @@ const AGAIN_MS: u64 = 5_000;
 const FETCHES_MAX: u8 = 2;
 
 /// Where it is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 enum Course {
     /// There is nothing to do.
+    #[default]
     Idle,
     /// It is fetched.
     Fetching(Encoding, Box<Fetch>, Vec<u8>),
@@ -27,7 +28,7 @@ enum Course {
 }
 
 /// The learned head of one device.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Learned {
     /// What whoever judges says of himself.
     judge: Option<(LearnedState, Learns)>,
@@ -38,11 +39,6 @@ pub struct Learned {
 }
 
 impl Learned {
-    /// Of a device that was assigned nothing.
-    pub fn new() -> Learned {
-        Learned { judge: None, assigned: None, refused: None, course: Course::Idle, fetches: 0 }
-    }
-
     /// What is learned over.
     pub fn learns(&self) -> Option<Learns> {
         self.judge.as_ref().map(|(_, learns)| *learns)

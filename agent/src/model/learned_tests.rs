@@ -49,7 +49,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        Bench { learned: Learned::new(), now_ms: 0, listens: None, wants: vec![], handed: vec![] }
+        Bench { learned: Learned::default(), now_ms: 0, listens: None, wants: vec![], handed: vec![] }
     }
 
     fn take(&mut self, orders: Vec<Order>) {

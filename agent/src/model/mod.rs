@@ -33,6 +33,7 @@ pub mod start;
 mod tests;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use picket_shared::chunks::Chunks;
 use picket_shared::config::within;
@@ -160,6 +161,8 @@ pub enum News {
     Trial(Trying),
     /// The model that was to be loaded runs: what it turned out to be.
     Switched(Box<DetectorTwin>),
+    /// It has looked at its first frame, so long after the last one that the model before looked at.
+    Gap(Duration),
     /// It does not, and what ran before runs on.
     NotSwitched(String),
 }

@@ -116,6 +116,8 @@ pub struct Models {
     /// Bytes of the files before it.
     pub(super) bytes_before: u64,
     pub(super) seen: Option<Seen>,
+    /// Between the last frame of the model before and the first one of what runs, where it was changed in this run.
+    pub(super) swap_gap_ms: Option<f64>,
     /// An assignment that was refused, which changes nothing of what is under way.
     pub(super) refused: Option<Refused>,
     pub(super) device: Device,
@@ -148,6 +150,7 @@ impl Models {
             fetches: 0,
             bytes_before: 0,
             seen: None,
+            swap_gap_ms: None,
             refused: None,
             device,
             orders: None,
@@ -156,7 +159,7 @@ impl Models {
             online: false,
             said_ms: 0,
             changed: true,
-            learned: Learned::new(),
+            learned: Learned::default(),
             heard: None,
         }
     }
@@ -255,6 +258,7 @@ impl Models {
                 }
                 self.keep(Next::Nothing, out);
             }
+            News::Gap(gap) => self.swap_gap_ms = Some(gap.as_secs_f64() * 1000.0),
             News::Switched(_) | News::NotSwitched(_) => {}
         }
         self.move_on(now, out);
@@ -577,6 +581,7 @@ impl Models {
                 let active = self.record.active;
                 out.push(Order::Load(active, self.record.release(active).cloned().map(Box::new)));
                 self.course = Course::Switching;
+                self.swap_gap_ms = None;
             }
         }
     }

@@ -33,6 +33,7 @@ impl Models {
             bytes_wanted,
             slots: Slot::ALL.map(|slot| self.slot(slot)).to_vec(),
             trial: self.seen.map(|seen| self.figures(&seen)),
+            swap_gap_ms: self.swap_gap_ms,
             reason,
             detail,
             root: self.trusted.as_ref().map_or(0, |trusted| trusted.root.version),

@@ -116,8 +116,15 @@ impl Steward {
     fn load(&self, place: Place, release: Option<&Release>) {
         let (common, release) = (Arc::clone(&self.common), release.cloned());
         let work = move || {
-            let loaded = common.load(place, release.as_ref());
+            let (gap, first_frame) = channel();
+            let loaded = common.load(place, release.as_ref(), gap);
             (common.answer)(loaded.unwrap_or_else(News::NotSwitched));
+            // A camera may give no frame for long; a later change, or the end of the frame path, ends this.
+            if let Ok(gap) = first_frame.recv() {
+                let gap_us = gap.as_micros() as u64;
+                tracing::info!(gap_us, "the first frame was looked at with it, so long after the last one before");
+                (common.answer)(News::Gap(gap));
+            }
         };
         if let Err(error) = std::thread::Builder::new().name("model-load".into()).spawn(work) {
             (self.common.answer)(News::NotSwitched(format!("there is no thread for it: {error}")));
@@ -140,7 +147,7 @@ impl Common {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn load(&self, place: Place, release: Option<&Release>) -> Result<News, String> {
+    fn load(&self, place: Place, release: Option<&Release>, gap: Sender<Duration>) -> Result<News, String> {
         if let (Place::Slot(slot), Some(release)) = (place, release) {
             self.shelf.check(slot, release)?;
         }
@@ -149,7 +156,7 @@ impl Common {
         let twin = detectors[0].twin();
         let (done, swapped) = channel();
         let ended = |_| "the frame path has ended".to_owned();
-        self.changes.send(Change::Swap(Swap { detectors, done })).map_err(|_| ended(()))?;
+        self.changes.send(Change::Swap(Swap { detectors, done, gap })).map_err(|_| ended(()))?;
         let swapped = swapped.recv().map_err(|_| ended(()))?;
         // The old ones end here, and not on the frame path.
         drop(swapped.old);

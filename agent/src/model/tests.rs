@@ -233,6 +233,7 @@ impl Bench {
                     workers: 1,
                 };
                 self.news(News::Switched(Box::new(twin)));
+                self.news(News::Gap(Duration::from_millis(7)));
             }
             Order::Say(state) => self.said = Some(*state),
             Order::Listen(_) | Order::ListenHead(_) | Order::Learn(..) | Order::Discard | Order::StopTrial => {}
@@ -326,7 +327,7 @@ fn a_release_is_fetched_tried_run_and_committed_and_the_next_one_takes_the_other
     assert!(runs.contains("runs in the place of the configuration's own model, and must last"), "{runs}");
     assert!(runs.starts_with("person release 1 (") && lasted.starts_with("person release 1 ("), "{lasted}");
     assert!(lasted.ends_with("has lasted, and is committed"), "{lasted}");
-    assert_eq!(said.active.unwrap().counter, 1);
+    assert_eq!((said.active.unwrap().counter, said.swap_gap_ms), (1, Some(7.0)));
     bench.assign(2, Some(&manifest(2, &file(2)))).unwrap();
     bench.settle();
     assert_eq!(bench.looks, Place::Slot(Slot::B));

@@ -65,7 +65,7 @@ pub enum Input {
     /// A batch could not be handed to the client.
     SendRefused(Send),
     /// The answer to [`Effect::Heartbeat`].
-    Facts(Facts),
+    Facts(Box<Facts>),
     /// Time passed.
     Tick,
     /// The agent stops: say goodbye.
@@ -292,7 +292,7 @@ impl Node {
             Input::Refused(reason, detail) => self.reject(reason, detail, out),
             Input::Model(input) => self.of_models(now, input, out),
             Input::SendRefused(send) => self.outbox.refused(now.mono_ms, send),
-            Input::Facts(facts) => self.say_facts(now, facts, out),
+            Input::Facts(facts) => self.say_facts(now, *facts, out),
             Input::Tick => {}
             Input::Stop => {
                 self.models_move_on(now, true, out);
@@ -491,6 +491,7 @@ impl Node {
                 problems: self.problems.iter().cloned().chain(self.namesake.problem(&self.identity.node)).collect(),
                 goodbye: status == UpDown::Down,
                 audit: self.audit.clone(),
+                name: None,
             };
             out.push(Effect::Publish(Topic::Health(self.identity.node.clone()), to_json(&health)));
         }
@@ -574,6 +575,7 @@ pub fn will(identity: &Identity, unix_ms: u64) -> Vec<u8> {
         problems: vec!["the broker lost the connection to this node".into()],
         goodbye: false,
         audit: None,
+        name: None,
     })
 }
 

@@ -70,7 +70,7 @@ fn acked(node: &mut Node, boot: Boot, watermark: u64) -> Vec<Effect> {
 
 fn stats(node: &mut Node) -> Stats {
     node.stats_due_ms = 0;
-    let said = step(node, 3, Input::Facts(Facts::default()));
+    let said = step(node, 3, Input::Facts(Box::default()));
     let stats = said.iter().find_map(|effect| match effect {
         Effect::Publish(Topic::Stats(_), payload) => Some(serde_json::from_slice(payload).unwrap()),
         _ => None,
@@ -164,11 +164,15 @@ fn heartbeats_come_on_time_and_health_when_a_problem_is_new() {
         said.into_iter().map(topic).collect()
     };
     let (heartbeat, health, stats) = (Topic::Heartbeat(me()), Topic::Health(me()), Topic::Stats(me()));
-    let said = topics(step(&mut node, 1, Input::Facts(facts.clone())));
+    let said = topics(step(&mut node, 1, Input::Facts(Box::new(facts.clone()))));
     assert_eq!(said, [heartbeat.clone(), health, stats.clone()]);
-    let beat_alone = topics(step(&mut node, 1_000, Input::Facts(facts.clone())));
+    let beat_alone = topics(step(&mut node, 1_000, Input::Facts(Box::new(facts.clone()))));
     assert_eq!(beat_alone, std::slice::from_ref(&heartbeat));
-    assert_eq!(topics(step(&mut node, 2_000, Input::Facts(facts))), [heartbeat, stats], "every other heartbeat");
+    assert_eq!(
+        topics(step(&mut node, 2_000, Input::Facts(Box::new(facts)))),
+        [heartbeat, stats],
+        "every other heartbeat"
+    );
 }
 
 #[test]
@@ -293,14 +297,15 @@ fn another_agent_of_the_same_name_is_named_and_an_earlier_run_of_ours_is_not() {
                 problems: vec![],
                 goodbye: false,
                 audit: None,
+                name: None,
             };
             hear(&mut node, 1, Input::Message(Topic::Health(me()), to_json(&health)));
         }
         let sentence =
             |pid| vec![format!("another agent with pid {pid} calls itself n1: give one of them another name")];
         let expect: Vec<_> = other.iter().map(|pid| sentence(*pid)).collect();
-        assert_eq!(hear(&mut node, 2, Input::Facts(Facts::default())), expect, "{name}: told once");
+        assert_eq!(hear(&mut node, 2, Input::Facts(Box::default())), expect, "{name}: told once");
         let expect: Vec<_> = expect.into_iter().chain(other.map(|_| vec![])).collect();
-        assert_eq!(hear(&mut node, 90_000, Input::Facts(Facts::default())), expect, "{name}: and forgotten");
+        assert_eq!(hear(&mut node, 90_000, Input::Facts(Box::default())), expect, "{name}: and forgotten");
     }
 }

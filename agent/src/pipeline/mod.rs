@@ -164,10 +164,14 @@ impl<Tell: Fn(Event) + Sync> Work<'_, Tell> {
             let seat = self.seat(camera);
             if let Some(stage) = lock(&seat).as_mut() {
                 let mono_ms = began.saturating_duration_since(self.started).as_millis() as u64;
-                spell.network_cpu += match self.bare {
+                let network_cpu = match self.bare {
                     true => stage.pass_bare(detector),
                     false => stage.pass(mono_ms, detector, &mut frame, &mut detections, &mut events),
                 };
+                spell.network_cpu += network_cpu;
+                if !network_cpu.is_zero() {
+                    self.exchange.looked(changes_seen, self.started.elapsed());
+                }
                 // Before anybody else can have a frame of this camera.
                 events.drain(..).for_each(&self.tell);
                 spell.frames += 1;

@@ -456,9 +456,16 @@ fn the_workers_change_to_another_model_between_two_frames_and_no_frame_is_passed
     let detectors: Vec<Detector> = (0..2).map(|_| Detector::load(&config).unwrap()).collect();
     let (loaded, new) = (began.elapsed(), detectors[0].named().0.to_owned());
     let (done, swapped) = std::sync::mpsc::channel();
-    assert!(changes.send(Change::Swap(Swap { detectors, done })).is_ok());
+    let (gap, first) = std::sync::mpsc::channel();
+    let last = Instant::now();
+    assert!(changes.send(Change::Swap(Swap { detectors, done, gap })).is_ok());
     give(15, 40);
     let swapped = swapped.recv_timeout(Duration::from_secs(60)).unwrap();
+    let gap = first.recv_timeout(Duration::from_secs(60)).expect("the first frame with the new model is told of");
+    println!("from the last frame of the one to the first of the other: {:.1} ms", gap.as_secs_f64() * 1e3);
+    // It is looked for between two frames that were looked at, of which the first was given before the change.
+    assert!(gap > Duration::ZERO && gap < last.elapsed() + loaded, "{gap:?}");
+    assert!(first.recv().is_err(), "it is told once");
     println!("loaded in {:.0} ms, changed in {} µs", loaded.as_secs_f64() * 1e3, swapped.took.as_micros());
     let old = swapped.old.iter().map(|detector| detector.named().0).collect::<Vec<_>>();
     assert_eq!(old, [detect::builtin_digest(); 2]);
@@ -469,6 +476,7 @@ fn the_workers_change_to_another_model_between_two_frames_and_no_frame_is_passed
     let changed = models.iter().position(|model| *model == new).expect("the new model was told of");
     assert!(changed > 0 && models[..changed].iter().all(|model| model == detect::builtin_digest()), "{models:?}");
     let (late, sent) = std::sync::mpsc::channel();
-    drop(changes.send(Change::Swap(Swap { detectors: vec![], done: late })));
+    let (gap, _first) = std::sync::mpsc::channel();
+    drop(changes.send(Change::Swap(Swap { detectors: vec![], done: late, gap })));
     assert!(sent.recv().is_err(), "the frame path has ended");
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use picket_shared::audit::{Act, AuditLog, Note};
+use picket_shared::calendar::unix_s;
 use picket_shared::codec::encode;
 use picket_shared::crypto::{PARCEL_KEY_BYTES, ParcelKey, hex, sha256};
 use picket_shared::ids::{NodeId, RequestId};
@@ -20,7 +21,6 @@ use tokio::sync::mpsc;
 
 use super::desk::{Desk, Step, failed};
 use super::{Config, Given, Refusal};
-use crate::courier::unix_ms;
 use crate::sinks::Sinks;
 
 /// What may wait for the clerk: more orders than this at once are said again by who asks.
@@ -99,7 +99,7 @@ fn recall(desk: &mut Desk, data_dir: &Path, audit: &AuditLog) {
         let Ok(id) = RequestId::new(id) else { continue };
         if !ended {
             let note = Note::about(&id).with("interrupted: the agent was started again");
-            let _ = audit.record(unix_ms() / 1000, Act::PictureRefused, &note);
+            let _ = audit.record(unix_s(), Act::PictureRefused, &note);
         }
         desk.recall(id, asked_s);
     }
@@ -126,7 +126,7 @@ impl Work {
                 Job::Order(id, order, now_s) => self.order(now_s, &id, *order),
                 Job::Refused(word, detail) => {
                     let note = Note::about(word).with(detail);
-                    let _ = self.audit.record_damped(unix_ms() / 1000, Act::OrderRefused, &note);
+                    let _ = self.audit.record_damped(unix_s(), Act::OrderRefused, &note);
                 }
                 Job::Fetched(id, fetched) => self.fetched(&id, fetched),
             }
@@ -147,12 +147,12 @@ impl Work {
             Step::Refuse((word, sentence)) => {
                 // Whoever signs can ask without end; that must not push out what matters.
                 let note = Note::about(id).by(&order.who).with(format!("{word}: {sentence}; {}", meaning(&order)));
-                let _ = self.audit.record_damped(unix_ms() / 1000, Act::PictureRefused, &note);
+                let _ = self.audit.record_damped(unix_s(), Act::PictureRefused, &note);
                 self.say_state(id);
             }
             Step::Begin => {
                 let note = Note::about(id).by(&order.who).with(meaning(&order));
-                if let Err(error) = self.audit.record(unix_ms() / 1000, Act::PictureAsked, &note) {
+                if let Err(error) = self.audit.record(unix_s(), Act::PictureAsked, &note) {
                     return self.end(id, failed(&("not_written_down", error.to_string())));
                 }
                 self.say_state(id);
@@ -180,7 +180,7 @@ impl Work {
 
     fn fetched(&mut self, id: &RequestId, fetched: Result<Given, Refusal>) {
         let Some(order) = self.asked.remove(id) else { return };
-        let now_s = unix_ms() / 1000;
+        let now_s = unix_s();
         let answered = fetched.and_then(|given| {
             if given.bytes.len() > PICTURE_BYTES_MAX {
                 return Err(("too_large", format!("it has more than {PICTURE_BYTES_MAX} bytes; ask for the picture")));

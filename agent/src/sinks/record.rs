@@ -6,13 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use picket_shared::calendar::unix_ms;
 use picket_shared::config::within;
 use serde::Deserialize;
 
 use super::encoder::{Halt, Invocation, Target};
 use super::media::shelf::{Room, Shelf};
 use super::words::{check_words, ffmpeg_reads_raw, filled, plain_or_table};
-use crate::courier::unix_ms;
 
 /// The share of the room that the open segment may take.
 const SEGMENT_SHARE: u64 = 4;

@@ -1,9 +1,9 @@
 /// Shows the page without a camera: serves dist/ as the coordinator does (same policy, same config.json), starts a
 /// mosquitto on loopback, and publishes a made-up site. For work on the page only.
 ///
-///   npm run build && npm run demo-data -- [--rollout] [--bad] [--dead] [--empty] [--stall] [--broken] [--http 8089] [--ws 8090]
+///   npm run build && npm run demo-data -- [--rollout] [--bad] [--learn] [--dead] [--empty] [--stall] [--broken] [--http 8089] [--ws 8090]
 ///
-/// --rollout: a release is on its way; --bad: it fails at its canary; --dead: one node is down and one suspect; --empty: no nodes; --stall: the view stops after 6 s; --broken: malformed
+/// --rollout: a release is on its way; --bad: it fails at its canary; --learn: stations learn together; --dead: one node is down and one suspect; --empty: no nodes; --stall: the view stops after 6 s; --broken: malformed
 /// messages too.
 
 import { spawn } from "node:child_process";
@@ -19,7 +19,7 @@ import mqtt from "mqtt";
 const flag = { type: "boolean", default: false };
 const { values: options } = parseArgs({
   options: {
-    rollout: flag, bad: flag, dead: flag, empty: flag, stall: flag, broken: flag,
+    rollout: flag, bad: flag, learn: flag, dead: flag, empty: flag, stall: flag, broken: flag,
     http: { type: "string", default: "8089" }, ws: { type: "string", default: "8090" },
   },
 });
@@ -94,6 +94,8 @@ function node(place, index) {
       time: Math.floor(now()), boot: 1, uptime_s: Math.floor(now() - started), resident_bytes: (112 + 23 * index) * 2 ** 20,
       events_stored: 2100, events_acked: 2100, events_pending: stalled ? 312 : persons_now % 3, events_lost: 0, events_resent: 0,
       rejected: {}, connects: 1 + index,
+      learn: options.learn && index < 3
+        ? { version: 90, used_version: 84, confirmed: 41 - 9 * index, tracked: 640, held_out: 140, acked: 100, taken: 3, kept: 1 } : undefined,
       cameras: [{
         camera: place.camera, state: stalled ? "stalled" : "running", frames, frames_dropped: Math.round(frames * 0.004 * index),
         frames_gated: Math.round(frames * 0.3), frames_detected: Math.round(frames * 0.69), detections: 9000, tracks: 2100,
@@ -179,6 +181,34 @@ function models() {
   return { time: now(), rollouts: [rollout], stations };
 }
 
+/** Four stations that learn; one says what the confirmed samples speak against. */
+function learning() {
+  const curve = Array.from({ length: 90 }, (_, index) => {
+    const loss = 0.18 + 0.5 * Math.exp(-index / 22) + 0.03 * Math.sin(index);
+    const canary = index < 20 ? null : 0.97 - 0.3 * Math.exp(-(index - 20) / 25) + 0.01 * Math.sin(3 * index);
+    return { time: started + 80 * index, version: index + 1, rows: 3 + (index % 2), step: 0.1, loss, canary };
+  });
+  const fates = ["used", "gated", "used", "waiting"];
+  const stations = places.map(({ node }, index) => ({
+    node, updates: 120 - 17 * index, repeated: index, age: index, norm: 0.3 + 0.4 * index, clip: index === 1 ? 0.42 : 1,
+    gate: [0.86, -0.31, 0.64, null][index], fate: fates[index], loss: 0.2 + 0.05 * index,
+  }));
+  return {
+    time: now(), lineage: "0a1b2c3d4e5f6071", version: 90, released: 84, frozen: false, why: "", mixing: "nnm_gate", root_lacks: "",
+    root_samples: [131, 164], curve, stations, refused: { learn_crc: 2 },
+    releases: [
+      { version: 84, revert_of: null, time: started + 6700, course: "running", why: "", stations: places.map(({ node }, index) => ({
+        node, canary: index === 0, outcome: ["committed", "rolled_back", "trial", "waiting"][index], samples: [140, 96, 31, 0][index],
+        difference: [-0.12, 0.04, -0.05, null][index], error: [0.02, 0.05, 0.04, null][index],
+        why: index === 1 ? "on 96 examples of its own it would lose by 0.04" : null,
+      })) },
+      { version: 61, revert_of: null, time: started + 4900, course: "done", why: "", stations: places.map(({ node }, index) => ({
+        node, canary: index === 0, outcome: "committed", samples: 90, difference: -0.2, error: 0.03, why: null,
+      })) },
+    ],
+  };
+}
+
 const begun = now();
 say("coordinator/status/health", { status: "up", pid: 1, time: Math.floor(now()), boot: 1, epoch: 0, problems: [] }, true);
 if (!options.empty) for (let ago = 25 * 60; ago > 0; ago -= 20) step(now() - ago, ago < 25 * 60 - 20);
@@ -193,6 +223,7 @@ for (;;) {
     say("view/recent", { events: recent }, true);
   }
   if (options.rollout || options.bad) say("view/models", models(), true);
+  if (options.learn) say("view/learning", learning(), true);
   if (options.broken) say("view/site", '{"site": "yard"');
   await wait(1000);
 }

@@ -1,10 +1,12 @@
-/// The one wiring place: link → state → page.
+/// The one wiring place: link → state → page, and what an operator orders back.
 
 import "./style.css";
 
 import { render } from "preact";
 
 import { keep_link } from "./link.ts";
+import { send, sit_down } from "./operator.ts";
+import type { DeskMessage, Order } from "./orders.ts";
 import { read_message } from "./protocol.ts";
 import { first_state, type Message, reduce } from "./state.ts";
 import { Page, title_of } from "./view/page.tsx";
@@ -24,7 +26,7 @@ function draw_soon(): void {
     frame_asked = false;
     const now_ms = Date.now();
     document.title = title_of(state, now_ms);
-    render(<Page state={state} now_ms={now_ms} />, page);
+    render(<Page state={state} now_ms={now_ms} acting={{ desk: state.desk, ask, send: order }} />, page);
   });
 }
 
@@ -33,6 +35,13 @@ function happen(message: Message): void {
   draw_soon();
 }
 
+const at_desk = (what: DeskMessage): void => happen({ is: "desk", what });
+const ask = (order: Order | null): void => at_desk({ is: "asking", order });
+const order = (order: Order): void => void send(order, at_desk);
+
+void sit_down(at_desk);
+// A link that is opened in a tab where the page is already shown changes the fragment only.
+addEventListener("hashchange", () => void sit_down(at_desk));
 draw_soon();
 setInterval(draw_soon, TICK_MS);
 void keep_link({

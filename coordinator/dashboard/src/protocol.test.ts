@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 
 import { ITEMS_MAX, MESSAGE_BYTES_MAX, read_config, read_message, topics_of } from "./protocol.ts";
-import { camera, event, models_view, node, rollout, site_view, station, station_model } from "./samples.ts";
+import { camera, curve_point, event, learner, learning, models_view, node, release, release_station, rollout, site_view, station, station_model } from "./samples.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const read = (below: string, json: unknown) => read_message("yard", `picket/v1/yard/${below}`, bytes(JSON.stringify(json)));
@@ -20,6 +20,7 @@ describe("what the coordinator sends", () => {
       "picket/v1/yard/view/recent",
       "picket/v1/yard/view/event",
       "picket/v1/yard/view/models",
+      "picket/v1/yard/view/learning",
       "picket/v1/yard/coordinator/status/health",
     ]);
   });
@@ -44,6 +45,18 @@ describe("what the coordinator sends", () => {
     expect(why("view/models", models_view({ rollouts: [{ ...halted, course: "lost" as "done" }] }))).toContain("rollouts[0].course is not one of");
     expect(why("view/models", models_view({ stations: [{ ...station_model("a"), stage: "gone" as "trial" }] }))).toContain("stations[0].stage is not one of");
     expect(why("view/models", without(models_view(), "stations"))).toContain("stations is missing");
+  });
+
+  it("says of learning who contributes, and what no number is hides nothing else", () => {
+    const view = learning({ curve: [curve_point(1), curve_point(2, { canary: 0.9 })], stations: [learner("a"), learner("b", { gate: null })] });
+    expect(read("view/learning", view)).toEqual({ said: "learning", learning: view });
+    const told = learning({ releases: [release(7, { stations: [release_station("a"), release_station("b", { outcome: "unseen", difference: null })] })] });
+    expect(read("view/learning", told)).toEqual({ said: "learning", learning: told });
+    expect(read("view/learning", without(learning(), "releases"))).toEqual({ said: "learning", learning: learning() });
+    const huge = learning({ curve: [curve_point(1, { loss: null })], stations: [learner("a", { loss: null, norm: null })] });
+    expect(read("view/learning", huge)).toEqual({ said: "learning", learning: huge });
+    expect(why("view/learning", learning({ stations: [learner("a", { fate: "lost" as "used" })] }))).toContain("stations[0].fate is not one of");
+    expect(why("view/learning", without(learning(), "frozen"))).toContain("frozen is missing");
   });
 
   it("may leave out what is optional, and what has a default", () => {

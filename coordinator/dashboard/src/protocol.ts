@@ -1,5 +1,5 @@
 /// Picket's messages as this page reads them: topics, shapes and the reading of them. It mirrors `shared/src/topics.rs`,
-/// `view.rs`, `status.rs`, `event.rs` and `model/rollouts.rs`; no other file here builds or takes apart a topic.
+/// `view.rs`, `status.rs`, `event.rs`, `model/rollouts.rs` and `learn/view.rs`; no other file here builds or takes apart a topic.
 ///
 /// Reading never throws: what cannot be read comes back as one sentence that says where and why. Unknown fields are
 /// left out, as a newer coordinator may send more.
@@ -138,6 +138,15 @@ const stats = object({
   events_backlog: otherwise(number, 0),
   events_given_up: otherwise(table(number), {}),
   events_dead: otherwise(number, 0),
+  learn: optional(object({
+    version: number,
+    used_version: number,
+    confirmed: number,
+    tracked: number,
+    held_out: number,
+    taken: number,
+    kept: number,
+  })),
 });
 
 const node_view = object({
@@ -269,6 +278,62 @@ const station_model = object({
 
 const models_view = object({ time: time_s, rollouts: list(rollout_view), stations: list(station_model) });
 
+const curve_point = object({
+  time: time_s,
+  version: number,
+  rows: number,
+  // What is no number in JSON (a station may say any loss, and sums overflow) must not hide the rest.
+  loss: optional(number),
+  canary: optional(number),
+});
+
+const learner_view = object({
+  node: text,
+  updates: number,
+  repeated: number,
+  age: number,
+  norm: optional(number),
+  clip: optional(number),
+  gate: optional(number),
+  fate: one_of("waiting", "used", "gated", "old", "frozen"),
+  loss: optional(number),
+});
+
+const release_station = object({
+  node: text,
+  canary: flag,
+  outcome: stage,
+  samples: number,
+  difference: optional(number),
+  error: optional(number),
+  why: optional(text),
+});
+
+const release_view = object({
+  version: number,
+  revert_of: optional(number),
+  time: time_s,
+  course,
+  why: text,
+  stations: list(release_station),
+});
+
+const learning = object({
+  time: time_s,
+  lineage: text,
+  version: number,
+  released: optional(number),
+  frozen: flag,
+  why: text,
+  mixing: one_of("nnm", "nnm_gate", "clip", "plain"),
+  root_lacks: text,
+  root_samples: list(number),
+  curve: list(curve_point),
+  stations: list(learner_view),
+  refused: table(number),
+  releases: otherwise(list(release_view), []),
+});
+
 const config = object({
   site: text,
   mqtt_websocket_url: (value, at) => {
@@ -307,6 +372,16 @@ export type RolloutView = Read<typeof rollout_view>;
 export type StationModel = Read<typeof station_model>;
 /** Retained on `view/models`. */
 export type ModelsView = Read<typeof models_view>;
+/** One step of learning. */
+export type CurvePoint = Read<typeof curve_point>;
+/** One station's part in learning. */
+export type LearnerView = Read<typeof learner_view>;
+/** A head that was released, and what it did to each station. */
+export type ReleaseView = Read<typeof release_view>;
+/** One station in it. */
+export type ReleaseStation = Read<typeof release_station>;
+/** Retained on `view/learning`. */
+export type Learning = Read<typeof learning>;
 /** What the coordinator's web server tells the page: `config.json`. */
 export type Config = Read<typeof config>;
 
@@ -316,6 +391,7 @@ export type Said =
   | { said: "recent"; events: SeenEvent[] }
   | { said: "event"; event: SeenEvent }
   | { said: "models"; models: ModelsView }
+  | { said: "learning"; learning: Learning }
   | { said: "coordinator"; health: Health }
   | { said: "malformed"; why: string };
 
@@ -325,6 +401,7 @@ const TOPICS: Record<string, (json: unknown) => Said> = {
   "view/recent": (json) => ({ said: "recent", events: recent(json, "").events }),
   "view/event": (json) => ({ said: "event", event: seen_event(json, "") }),
   "view/models": (json) => ({ said: "models", models: models_view(json, "") }),
+  "view/learning": (json) => ({ said: "learning", learning: learning(json, "") }),
   "coordinator/status/health": (json) => ({ said: "coordinator", health: health(json, "") }),
 };
 

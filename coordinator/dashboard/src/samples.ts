@@ -1,6 +1,6 @@
 /// Well-formed messages for tests. Nothing of the page imports this.
 
-import type { CameraStats, ModelsView, NodeView, RolloutView, SeenEvent, SiteView, StationModel, StationView } from "./protocol.ts";
+import type { CameraStats, CurvePoint, LearnerView, Learning, ModelsView, NodeView, ReleaseStation, ReleaseView, RolloutView, SeenEvent, SiteView, StationModel, StationView } from "./protocol.ts";
 
 export const camera = (name: string, part: Partial<CameraStats> = {}): CameraStats => ({
   camera: name, state: "running", frames: 100, frames_dropped: 4, frames_gated: 30, frames_detected: 66, persons_now: 2,
@@ -16,7 +16,7 @@ export const node = (name: string, part: Partial<NodeView> = {}): NodeView => ({
   stats: {
     time: 1100, uptime_s: 100, resident_bytes: 1 << 27, events_stored: 9, events_acked: 8, events_pending: 1, events_lost: 0,
     rejected: { garbage: 1 }, connects: 1, cameras: [camera("north")],
-    outbox: "live", events_backlog: 0, events_given_up: {}, events_dead: 0,
+    outbox: "live", events_backlog: 0, events_given_up: {}, events_dead: 0, learn: null,
   },
   events_archived: 8,
   events_missed: 0,
@@ -49,6 +49,27 @@ export const station_model = (node: string, part: Partial<StationModel> = {}): S
 });
 
 export const models_view = (part: Partial<ModelsView> = {}): ModelsView => ({ time: 1100, rollouts: [], stations: [], ...part });
+
+export const curve_point = (version: number, part: Partial<CurvePoint> = {}): CurvePoint => ({
+  time: 1000 + version, version, rows: 3, loss: 0.5, canary: null, ...part,
+});
+
+export const learner = (node: string, part: Partial<LearnerView> = {}): LearnerView => ({
+  node, updates: 12, repeated: 1, age: 0, norm: 0.4, clip: 1, gate: 0.8, fate: "used", loss: 0.3, ...part,
+});
+
+export const release = (version: number, part: Partial<ReleaseView> = {}): ReleaseView => ({
+  version, revert_of: null, time: 1000, course: "running", why: "", stations: [], ...part,
+});
+
+export const release_station = (node: string, part: Partial<ReleaseStation> = {}): ReleaseStation => ({
+  node, canary: false, outcome: "committed", samples: 40, difference: -0.12, error: 0.03, why: null, ...part,
+});
+
+export const learning = (part: Partial<Learning> = {}): Learning => ({
+  time: 1100, lineage: "0a1b2c3d4e5f6071", version: 9, released: 7, frozen: false, why: "", mixing: "nnm_gate", root_lacks: "",
+  root_samples: [101, 104], curve: [], stations: [], refused: {}, releases: [], ...part,
+});
 
 /** By default the first moment of its event, archived at 1100.5. */
 export const event = (id: string, part: Partial<SeenEvent> = {}): SeenEvent => ({

@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 
 import type { Said, SeenEvent } from "./protocol.ts";
-import { camera, event, models_view, node, rollout, site_view, station, station_model } from "./samples.ts";
+import { camera, event, learning, models_view, node, rollout, site_view, station, station_model } from "./samples.ts";
 import {
   box_in_picture, by_urgency, cameras_together, EVENTS_KEPT_MAX, first_state, is_stale, type Message, out_of_line, persons_at_site, pictures,
   reduce, rollouts, site_now_s, STALE_AFTER_MS, type State, TIMELINE_MINUTES, timelines,
@@ -42,6 +42,12 @@ const live = (moment: SeenEvent): Message => said({ said: "event", event: moment
 const recent = (...events: SeenEvent[]): Message => said({ said: "recent", events });
 const view = (time: number, at_ms: number, part = {}): Message => said({ said: "site", view: site_view({ time, ...part }) }, at_ms);
 const ids = (state: State) => state.events.map(({ id }) => id);
+
+it("what was learned is never taken back by what a broker says again", () => {
+  const tell = (time: number, version: number) => said({ said: "learning", learning: learning({ time, version }) });
+  expect(after([tell(5, 3), tell(4, 2)]).learning?.version).toBe(3);
+  expect(after([tell(5, 3), tell(6, 4)]).learning?.version).toBe(4);
+});
 
 describe("the line to the broker", () => {
   it("is lost since it was lost first, however often it is tried again", () => {

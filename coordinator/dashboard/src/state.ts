@@ -2,8 +2,9 @@
 ///
 /// Pure: no clock, no DOM, no network. `at_ms` and `now_ms` are milliseconds since 1970 by the viewer's clock.
 
+import { type Desk, type DeskMessage, first_desk, reduce_desk } from "./orders.ts";
 import type {
-  BoxPx, CameraStats, EventKind, Health, Liveness, ModelsView, NodeView, RolloutView, Said, SeenEvent, SiteView, StationModel, StationView,
+  BoxPx, CameraStats, EventKind, Health, Learning, Liveness, ModelsView, NodeView, RolloutView, Said, SeenEvent, SiteView, StationModel, StationView,
 } from "./protocol.ts";
 
 /** Events remembered; the timeline counts them. */
@@ -43,9 +44,12 @@ export interface State {
   clock_ahead_ms: number;
   coordinator: Health | null;
   models: ModelsView | null;
+  learning: Learning | null;
   /** Newest first; at most `EVENTS_KEPT_MAX`. */
   events: EventRow[];
   malformed: { count: number; last: string };
+  /** Who acts at this page, if anybody. */
+  desk: Desk;
 }
 
 /** What happens to the page. */
@@ -53,7 +57,8 @@ export type Message =
   | { is: "configured"; site: string }
   | { is: "live"; at_ms: number }
   | { is: "lost"; at_ms: number; why: string }
-  | { is: "said"; at_ms: number; said: Said };
+  | { is: "said"; at_ms: number; said: Said }
+  | { is: "desk"; what: DeskMessage };
 
 /** Before anything has happened. */
 export const first_state = (now_ms: number): State => ({
@@ -64,8 +69,10 @@ export const first_state = (now_ms: number): State => ({
   clock_ahead_ms: 0,
   coordinator: null,
   models: null,
+  learning: null,
   events: [],
   malformed: { count: 0, last: "" },
+  desk: first_desk,
 });
 
 /** The one step. */
@@ -74,7 +81,7 @@ export function reduce(state: State, message: Message): State {
     case "configured":
       // Another site under the same address: nothing known before is true of it.
       if (state.site !== null && state.site !== message.site) {
-        return { ...first_state(state.link.since_ms), site: message.site, link: state.link };
+        return { ...first_state(state.link.since_ms), site: message.site, link: state.link, desk: state.desk };
       }
       return { ...state, site: message.site };
     case "live":
@@ -85,6 +92,8 @@ export function reduce(state: State, message: Message): State {
     }
     case "said":
       return hear(state, message.said, message.at_ms);
+    case "desk":
+      return { ...state, desk: reduce_desk(state.desk, message.what) };
   }
 }
 
@@ -100,6 +109,9 @@ function hear(state: State, said: Said, at_ms: number): State {
       // What a broker says again may be older than what was heard since.
       if (state.models !== null && said.models.time < state.models.time) return state;
       return { ...state, models: said.models };
+    case "learning":
+      if (state.learning !== null && said.learning.time < state.learning.time) return state;
+      return { ...state, learning: said.learning };
     case "coordinator":
       return { ...state, coordinator: said.health };
     case "malformed":

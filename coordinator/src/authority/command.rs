@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use picket_shared::audit::{Act, AuditLog, Note};
+use picket_shared::calendar::unix_s;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::NodeId;
 use picket_shared::keyfile::{self, KeyfileError};
-use picket_shared::trust::tls::now_s;
+use picket_shared::topics::OPERATOR_PREFIX;
 use picket_shared::trust::token::{Door, Token};
 
 use super::issue::Purpose;
@@ -40,9 +41,9 @@ pub enum AuthorityCommand {
         #[command(flatten)]
         flags: Flags,
     },
-    /// Make key and certificate for somebody who connects and is no device: a dashboard, or a second coordinator
+    /// Make key and certificate for somebody who connects and is no device: a dashboard, an operator's program, or a second coordinator
     Client {
-        /// Its name in the broker's access rules: "dashboard…" or "coordinator…"
+        /// Its name in the broker's access rules: "dashboard…", "operator-NAME" or "coordinator…"
         name: NodeId,
         /// Where the files go
         #[arg(long, value_name = "DIR")]
@@ -69,13 +70,13 @@ pub enum AuthorityCommand {
 }
 
 fn open(config: &Config) -> Result<Authority, Failure> {
-    Ok(Authority::open(&config.authority_dir(), &config.site, now_s())?)
+    Ok(Authority::open(&config.authority_dir(), &config.site, unix_s())?)
 }
 
 /// Writes down what is about to be done; without that it is not.
 fn note(config: &Config, act: Act, note: &Note) -> Result<(), Failure> {
-    let log = AuditLog::open(&config.data_dir, now_s());
-    let written = log.and_then(|log| log.record(now_s(), act, note));
+    let log = AuditLog::open(&config.data_dir, unix_s());
+    let written = log.and_then(|log| log.record(unix_s(), act, note));
     written.map(drop).map_err(picket_shared::audit::command::failure)
 }
 
@@ -96,7 +97,7 @@ pub fn enrol(flags: &Flags, node: &NodeId, minutes: u64, door: Option<&str>) -> 
     let authority = open(&config)?;
     let fingerprint = authority.ca_certificate()?.fingerprint;
     note(&config, Act::DeviceInvited, &Note::about(node).with(format!("within {minutes} minutes")))?;
-    let secret = authority.invite(node, minutes, now_s())?;
+    let secret = authority.invite(node, minutes, unix_s())?;
     let text = Token { door, fingerprint, secret }.text();
     let mut out = std::io::stdout().lock();
     let picture = if out.is_terminal() { picture(&text) } else { String::new() };
@@ -119,7 +120,7 @@ pub fn revoke(flags: &Flags, node: &NodeId, out: Option<&Path>) -> Result<(), Fa
     let config = Config::read(flags)?;
     let authority = open(&config)?;
     note(&config, Act::DeviceRevoked, &Note::about(node))?;
-    let revoked = authority.revoke(node, now_s())?;
+    let revoked = authority.revoke(node, unix_s())?;
     let remedy = match out {
         Some(dir) => {
             let path = write_revocations(&authority, dir)?;
@@ -140,7 +141,7 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             let config = Config::read(flags)?;
             let authority = open(&config)?;
             note(&config, Act::ClientAdmitted, &Note::about("broker").with(hosts.join(", ")))?;
-            let issued = authority.issue("broker", &Purpose::Server(hosts.clone()), now_s())?;
+            let issued = authority.issue("broker", &Purpose::Server(hosts.clone()), unix_s())?;
             write_issued(&authority, &issued, "broker", out)?;
             write_revocations(&authority, out)?;
             let out = out.display();
@@ -151,17 +152,18 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
         }
         AuthorityCommand::Client { name, out, flags } => {
             let text = name.as_str();
-            if text == COORDINATOR || !(text.starts_with(COORDINATOR) || text.starts_with("dashboard")) {
+            let begins = [COORDINATOR, "dashboard", OPERATOR_PREFIX];
+            if text == COORDINATOR || !begins.iter().any(|begin| text.starts_with(begin)) {
                 let sentence = format!(
-                    "{name} is not for somebody who connects; name it dashboard… or {COORDINATOR}-…, and enrol devices by \
-                     `picket-coordinator enrol`"
+                    "{name} is not for somebody who connects; name it dashboard…, {OPERATOR_PREFIX}NAME or {COORDINATOR}-…, and enrol \
+                     devices by `picket-coordinator enrol`"
                 );
                 return Err(Failure::new(Exit::Config, sentence));
             }
             let config = Config::read(flags)?;
             let authority = open(&config)?;
             note(&config, Act::ClientAdmitted, &Note::about(name))?;
-            let issued = authority.issue(text, &Purpose::Client, now_s())?;
+            let issued = authority.issue(text, &Purpose::Client, unix_s())?;
             write_issued(&authority, &issued, text, out)
         }
         AuthorityCommand::Revocations { out, flags } => {
@@ -173,7 +175,7 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             let authority = open(&config)?;
             let present = authority.orders()?.newest().number;
             note(&config, Act::OrdersKeyRotated, &Note::about(format!("orders key {}", present + 1)))?;
-            let chain = authority.rotate(now_s())?;
+            let chain = authority.rotate(unix_s())?;
             let newest = chain.newest();
             eprintln!("picket-coordinator: orders key {} ({}) signs from now on", newest.number, newest.key.id());
             Ok(())
@@ -182,7 +184,7 @@ pub fn run(command: &AuthorityCommand) -> Result<(), Failure> {
 }
 
 fn list(authority: &Authority) -> Result<(), Failure> {
-    let now_s = now_s();
+    let now_s = unix_s();
     let mut lines = Vec::new();
     for device in authority.devices()? {
         let newest = device.certificates.last();
@@ -219,7 +221,7 @@ fn write_issued(authority: &Authority, issued: &Issued, name: &str, dir: &Path) 
 
 fn write_revocations(authority: &Authority, dir: &Path) -> Result<PathBuf, Failure> {
     let path = dir.join("crl.pem");
-    let list = authority.revocations(now_s())?;
+    let list = authority.revocations(unix_s())?;
     let written = keyfile::make_dir(dir).and_then(|()| keyfile::write_open(&path, list.as_bytes()));
     written.map_err(|error: KeyfileError| Failure::new(Exit::Disk, error.to_string()))?;
     Ok(path)

@@ -18,6 +18,7 @@ use picket_shared::crypto::{NoRandom, PublicKey, SecretKey, from_hex};
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::keyfile::{self, KeyfileError};
+use picket_shared::topics::OPERATOR_PREFIX;
 use picket_shared::trust::certificate::{Certificate, Standing};
 use picket_shared::trust::door::{Admission, DOOR_NAME};
 use picket_shared::trust::identity::Identity;
@@ -228,9 +229,10 @@ impl Authority {
 
     /// A ticket that makes one device of this name; its secret is kept nowhere.
     pub fn invite(&self, node: &NodeId, minutes: u64, now_s: u64) -> Result<[u8; TOKEN_SECRET_BYTES], AuthorityError> {
-        if node.as_str().starts_with(COORDINATOR) {
+        let commands = [COORDINATOR, OPERATOR_PREFIX];
+        if let Some(begin) = commands.iter().find(|begin| node.as_str().starts_with(*begin)) {
             let sentence =
-                format!("the name {node} begins with \"{COORDINATOR}\", which brokers let command; choose another");
+                format!("the name {node} begins with \"{begin}\", which brokers let command; choose another");
             return Err(AuthorityError::Refused(sentence));
         }
         let _lock = self.lock()?;

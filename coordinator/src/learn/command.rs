@@ -8,8 +8,6 @@ use clap::Subcommand;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{EventId, NodeId};
 use picket_shared::keyfile;
-use picket_shared::learn::label::Label;
-use picket_shared::limits::{LABELS_MAX, NAME_CHARS_MAX};
 
 use super::learner::Order;
 use super::study::{ORDER, STATUS, folder};
@@ -81,19 +79,8 @@ pub fn run(command: &LearnCommand) -> anyhow::Result<()> {
 }
 
 fn label(Saying { events, who, flags }: &Saying, person: bool) -> anyhow::Result<()> {
-    if who.is_empty() || who.len() > NAME_CHARS_MAX || events.len() > LABELS_MAX {
-        let sentence = format!(
-            "name who says so, in at most {NAME_CHARS_MAX} characters, and at most {LABELS_MAX} events at once"
-        );
-        return Err(Failure::new(Exit::Config, sentence).into());
-    }
-    // What is no event of one person is refused here, where whoever says it sees it.
-    if let Some(event) = events.iter().find(|event| event.node().is_none()) {
-        let sentence = format!("{event} is no event of one person; learning has no use for it");
-        return Err(Failure::new(Exit::Config, sentence).into());
-    }
-    let labels = events.iter().map(|event| Label { event: event.clone(), person, who: who.clone() }).collect();
-    order(flags, &Order::Label(labels))
+    let said = super::order::label(events, person, who).map_err(|sentence| Failure::new(Exit::Config, sentence))?;
+    order(flags, &said)
 }
 
 fn status(flags: &Flags) -> anyhow::Result<()> {

@@ -11,10 +11,12 @@ use picket_shared::ids::NodeId;
 use picket_shared::learn::label::{Label, Labels};
 use picket_shared::learn::lineage::{Lineage, LineageId};
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSamples};
-use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing, ReleaseView};
+use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing};
 
+mod release;
 mod view;
 
+pub use self::release::{Path, Release};
 pub use super::order::Order;
 use super::record::{Record, bytes_of, numbers_of};
 use super::root::{Places, RootSet};
@@ -62,6 +64,8 @@ pub enum Input {
     Order(Order),
     /// How releases go.
     Path(Path),
+    /// What cameras that see the same ground tell of each other's events.
+    Agreed(Vec<Label>),
     /// The broker can be reached anew: what was said before may be lost.
     SayAgain,
     /// Time has passed.
@@ -87,28 +91,6 @@ pub enum Effect {
     Release(Release),
     /// Something was refused: a constant word and a sentence.
     Refused(&'static str, String),
-}
-
-/// How what was released comes to stations.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Path {
-    /// There is a path of models: stations judge by what is released, and by nothing else.
-    pub is_open: bool,
-    /// What became of the newest releases.
-    pub releases: Vec<ReleaseView>,
-}
-
-/// A head that is fit to be released: the canary half of the confirmed samples finds it no worse than the one before.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Release {
-    /// Of which heads.
-    pub lineage: Lineage,
-    /// Its version.
-    pub version: u64,
-    /// Its numbers.
-    pub head: Vec<f32>,
-    /// The release that it takes back, where it does.
-    pub revert_of: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -227,8 +209,9 @@ impl Learner {
         });
         let places =
             self.places.iter().map(|(node, &(epoch, number))| Record::Place { node: node.clone(), epoch, number });
-        let labels =
-            self.said.all().map(|(node, said)| Record::Labels { node: node.clone(), labels: said.labels.clone() });
+        // What neighbours agree on is found anew, or was heard.
+        let labelled = self.said.all().filter(|(_, said)| !said.labels.is_empty());
+        let labels = labelled.map(|(node, said)| Record::Labels { node: node.clone(), labels: said.labels.clone() });
         let heads = std::iter::once(first).chain(stations).chain(out).chain(kept);
         heads.chain(samples).chain(places).chain(labels).collect()
     }
@@ -240,6 +223,12 @@ impl Learner {
             Input::Samples(node, payload) => self.samples(&node, &payload, effects),
             Input::Head(payload) => self.found(&payload, effects),
             Input::Order(order) => self.order(order, effects),
+            Input::Agreed(labels) => {
+                for (node, labels) in by_node(&labels).0 {
+                    self.said.agree(&node, &labels);
+                    effects.push(Effect::Labels(node.clone(), self.said.of(&node)));
+                }
+            }
             Input::SayAgain => {
                 self.voice.forget();
                 let labels = self.said.all().map(|(node, labels)| Effect::Labels(node.clone(), labels.clone()));
@@ -305,7 +294,8 @@ impl Learner {
             }
             Record::Flush { sha256 } => {
                 let gated = !self.terms.trusted;
-                let direction = gated.then(|| self.root.direction(self.star.head(), self.terms.rate)).flatten();
+                let direction = || self.root.direction(self.star.head(), &self.released_head(), self.terms.rate);
+                let direction = gated.then(direction).flatten();
                 let flush = self.star.flush(direction.as_deref(), &self.out);
                 self.revert_of = None;
                 // Empty where the step is only now being made, and its digest is still to be written.
@@ -495,18 +485,6 @@ impl Learner {
         }
     }
 
-    fn release(&self) -> Release {
-        let (lineage, head) = (self.terms.lineage.clone(), self.head().to_vec());
-        Release { lineage, version: self.version(), head, revert_of: self.revert_of }
-    }
-
-    /// The last release, said again.
-    fn last_release(&self) -> Option<Release> {
-        let (version, head) = self.kept.back().filter(|(version, _)| self.released == Some(*version))?;
-        let revert_of = self.revert_of.filter(|_| *version == self.version());
-        Some(Release { lineage: self.terms.lineage.clone(), version: *version, head: head.clone(), revert_of })
-    }
-
     fn whatever_is_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let fresh = !self.star.fresh().is_empty();
         self.waiting_ms = if fresh { self.waiting_ms.or(Some(now.mono_ms)) } else { None };
@@ -527,9 +505,7 @@ impl Learner {
         let old_enough = self.released_ms.is_none_or(|at| now.mono_ms >= at + RELEASE_MS_MIN);
         if self.frozen.is_none() && old_enough && self.released != Some(self.version()) && self.version() > 0 {
             self.released_ms = Some(now.mono_ms);
-            let beginning = self.terms.lineage.shape.beginning();
-            let before = self.kept.back().map_or(&beginning, |(_, head)| head);
-            if self.root.is_no_worse(self.head(), before) == Some(true) {
+            if self.root.is_no_worse(self.head(), &self.released_head()) == Some(true) {
                 self.change(Record::Release, effects);
                 effects.push(Effect::Release(self.release()));
             }
@@ -546,7 +522,7 @@ impl Learner {
         let used = flush.parts.values().filter(|part| part.fate == Fate::Used).count();
         let losses = flush.parts.keys().filter_map(|node| self.stations.get(node)).map(|station| station.loss);
         let loss = losses.clone().sum::<f32>() / losses.count().max(1) as f32;
-        let canary = self.root.accuracy(self.head());
+        let canary = self.root.accuracy(self.head(), &self.released_head());
         let (time, version, step) = (now.unix_ms as f64 / 1000.0, self.version(), flush.step as f32);
         self.curve.push(CurvePoint { time, version, rows: used as u32, step, loss, canary });
         if self.curve.len() > CURVE_MAX {

@@ -240,6 +240,23 @@ fn a_head_that_is_no_worse_is_released_and_a_revert_is_a_new_version_with_the_sa
 }
 
 #[test]
+fn what_neighbours_agree_on_is_told_to_the_device_beside_persons_words_and_confirms_nothing() {
+    let mut bench = Bench::new();
+    let event = |track: u64| picket_shared::ids::EventId::of_track(&node(1), picket_shared::ids::Boot(7), track);
+    let label = |track, who: &str| Label { event: event(track), person: true, who: who.into() };
+    bench.step(Input::Order(Order::Label(vec![label(1, "anna")])));
+    let before = state(&bench.learner);
+    let effects = bench.step(Input::Agreed(vec![label(2, "yard")]));
+    let expected = Labels { labels: vec![label(1, "anna")], agreed: vec![label(2, "yard")] };
+    assert!(effects.contains(&Effect::Labels(node(1), expected.clone())), "{effects:?}");
+    // It changes nothing that is kept, counts as no confirmed sample, and is said again with the rest.
+    assert_eq!(state(&bench.learner), before);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Log(_))));
+    assert_eq!(bench.learner.root.counts(), [0, 0]);
+    assert!(bench.step(Input::SayAgain).contains(&Effect::Labels(node(1), expected)));
+}
+
+#[test]
 fn a_newer_head_at_the_broker_is_taken_and_an_older_one_is_not() {
     let mut bench = Bench::new();
     let full = |version, frozen| HeadFull::of(terms().lineage, version, &[0.5, 0.0, 0.0, 0.0, 0.0, 1.0], None, frozen);
@@ -255,6 +272,18 @@ fn a_newer_head_at_the_broker_is_taken_and_an_older_one_is_not() {
     assert_eq!(state(&bench.learner), before);
     bench.crash();
     assert_eq!(state(&bench.learner), before);
+}
+
+#[test]
+fn a_station_is_seen_to_be_out_and_in_again_before_the_next_step() {
+    let mut bench = Bench::new();
+    bench.step(said(1, &update(7, 0, change(1, 1.0))));
+    let fate = |bench: &Bench| bench.learner.view(at(bench.now_ms)).stations[0].fate;
+    bench.step(Input::Order(Order::Freeze));
+    bench.step(Input::Order(Order::Out(node(1))));
+    assert_eq!(fate(&bench), Fate::Frozen);
+    bench.step(Input::Order(Order::In(node(1))));
+    assert_eq!(fate(&bench), Fate::Waiting);
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! The root set: samples that persons confirmed. One half says where learning should lead (the gate), the other half judges what came
-//! of it (the canary). It is the key to robustness, and so the thing to poison: nobody may fill it alone, and it says nothing before
-//! it knows every class from several stations. Pure.
+//! of it (the canary). It is the key to robustness, and so the thing to poison: nobody may fill it alone, it says nothing before
+//! it knows every class from several stations, and the words that fit worst to what was released are left out. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +22,8 @@ pub const GATE_SAMPLES_MIN_BINARY: usize = 50;
 pub const ROOT_STATIONS_MIN: usize = 3;
 /// Of one class one operator, and one station, may say one of so many.
 const SHARE: usize = 2;
+/// Of each class one of so many samples is left out, those that fit worst (trimmed loss: Shen and Sanghavi, ICML 2019).
+const LEFT_OUT_ONE_OF: usize = 4;
 
 /// Why a sample is not kept: a constant word.
 pub type Flaw = &'static str;
@@ -34,6 +36,12 @@ struct Kept {
     features: Vec<f32>,
     /// Of the canary's half.
     canary: bool,
+}
+
+impl Kept {
+    fn sample(&self) -> Sample<'_> {
+        Sample { features: &self.features, label: self.label, weight: 1.0 }
+    }
 }
 
 /// The samples.
@@ -105,12 +113,14 @@ impl RootSet {
         few.then(|| format!("confirmed samples of {stations} stations; those of {ROOT_STATIONS_MIN} are needed"))
     }
 
-    /// Where the gate's half leads from a head, by the stations' own local steps; nothing where it is not fit.
-    pub fn direction(&self, head: &[f32], rate: f32) -> Option<Vec<f32>> {
+    /// Where the gate's half leads from a head, by the stations' own local steps; nothing where it is not fit. Here and below,
+    /// `released` is the head that says which words count.
+    pub fn direction(&self, head: &[f32], released: &[f32], rate: f32) -> Option<Vec<f32>> {
         if self.lacks().is_some() {
             return None;
         }
-        let (samples, mut trainer) = (self.half(false), Trainer::new(self.shape));
+        let mut trainer = Trainer::new(self.shape);
+        let samples = self.credible(false, released, &mut trainer);
         let mut delta = vec![0.0; head.len()];
         for _ in 0..LOCAL_STEPS {
             trainer.step(head, &mut delta, &samples, rate);
@@ -119,33 +129,52 @@ impl RootSet {
     }
 
     /// The share of the canary's half that a head takes for what it is; nothing where that half is not fit.
-    pub fn accuracy(&self, head: &[f32]) -> Option<f32> {
+    pub fn accuracy(&self, head: &[f32], released: &[f32]) -> Option<f32> {
         if self.lacks_of(true).is_some() {
             return None;
         }
-        let (samples, mut trainer) = (self.half(true), Trainer::new(self.shape));
+        let mut trainer = Trainer::new(self.shape);
+        let samples = self.credible(true, released, &mut trainer);
         let right = samples.iter().filter(|sample| trainer.class_of(head, sample.features) == sample.label).count();
         Some(right as f32 / samples.len() as f32)
     }
 
-    /// Whether a head is no worse than another on the canary's half: the mean of the differences of their losses and one standard
-    /// error are not above zero. Nothing where that half is not fit.
-    pub fn is_no_worse(&self, head: &[f32], than: &[f32]) -> Option<bool> {
+    /// Whether a head is no worse than the released one on the canary's half: the mean of the differences of their losses and one
+    /// standard error are not above zero. Nothing where that half is not fit.
+    pub fn is_no_worse(&self, head: &[f32], released: &[f32]) -> Option<bool> {
         if self.lacks_of(true).is_some() {
             return None;
         }
-        let (samples, mut trainer) = (self.half(true), Trainer::new(self.shape));
+        let mut trainer = Trainer::new(self.shape);
+        let samples = self.credible(true, released, &mut trainer);
         let differences: Vec<f64> =
-            samples.iter().map(|sample| trainer.loss_of(head, sample) - trainer.loss_of(than, sample)).collect();
+            samples.iter().map(|sample| trainer.loss_of(head, sample) - trainer.loss_of(released, sample)).collect();
         let count = differences.len() as f64;
         let mean = differences.iter().sum::<f64>() / count;
         let variance = differences.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (count - 1.0).max(1.0);
         Some(mean + (variance / count).sqrt() <= 0.0)
     }
 
-    fn half(&self, canary: bool) -> Vec<Sample<'_>> {
-        let half = self.kept.iter().filter(|kept| kept.canary == canary);
-        half.map(|kept| Sample { features: &kept.features, label: kept.label, weight: 1.0 }).collect()
+    /// A half without the quarter of each class that fits worst to the released head, in the order in which it came. That head passed the
+    /// canary, which the one that is being learned did not yet; and a class that is always rare keeps three quarters of what it has.
+    fn credible(&self, canary: bool, released: &[f32], trainer: &mut Trainer) -> Vec<Sample<'_>> {
+        let half: Vec<Sample> = self.kept.iter().filter(|kept| kept.canary == canary).map(Kept::sample).collect();
+        let misfit = |sample| Some(trainer.loss_of(released, sample)).filter(|loss| loss.is_finite());
+        let misfits: Vec<f64> = half.iter().map(misfit).map(|loss| loss.unwrap_or(f64::INFINITY)).collect();
+        let mut counts = vec![0; self.counts.len()];
+        half.iter().for_each(|sample| counts[usize::from(sample.label)] += 1);
+        let mut room: Vec<usize> = counts.iter().map(|count| count - count / LEFT_OUT_ONE_OF).collect();
+        let mut order: Vec<usize> = (0..half.len()).collect();
+        // Of equals the earlier one stays.
+        order.sort_by(|a, b| misfits[*a].total_cmp(&misfits[*b]).then(a.cmp(b)));
+        order.retain(|at| {
+            let room = &mut room[usize::from(half[*at].label)];
+            let stays = *room > 0;
+            *room -= usize::from(stays);
+            stays
+        });
+        order.sort_unstable();
+        order.into_iter().map(|at| half[at]).collect()
     }
 
     /// All samples with whose they are, in the order in which they came: taken in again, they make the same set.
@@ -163,6 +192,7 @@ pub type Places = BTreeMap<NodeId, (u64, u64)>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use picket_shared::random::SplitMix64;
 
     fn sample(label: u8, x: f32, operator: &str) -> RootSample {
         // The first is what the network says itself, which has no opinion here.
@@ -195,15 +225,86 @@ mod tests {
             misses.take(&node(n % 4), &sample((n % 2) as u8, 0.5, &format!("o{}", n % 5))).unwrap();
         }
         assert!(misses.lacks().unwrap().contains("class 2"));
-        assert_eq!(misses.direction(&[0.0; 9], 1.0), None);
+        assert_eq!(misses.direction(&[0.0; 9], &[0.0; 9], 1.0), None);
 
         let root = filled(100, 3);
         assert_eq!(root.lacks(), None);
-        let direction = root.direction(&[0.0; 3], 1.0).unwrap();
+        let direction = root.direction(&[0.0; 3], &[0.0; 3], 1.0).unwrap();
         assert!(direction[1] > 0.5, "{direction:?}");
-        assert_eq!(root.accuracy(&direction), Some(1.0));
+        assert_eq!(root.accuracy(&direction, &[0.0; 3]), Some(1.0));
         assert_eq!(root.is_no_worse(&direction, &[0.0; 3]), Some(true));
         assert_eq!(root.is_no_worse(&[0.0, -1.0, 0.0], &[0.0; 3]), Some(false));
+    }
+
+    /// Of each of twelve stations one operator's words: so many of each class are said of what the network is sure of and right. The
+    /// first so many operators say the opposite of all that they are asked.
+    fn said(liars: usize, each: usize) -> RootSet {
+        let (mut root, mut random) = (RootSet::new(HeadShape::logistic(2)), SplitMix64::new(4));
+        for n in 0..12 {
+            for k in 0..2 * each {
+                let person = k % 2 == 1;
+                let side = if person { 1.0 } else { -1.0 };
+                let [own, seen] = random.normals().map(|x| 0.1 * x as f32);
+                let features = [0.5 * side + own, side + seen];
+                let label = u8::from(person != (n < liars));
+                let features = features.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into();
+                let sample = RootSample { features, label, operator: format!("o{n}") };
+                root.take(&node(n), &sample).unwrap();
+            }
+        }
+        root
+    }
+
+    fn cosine(a: &[f32], b: &[f32]) -> f32 {
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        product(a, b) / (product(a, a) * product(b, b)).sqrt()
+    }
+
+    #[test]
+    fn a_quarter_that_lies_turns_neither_where_it_leads_nor_what_judges() {
+        let (network, honest) = ([0.0; 3], said(0, 10));
+        let led = honest.direction(&network, &network, 0.3).unwrap();
+        let (better, worse) = ([0.0, 1.0, 0.0], [0.0, -1.0, 0.0]);
+        for liars in [2, 3] {
+            let root = said(liars, 10);
+            let direction = root.direction(&network, &network, 0.3).unwrap();
+            assert!(cosine(&direction, &led) > 0.9, "{liars}: {direction:?} {led:?}");
+            assert_eq!(root.accuracy(&better, &network), Some(1.0), "{liars}");
+            assert_eq!(root.is_no_worse(&better, &network), Some(true), "{liars}");
+            assert_eq!(root.is_no_worse(&worse, &network), Some(false), "{liars}");
+            // A head that has turned does not choose by whom it is judged.
+            let turned = [0.0, -8.0, 0.0];
+            assert_eq!(root.accuracy(&turned, &network), Some(0.0), "{liars}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_lies_it_leads_nearly_where_all_samples_do() {
+        let (root, head) = (said(0, 10), [0.0; 3]);
+        let (mut trainer, mut delta) = (Trainer::new(root.shape), vec![0.0; 3]);
+        let all: Vec<Sample> = root.kept.iter().filter(|kept| !kept.canary).map(Kept::sample).collect();
+        for _ in 0..LOCAL_STEPS {
+            trainer.step(&head, &mut delta, &all, 0.3);
+        }
+        let trimmed = root.direction(&head, &head, 0.3).unwrap();
+        assert!(cosine(&trimmed, &delta) > 0.98, "{trimmed:?} {delta:?}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_a_quarter_of_each_class_the_last_of_equals_first() {
+        let mut root = filled(100, 3);
+        let mut trainer = Trainer::new(root.shape);
+        // All fit equally badly but one, whose numbers are no loss at all.
+        root.kept[0].features = vec![f32::MAX; 2];
+        let half: Vec<&[f32]> = root.kept.iter().filter(|kept| !kept.canary).map(|kept| &*kept.features).collect();
+        assert_eq!(half.len(), 100);
+        let kept = root.credible(false, &[0.0; 3], &mut trainer);
+        let of_class = |label| kept.iter().filter(|sample| sample.label == label).count();
+        assert_eq!([of_class(0), of_class(1)], [38, 38]);
+        assert!(kept.iter().all(|sample| sample.features[0] == 0.0));
+        let places: Vec<*const f32> = kept.iter().map(|sample| sample.features.as_ptr()).collect();
+        let first: Vec<*const f32> = half.iter().skip(1).map(|features| features.as_ptr()).take(75).collect();
+        assert!(first.iter().all(|place| places.contains(place)), "the earlier of equals stay");
     }
 
     #[test]
@@ -226,6 +327,6 @@ mod tests {
         let root = filled(100, 3);
         let mut again = RootSet::new(HeadShape::logistic(2));
         root.all().for_each(|(node, sample)| again.take(node, &sample).unwrap());
-        assert_eq!(again.direction(&[0.0; 3], 1.0), root.direction(&[0.0; 3], 1.0));
+        assert_eq!(again.direction(&[0.0; 3], &[0.0; 3], 1.0), root.direction(&[0.0; 3], &[0.0; 3], 1.0));
     }
 }

@@ -1,10 +1,11 @@
-//! What persons said of events: for each node the newest of it, which it hears whole whenever it comes. Pure.
+//! What persons said of events, and what neighbours agree on: for each node the newest of it, which it hears whole whenever it comes.
+//! Pure.
 
 use std::collections::BTreeMap;
 
 use picket_shared::ids::NodeId;
 use picket_shared::learn::label::{Label, Labels};
-use picket_shared::limits::{LABELS_MAX, NODES_MAX};
+use picket_shared::limits::{AGREED_MAX, LABELS_MAX, NODES_MAX};
 
 /// It.
 #[derive(Debug, Clone, Default)]
@@ -13,15 +14,19 @@ pub struct Said(BTreeMap<NodeId, Labels>);
 impl Said {
     /// Takes in what was said of one node's events. The later word about an event counts, and the oldest words go.
     pub fn take(&mut self, node: &NodeId, labels: &[Label]) {
+        merge(&mut self.entry(node).labels, labels, LABELS_MAX);
+    }
+
+    /// The same of what neighbours agree on.
+    pub fn agree(&mut self, node: &NodeId, labels: &[Label]) {
+        merge(&mut self.entry(node).agreed, labels, AGREED_MAX);
+    }
+
+    fn entry(&mut self, node: &NodeId) -> &mut Labels {
         if self.0.len() >= NODES_MAX && !self.0.contains_key(node) {
             self.0.pop_first();
         }
-        let Labels { labels: known } = self.0.entry(node.clone()).or_default();
-        for label in labels {
-            known.retain(|other| other.event != label.event);
-            known.push(label.clone());
-        }
-        known.drain(..known.len().saturating_sub(LABELS_MAX));
+        self.0.entry(node.clone()).or_default()
     }
 
     /// What one node is to hear.
@@ -33,6 +38,14 @@ impl Said {
     pub fn all(&self) -> impl Iterator<Item = (&NodeId, &Labels)> {
         self.0.iter()
     }
+}
+
+fn merge(known: &mut Vec<Label>, labels: &[Label], labels_max: usize) {
+    for label in labels {
+        known.retain(|other| other.event != label.event);
+        known.push(label.clone());
+    }
+    known.drain(..known.len().saturating_sub(labels_max));
 }
 
 /// What was said, by the node of each event; and the events that are no device's track.
@@ -71,5 +84,9 @@ mod tests {
         said.take(&node, &many);
         assert_eq!(said.of(&node).labels, many);
         assert_eq!(said.all().count(), 1);
+        // What neighbours agree on stands beside it, and crowds out nothing.
+        said.agree(&node, &[label(1, true), label(10, false)]);
+        said.agree(&node, &many[..AGREED_MAX]);
+        assert_eq!(said.of(&node), Labels { labels: many.clone(), agreed: many[..AGREED_MAX].to_vec() });
     }
 }

@@ -5,12 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use picket_shared::calendar::unix_s;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{ModelName, NodeId, StationId};
 use picket_shared::limits::MODEL_PART_BYTES_MAX;
 use picket_shared::model::{Manifest, Root, TrialTerms};
 use picket_shared::trust::DAY_S;
-use picket_shared::trust::tls::now_s;
 
 use super::offline::{self, Owned, RootTerms, Rotation};
 use super::pack::{self, Contents};
@@ -204,7 +204,7 @@ pub fn run(command: &ModelCommand) -> Result<(), Failure> {
         ModelCommand::Root(command) => root(command),
         ModelCommand::Pack(contents) => {
             absent(&contents.out)?;
-            let release = Owned::Release(pack::pack(contents, now_s())?);
+            let release = Owned::Release(pack::pack(contents, unix_s())?);
             release.write(&contents.out)?;
             eprintln!("picket-coordinator: {} waits for signatures: `model sign`", contents.out.display());
             said(&release.shown().to_string())
@@ -220,14 +220,14 @@ pub fn run(command: &ModelCommand) -> Result<(), Failure> {
             let registry = registry(&Config::read(flags)?)?;
             let bytes = pack::bytes(file, MODEL_PART_BYTES_MAX)?;
             let of = ReleaseRef { name: name.clone(), counter: *counter };
-            let head = registry.publish_head(&of, &bytes, now_s() + days.clamp(&1, &3_650) * DAY_S)?;
+            let head = registry.publish_head(&of, &bytes, unix_s() + days.clamp(&1, &3_650) * DAY_S)?;
             eprintln!("picket-coordinator: head {} of {of} can be assigned", head.counter);
             Ok(())
         }
         ModelCommand::Assign(args) => assign(args),
         ModelCommand::Revoke { name, counter, flags } => {
             let of = ReleaseRef { name: name.clone(), counter: *counter };
-            let nodes = registry(&Config::read(flags)?)?.revoke(&of, now_s())?;
+            let nodes = registry(&Config::read(flags)?)?.revoke(&of, unix_s())?;
             eprintln!(
                 "picket-coordinator: {of} is revoked; {nodes} nodes go back to what their own configuration says"
             );
@@ -241,8 +241,8 @@ pub fn run(command: &ModelCommand) -> Result<(), Failure> {
 fn root(command: &RootCommand) -> Result<(), Failure> {
     let (out, envelope) = match command {
         RootCommand::Show { file } => return said(&Owned::read(file)?.shown().to_string()),
-        RootCommand::New { out, terms } => (out, offline::new_root(terms, now_s())?),
-        RootCommand::Rotate { out, rotation } => (out, offline::rotate_root(rotation, now_s())?),
+        RootCommand::New { out, terms } => (out, offline::new_root(terms, unix_s())?),
+        RootCommand::Rotate { out, rotation } => (out, offline::rotate_root(rotation, unix_s())?),
     };
     absent(out)?;
     let followed = match command {
@@ -273,7 +273,7 @@ fn publish(document: &Path, files: &[PathBuf], config: &Config) -> Result<(), Fa
             eprintln!("picket-coordinator: root {version} is the newest here; nodes are told with their assignments");
         }
         Owned::Release(envelope) => {
-            let manifest: Manifest = registry.publish(&envelope, files, now_s())?;
+            let manifest: Manifest = registry.publish(&envelope, files, unix_s())?;
             eprintln!("picket-coordinator: {} {} can be assigned", manifest.name, manifest.counter);
         }
     }
@@ -291,7 +291,7 @@ fn assign(args: &AssignArgs) -> Result<(), Failure> {
     };
     let release = args.name.clone().zip(args.counter).map(|(name, counter)| ReleaseRef { name, counter });
     let wish = Wish { station, release, head: args.head, trial: args.trial.terms()?, not_before_s: args.not_before };
-    let record = registry.assign(args.node.clone(), wish, now_s())?;
+    let record = registry.assign(args.node.clone(), wish, unix_s())?;
     let what = record.wish.release.as_ref().map_or("what its own configuration says".to_owned(), ToString::to_string);
     eprintln!(
         "picket-coordinator: {} at the station {} runs {what} (assignment {})",
@@ -301,7 +301,7 @@ fn assign(args: &AssignArgs) -> Result<(), Failure> {
 }
 
 fn status(registry: &Registry) -> Result<(), Failure> {
-    let now_s = now_s();
+    let now_s = unix_s();
     let mut lines = Vec::new();
     if let Some(envelope) = registry.anchor()? {
         lines.push(Owned::Root(envelope).shown());

@@ -29,6 +29,8 @@ pub struct Fleet {
     site: SiteId,
     /// Whether Home Assistant is told of the nodes.
     discovery: bool,
+    /// Whether it is given buttons too, by which people say what the last event was.
+    buttons: bool,
     /// When it is time for the next turn, on the monotonic clock.
     look_ms: u64,
     /// Under whose lead what follows was said.
@@ -68,6 +70,7 @@ impl Fleet {
             dir: dir.to_owned(),
             site,
             discovery,
+            buttons: false,
             look_ms: 0,
             leader: 0,
             reports: Reports::new(),
@@ -102,6 +105,11 @@ impl Fleet {
     pub fn tell_learner(&mut self, take: impl FnOnce(Path) -> bool) {
         let (path, told) = &mut self.path;
         *told = *told || take(path.clone());
+    }
+
+    /// One that gives Home Assistant buttons too, where it is told of nodes at all: what they say is learned from.
+    pub fn with_buttons(self, buttons: bool) -> Fleet {
+        Fleet { buttons, ..self }
     }
 
     /// A node says how its models are.
@@ -228,6 +236,10 @@ impl Fleet {
             if self.updates.insert(node.clone(), update.clone()).is_none() {
                 let config = view::discovery(&self.site, node, &station.station);
                 said.push((Topic::HomeAssistantUpdate(node.clone()), config));
+                for person in [true, false].into_iter().filter(|_| self.buttons) {
+                    let button = view::button(&self.site, node, person);
+                    said.push((Topic::HomeAssistantButton(node.clone(), person), button));
+                }
             }
             said.push((Topic::ViewUpdate(node.clone()), update));
         }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Subcommand;
+use picket_shared::calendar::unix_s;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{ModelName, NodeId, StationId};
-use picket_shared::trust::tls::now_s;
 
 use super::command::{TrialArgs, registry, said, wrong};
 use super::ledger::{Order, Start};
@@ -141,7 +141,7 @@ fn start(args: &StartArgs) -> Result<(), Failure> {
         schedule: Schedule { not_before_s: args.not_before, daily: args.daily },
         stations,
     };
-    let rollout = registry.begin_rollout(start, now_s())?;
+    let rollout = registry.begin_rollout(start, unix_s())?;
     let groups: Vec<String> =
         rollout.groups.iter().map(|group| format!("{} {}", group.name, group.nodes.len())).collect();
     eprintln!("picket-coordinator: rollout {} of {} has begun: {}", rollout.number, rollout.goal, groups.join(", "));

@@ -41,6 +41,7 @@ fn says(phase: ModelPhase, reason: Option<&str>, number: u64, file: u8) -> Model
         bytes_wanted: 0,
         slots: vec![],
         trial: None,
+        swap_gap_ms: None,
         reason: reason.map(Into::into),
         detail: reason.map(|word| format!("a sentence of {word}")),
         root: 1,

@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use picket_shared::ids::{ModelName, NodeId, SiteId, StationId};
+use picket_shared::ids::{ModelName, NodeId, OperatorName, SiteId, StationId};
 use picket_shared::learn::view::{ReleaseStation, ReleaseView};
 use picket_shared::limits::PACKET_BYTES_MAX;
 use picket_shared::model::rollouts::{Course, GroupView, ModelsView, RolloutView, Stage, StationModel};
 use picket_shared::model::{ModelPhase, ModelState, RunningModel};
-use picket_shared::topics::Topic;
+use picket_shared::topics::{HOME_ASSISTANT_OPERATOR, Topic};
 use serde_json::json;
 
 use super::goal::{Goal, LearnedGoal};
@@ -195,6 +195,31 @@ pub fn discovery(site: &SiteId, node: &NodeId, station: &StationId) -> Vec<u8> {
             "model": "camera node",
             "suggested_area": station.as_str(),
         },
+        "origin": { "name": "picket-coordinator", "sw_version": env!("CARGO_PKG_VERSION") },
+    });
+    bytes_of(&config)
+}
+
+/// What Home Assistant is told once of a button: whoever presses it says of the node's last event that somebody was there, or nobody.
+/// It says when, because what a broker kept would be of another event.
+pub fn button(site: &SiteId, node: &NodeId, person: bool) -> Vec<u8> {
+    let id = format!("picket_{site}_{node}");
+    let name = OperatorName::new(HOME_ASSISTANT_OPERATOR).expect("a constant name");
+    let word = if person { "Somebody was there" } else { "Nobody was there" };
+    let config = json!({
+        "name": word,
+        "unique_id": format!("{id}_{}", if person { "somebody" } else { "nobody" }),
+        "icon": if person { "mdi:account-check" } else { "mdi:account-off" },
+        "command_topic": Topic::OperatorLabels(name).render(site),
+        "command_template": format!(
+            "{{\"last\":{{\"node\":\"{node}\",\"person\":{person},\"time\":{{{{ now().timestamp() }}}}}}}}"
+        ),
+        "retain": false,
+        "availability": [{
+            "topic": Topic::CoordinatorHealth.render(site),
+            "value_template": "{{ 'online' if value_json.status == 'up' else 'offline' }}",
+        }],
+        "device": { "identifiers": [id], "name": node.as_str(), "manufacturer": "Picket", "model": "camera node" },
         "origin": { "name": "picket-coordinator", "sw_version": env!("CARGO_PKG_VERSION") },
     });
     bytes_of(&config)

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use picket_shared::audit::command::failure;
 use picket_shared::audit::{Act, AuditLog, Note};
+use picket_shared::calendar::unix_s;
 use picket_shared::crypto::secret_hex;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{CameraId, EventId, NodeId, RequestId};
 use picket_shared::keyfile::{self, KeyfileError};
 use picket_shared::limits::{PICTURE_LIFE_S_MAX, PICTURE_WHO_CHARS_MAX, PICTURE_WHY_CHARS_MAX};
 use picket_shared::picture::{Stage, What, check_reason};
-use picket_shared::trust::tls::now_s;
 
 use super::folder::{Folder, Outcome, Request};
 use crate::authority::Authority;
@@ -113,7 +113,7 @@ fn ask(ask: &Ask) -> Result<(), Failure> {
     }
     let random = secret_hex::<ID_BYTES>().map_err(|error| Failure::new(Exit::System, error.to_string()))?;
     let id = RequestId::new(random).expect("hexadecimal digits are a name");
-    let now_s = now_s();
+    let now_s = unix_s();
     let request = Request {
         node: ask.node.clone(),
         who: ask.who.trim().to_owned(),
@@ -174,8 +174,8 @@ fn get(id: &RequestId, out: Option<PathBuf>, flags: &Flags) -> Result<(), Failur
         });
     };
     let bytes = folder.get(id, name).map_err(disk)?;
-    let log = AuditLog::open(&config.data_dir, now_s()).map_err(failure)?;
-    log.record(now_s(), Act::PictureFetched, &Note::about(id).by(&request.who)).map_err(failure)?;
+    let log = AuditLog::open(&config.data_dir, unix_s()).map_err(failure)?;
+    log.record(unix_s(), Act::PictureFetched, &Note::about(id).by(&request.who)).map_err(failure)?;
     let end = name.rsplit('.').next().unwrap_or("jpg");
     let out = out.unwrap_or_else(|| format!("{id}.{end}").into());
     keyfile::write_secret(&out, &bytes).map_err(disk)?;

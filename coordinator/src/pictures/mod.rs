@@ -320,7 +320,7 @@ impl Pictures {
             if !old && bytes <= self.config.bytes_max && count <= folder::REQUESTS_MAX {
                 break;
             }
-            let now_s = picket_shared::trust::tls::now_s();
+            let now_s = picket_shared::calendar::unix_s();
             if self.audit.record(now_s, Act::PictureForgotten, &Note::about(&id)).is_err() {
                 // To keep a picture for too long is worse than to forget it unwritten; the health tells of the log.
                 tracing::error!("the picture of {id} is deleted, and that cannot be written down");

@@ -1,10 +1,13 @@
-//! The log on the command line, the same on both sides: whether it is as it was written, and what is in it.
+//! The log on the command line, the same on both sides: whether it is as it was written, what is in it, and how far those of
+//! others reached.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use super::{AuditError, AuditLog, Checked, Head};
+use super::{Act, AuditError, AuditLog, Checked, Head, Note, heads};
 use crate::exit::{Exit, Failure};
+use crate::ids::NodeId;
+use crate::keyfile::KeyfileError;
 
 /// What is wrong with a log, as an end of the program.
 pub fn failure(error: AuditError) -> Failure {
@@ -33,6 +36,30 @@ pub fn show(data_dir: &Path) -> Result<(), Failure> {
     });
     said(written.and_then(|()| out.flush()))?;
     checked.map(drop).map_err(failure)
+}
+
+/// Prints how far the logs of others reached, as they said themselves.
+pub fn heads(data_dir: &Path) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = heads::of(data_dir).map_err(disk)?.into_iter().try_for_each(|(who, of)| {
+        let lost = of.lost.map(|lost| lost.to_string());
+        writeln!(out, "{}", serde_json::json!({ "node": who, "head": of.head.to_string(), "lost": lost }))
+    });
+    said(written)
+}
+
+/// Takes somebody's log as it is now, and writes that down; `about` is what this log calls him.
+pub fn accept(data_dir: &Path, who: &NodeId, about: &str, now_s: u64) -> Result<(), Failure> {
+    let log = AuditLog::open(data_dir, now_s).map_err(failure)?;
+    log.record(now_s, Act::HeadAccepted, &Note::about(about)).map_err(failure)?;
+    match heads::accept(data_dir, who).map_err(disk)? {
+        true => Ok(()),
+        false => Err(Failure::new(Exit::Denied, format!("nothing is remembered of {who}; `audit heads` lists who is"))),
+    }
+}
+
+fn disk(error: KeyfileError) -> Failure {
+    Failure::new(Exit::Disk, error.to_string())
 }
 
 /// The reader may have seen enough (`| head`).

@@ -2,14 +2,15 @@
 //! line before. Both sides keep one, in `audit.log` below their data directory, and write there before they act.
 //!
 //! A chain of digests (as in RFC 6962 and in Schneier and Kelsey's audit logs, 1999) shows that a line was changed, removed or
-//! put elsewhere. That lines were cut off the end it cannot show by itself: for that its [`Head`] is told to others, a node's in
-//! its signed health, and the coordinator remembers it.
+//! put elsewhere. That lines were cut off the end it cannot show by itself: for that its [`Head`] is told to others in
+//! what is signed: a node's is remembered by the coordinator, a coordinator's by each node ([`heads`]).
 //!
 //! Nobody is named here but those who gave their name when they asked. No address, no picture, no message is kept.
 
 mod chain;
 pub mod command;
 mod damper;
+pub mod heads;
 mod log;
 
 pub use chain::{Chain, Fault, Line};
@@ -69,13 +70,19 @@ pub enum Act {
     DeviceRevoked,
     /// Somebody who is no device was given a certificate.
     ClientAdmitted,
+    /// Somebody may act at the page.
+    OperatorAdded,
+    /// He may no more.
+    OperatorRemoved,
+    /// An operator orders something at the page.
+    OperatorOrdered,
     /// Another key signs orders.
     OrdersKeyRotated,
     /// Another model runs, or is to run.
     ModelChanged,
-    /// A node's audit log has lost lines, or other ones stand there.
+    /// The audit log of another, a node or a coordinator, has lost lines, or other ones stand there.
     HeadLost,
-    /// Somebody takes a node's audit log as it is now.
+    /// Somebody takes such a log as it is now.
     HeadAccepted,
     /// The log goes on in a new file.
     LogContinued,

@@ -2,7 +2,7 @@
 //! is said. Pure: no clock, no files, no randomness of its own.
 //!
 //! Modules stand in reading order: `lineage` (of which network and form a head is), `train` (the local steps), `rice` and
-//! `packed` (how a change of a head becomes few bytes, and what is kept back of it), `message` and `label` (what is on the wire), `view`
+//! `packed` (how a change of a head becomes few bytes, and what is kept back of it), `message`, `label` and `operator` (what is on the wire), `view`
 //! (what people see). How the changes of many stations become one head is the coordinator's business, in `coordinator/src/learn`.
 //!
 //! The method is STAR-SGD: one row for each station; see the head of `coordinator/src/learn/star.rs` for its sources.
@@ -10,6 +10,7 @@
 pub mod label;
 pub mod lineage;
 pub mod message;
+pub mod operator;
 pub mod packed;
 pub mod rice;
 pub mod train;

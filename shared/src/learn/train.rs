@@ -108,16 +108,29 @@ impl Trainer {
                 bias[0] + dot(weights, features)
             }
             HeadKind::Mlp16 => {
-                let (weights, rest) = head.split_at(inputs * HIDDEN);
-                let (biases, rest) = rest.split_at(HIDDEN);
-                self.hidden.copy_from_slice(biases);
-                for (feature, row) in features.iter().zip(weights.chunks_exact(HIDDEN)) {
-                    add_scaled(&mut self.hidden, *feature, row);
-                }
-                self.hidden.iter_mut().for_each(|unit| *unit = unit.max(0.0));
-                rest[HIDDEN] + dot(&rest[..HIDDEN], &self.hidden)
+                let (inner, outer) = head.split_at((inputs + 1) * HIDDEN);
+                [self.hidden] = hidden(inner, [features]);
+                outer[HIDDEN] + dot(&outer[..HIDDEN], &self.hidden)
             }
         }
+    }
+
+    /// Appends to `out` what [`Trainer::correction`] gives for each of many candidates, to the last bit; `features` holds them one
+    /// after the other. Two hidden layers go side by side, since the sums of one wait for each other.
+    pub fn corrections(&mut self, head: &[f32], features: &[f32], out: &mut Vec<f32>) {
+        let inputs = self.shape.inputs as usize;
+        let mut rest = features;
+        if self.shape.kind == HeadKind::Mlp16 {
+            let mut pairs = features.chunks_exact(2 * inputs);
+            let (inner, outer) = head.split_at((inputs + 1) * HIDDEN);
+            for pair in &mut pairs {
+                let (first, second) = pair.split_at(inputs);
+                let both = hidden(inner, [first, second]);
+                out.extend(both.map(|hidden| outer[HIDDEN] + dot(&outer[..HIDDEN], &hidden)));
+            }
+            rest = pairs.remainder();
+        }
+        out.extend(rest.chunks_exact(inputs).map(|features| self.correction(head, features)));
     }
 
     /// Leaves the gradient at `base + delta` in `self.gradient`, and returns the loss there.
@@ -198,6 +211,21 @@ impl Trainer {
     }
 }
 
+/// The hidden layer of each of some candidates: each sum in the order of the features, whoever else is beside it. `inner` is the
+/// weights, a row for each feature, and the biases.
+fn hidden<const N: usize>(inner: &[f32], features: [&[f32]; N]) -> [[f32; HIDDEN]; N] {
+    let (rows, _) = inner.as_chunks::<HIDDEN>();
+    let (biases, weights) = rows.split_last().expect("a head has biases");
+    let features = features.map(|features| &features[..weights.len()]);
+    let mut sums = [*biases; N];
+    for (at, row) in weights.iter().enumerate() {
+        for (sums, features) in sums.iter_mut().zip(features) {
+            add_scaled(sums, features[at], row);
+        }
+    }
+    sums.map(|sums| sums.map(|sum| sum.max(0.0)))
+}
+
 /// The logarithm of the sum of the exponentials above the largest score, and that score.
 fn log_sum_exp(scores: &[f32]) -> (f64, f32) {
     let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -211,8 +239,8 @@ fn add_scaled(sums: &mut [f32], factor: f32, terms: &[f32]) {
     }
 }
 
-/// Eight sums side by side, which a processor adds at once, and then these in their order.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// The sum of the products: eight sums side by side, which a processor adds at once, and then these in their order.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (mut a8, mut b8) = (a.chunks_exact(8), b.chunks_exact(8));
     for (a, b) in (&mut a8).zip(&mut b8) {
@@ -340,6 +368,21 @@ mod tests {
                 assert_eq!(trainer.correction(&head, &features), 0.0);
                 let own = 1.0 / (1.0 + (-logit).exp());
                 assert!((trainer.probability(&head, &features) - own).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn many_candidates_are_judged_as_each_alone_to_the_last_bit() {
+        for shape in [HeadShape::softmax(5, 3), HeadShape::logistic(13), HeadShape::mlp16(13)] {
+            let (mut random, mut trainer) = (SplitMix64::new(8), Trainer::new(shape));
+            let head = normals(&mut random, shape.parameters(), 1.0);
+            for candidates in 0..6 {
+                let features = normals(&mut random, candidates * shape.inputs as usize, 1.0);
+                let mut together = vec![9.0];
+                trainer.corrections(&head, &features, &mut together);
+                let alone = features.chunks_exact(shape.inputs as usize).map(|one| trainer.correction(&head, one));
+                assert_eq!(together, [9.0].into_iter().chain(alone).collect::<Vec<f32>>(), "{shape:?} {candidates}");
             }
         }
     }

@@ -122,6 +122,10 @@ pub struct ModelState {
     pub slots: Vec<SlotState>,
     /// The trial under way, or the last one.
     pub trial: Option<TrialFigures>,
+    /// Between the last frame that the model before looked at and the first one of what runs now, where it was changed since the
+    /// agent began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_gap_ms: Option<f64>,
     /// Why something was refused or given up, or that the news has stopped: a constant word.
     pub reason: Option<String>,
     /// The same in a sentence.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Deserialize;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::certificate::{Certificate, Standing};
+use crate::calendar::unix_s;
 use crate::crypto::sha256;
 use crate::keyfile::{self, KeyfileError};
 
@@ -69,11 +70,6 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Seconds since 1970, by this machine's calendar.
-pub fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 fn content(path: &std::path::Path) -> impl Fn(&str) -> TlsError {
     let path = path.to_owned();
     move |what| TlsError::File(KeyfileError::Content(path.clone(), what.to_owned()))
@@ -103,7 +99,7 @@ pub fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
         return Ok(Arc::new(config.with_no_client_auth()));
     };
     let chain = certificates(certificate)?;
-    let (own, now_s) = (Certificate::from_der(&chain[0]).map_err(content(certificate))?, now_s());
+    let (own, now_s) = (Certificate::from_der(&chain[0]).map_err(content(certificate))?, unix_s());
     let sentence = match own.standing(now_s) {
         Standing::Expired => format!("{}; enrol this device again, or renew earlier", own.left(now_s)),
         Standing::Early => "does not hold yet; set this machine's clock".into(),

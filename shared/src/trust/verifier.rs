@@ -122,6 +122,7 @@ impl Keys {
     fn of(&self, speaker: &Speaker) -> Result<Option<PublicKey>, Refusal> {
         match speaker {
             Speaker::Coordinator => Ok(self.orders),
+            Speaker::Operator(name) => Err(("not_enrolled", format!("the operator {name} has no key at this site"))),
             Speaker::Node(node) => match self.devices.get(node) {
                 None => Err(("not_enrolled", format!("{node} is not enrolled at this site"))),
                 Some(member) => Ok(member.key),
@@ -153,6 +154,7 @@ mod tests {
     use super::super::signer::{ORDER_LIFE_S, Signer};
     use super::*;
     use crate::crypto::SecretKey;
+    use crate::ids::RequestId;
 
     const NOW_S: u64 = 1_800_000_000;
 
@@ -206,6 +208,7 @@ mod tests {
             let right = match topic.sealed().map(|_| topic.speaker()) {
                 Some(Speaker::Node(_)) => (Ok(payload.clone()), Err("foreign_key"), Err("foreign_key")),
                 Some(Speaker::Coordinator) => (Err("foreign_key"), Err("foreign_key"), Ok(payload.clone())),
+                Some(Speaker::Operator(_)) => panic!("an operator has no key"),
                 None => (Ok(payload.clone()), Ok(payload.clone()), Ok(payload.clone())),
             };
             let said = (bench.open(&topic, &by_a), bench.open(&topic, &by_b), bench.open(&topic, &by_orders));
@@ -239,6 +242,25 @@ mod tests {
             // Two coordinators of one key say how they do, and neither knows of the other's count.
             let refused = if topic.is_numbered() { Err("replayed") } else { Ok(b"{\"n\":1}".to_vec()) };
             assert_eq!(bench.open(&topic, &old), refused, "{topic:?}");
+        }
+    }
+
+    /// A signer counts all that it says, so an older word is older whichever request it is of; and whoever asks for many pictures
+    /// takes the room of one.
+    #[test]
+    fn what_is_said_of_one_request_is_older_than_what_was_said_of_another_since_and_takes_no_room_of_its_own() {
+        let kinds: [fn(NodeId, RequestId) -> Topic; 3] = [Topic::PictureOrder, Topic::PictureState, Topic::PicturePart];
+        for of in kinds {
+            let mut bench = bench();
+            let topic = |n: u32| of(node("a"), RequestId::new(format!("r{n}")).unwrap());
+            let signer = if topic(0).speaker() == Speaker::Coordinator { &bench.orders } else { &bench.a };
+            let said: Vec<Vec<u8>> = (0..100).map(|n| signer.sign(&topic(n), vec![1], NOW_S)).collect();
+            for n in 1..100 {
+                assert!(bench.open(&topic(n), &said[n as usize]).is_ok(), "{:?}", topic(n));
+            }
+            assert_eq!(bench.open(&topic(0), &said[0]), Err("replayed"), "{:?}", topic(0));
+            assert_eq!(bench.verifier.heard.len(), 1, "{:?}", topic(0));
+            assert_eq!(bench.verifier.place(&topic(7)), bench.verifier.place(&topic(99)));
         }
     }
 

@@ -4,6 +4,7 @@ use picket_shared::ids::{EventId, NodeId};
 use picket_shared::learn::label::{Label, Labels};
 use picket_shared::learn::lineage::{HeadShape, Lineage};
 use picket_shared::learn::message::{HeadDelta, HeadFull, HeadUpdate, LearnAck, RootSample, RootSamples};
+use picket_shared::learn::operator::{LastLabel, OperatorLabel, OperatorLabels};
 use picket_shared::learn::packed::Packed;
 use picket_shared::learn::view::{CurvePoint, Fate, LearnerView, Learning, Mixing, ReleaseStation, ReleaseView};
 use picket_shared::limits;
@@ -92,7 +93,15 @@ fn release() -> ReleaseView {
 
 fn labels() -> Labels {
     let event = EventId::new("gate-3-1700000000-42").unwrap();
-    Labels { labels: vec![Label { event, person: true, who: "anna".into() }] }
+    let agreed = Label { event: event.clone(), person: false, who: "yard".into() };
+    Labels { labels: vec![Label { event, person: true, who: "anna".into() }], agreed: vec![agreed] }
+}
+
+fn operator_labels() -> OperatorLabels {
+    let Label { event, person, .. } = labels().labels.remove(0);
+    let label = OperatorLabel { event, person, who: Some("anna".into()) };
+    let last = LastLabel { node: NodeId::new("gate-3").unwrap(), person: true, time: 0.0 };
+    OperatorLabels { labels: vec![label], last: Some(last) }
 }
 
 pub(crate) fn golden() {
@@ -127,6 +136,9 @@ pub(crate) fn json() -> Vec<(&'static str, String)> {
         ("ReleaseStation", serde_json::to_string(&release().stations[0]).unwrap()),
         ("Labels", serde_json::to_string(&labels()).unwrap()),
         ("Label", serde_json::to_string(&labels().labels[0]).unwrap()),
+        ("OperatorLabels", serde_json::to_string(&operator_labels()).unwrap()),
+        ("OperatorLabel", serde_json::to_string(&operator_labels().labels[0]).unwrap()),
+        ("LastLabel", serde_json::to_string(&operator_labels().last).unwrap()),
     ]
 }
 
@@ -144,6 +156,8 @@ pub(crate) fn limits() -> Vec<(&'static str, usize)> {
         ("ROOT_SAMPLES_BYTES_MAX", limits::ROOT_SAMPLES_BYTES_MAX),
         ("LEARN_ACK_BYTES_MAX", limits::LEARN_ACK_BYTES_MAX),
         ("LABELS_MAX", limits::LABELS_MAX),
+        ("AGREED_MAX", limits::AGREED_MAX),
         ("LABELS_BYTES_MAX", limits::LABELS_BYTES_MAX),
+        ("LAST_LABEL_S_MAX", limits::LAST_LABEL_S_MAX as usize),
     ]
 }

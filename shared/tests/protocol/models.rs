@@ -109,6 +109,7 @@ fn state() -> ModelState {
         bytes_wanted: 0,
         slots: vec![slot],
         trial: Some(trial),
+        swap_gap_ms: Some(1.0),
         reason: None,
         detail: None,
         root: 1,

@@ -6,10 +6,10 @@ use std::path::Path;
 use picket_agent::enrol::request_of;
 use picket_coordinator::authority::Authority;
 use picket_shared::brokers::BrokerUrl;
+use picket_shared::calendar::unix_s;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::trust::identity::Identity;
-use picket_shared::trust::tls::now_s;
 use picket_shared::trust::token::Door;
 
 /// A ticket is used at once.
@@ -27,7 +27,7 @@ pub(super) fn admit(
     if identity.is_enrolled() {
         return Ok(());
     }
-    let now = now_s();
+    let now = unix_s();
     let authority = Authority::open(&coordinator_dir.join("authority"), site, now)?;
     let secret = authority.invite(node, MINUTES, now)?;
     let disk = |error: &dyn std::fmt::Display| Failure::new(Exit::Disk, error.to_string());

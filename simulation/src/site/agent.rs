@@ -200,7 +200,7 @@ impl World {
                     ready: agent.ready.clone(),
                     ..Facts::default()
                 };
-                self.agent(index, Input::Facts(facts))?;
+                self.agent(index, Input::Facts(Box::new(facts)))?;
             }
             Effect::Duty(order) => self.order(index, order)?,
             Effect::Reject { reason, detail, .. } => {

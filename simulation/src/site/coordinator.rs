@@ -55,7 +55,12 @@ impl CoordinatorLife {
     }
 
     fn identity(&self) -> Identity {
-        Identity { site: site(), pid: 1, boot: Boot(self.body.life << 8 | self.index) }
+        Identity {
+            site: site(),
+            pid: 1,
+            boot: Boot(self.body.life << 8 | self.index),
+            name: NodeId::new(format!("c{}", self.index)).expect("a name"),
+        }
     }
 
     /// What it tells the broker when it connects: its will. What it listens to the broker knows.

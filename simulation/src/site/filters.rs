@@ -15,9 +15,10 @@ pub(super) fn of_nodes(topic: &Topic) -> bool {
         Topic::Leases(_) | Topic::Standby(_) | Topic::Ack(_) | Topic::Platform(_) => false,
         // Nobody learns in these worlds.
         Topic::LearnUpdate(_) | Topic::LearnSamples(_) | Topic::LearnAck(_) | Topic::LearnLabels(_) => false,
-        Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning => false,
+        Topic::LearnHead(_) | Topic::LearnDelta(_) | Topic::ViewLearning | Topic::OperatorLabels(_) => false,
         // Derived, and for people.
         Topic::ViewModels | Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => false,
+        Topic::HomeAssistantButton(..) => false,
         Topic::ModelAssignment(_) | Topic::Blob(_) => false,
         Topic::Roster | Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => false,
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use picket_agent::courier::unix_ms;
+use picket_shared::calendar::unix_ms;
 use picket_shared::event::Event;
 use picket_shared::ids::{Boot, NodeId};
 use rumqttc::{AsyncClient, EventLoop, Incoming, MqttOptions, QoS};

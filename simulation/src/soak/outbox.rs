@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use picket_agent::courier::{Courier, Route, Watcher, unix_ms};
+use picket_agent::courier::{Courier, Route, Watcher};
 use picket_agent::credentials::Credentials;
 use picket_agent::facts::memory_bytes;
 use picket_agent::node::{Facts, Identity, Node};
 use picket_agent::recorder::Recorder;
 use picket_agent::store::{AgentStore, Config};
+use picket_shared::calendar::unix_ms;
 use picket_shared::exit::{Exit, Failure};
 use picket_shared::ids::{Boot, NodeId, SiteId};
 use picket_shared::mqtt::BrokerUrl;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use picket_agent::detect::{Backbone, Config, Detector, Rescore};
 use picket_agent::frame::{Area, Detection, Frame};
-use picket_agent::learn::features::{describe, inputs};
+use picket_agent::learn::features::{Rows, describe, inputs};
 use picket_agent::learn::judge::CANDIDATE_SCORE_MIN;
 use picket_shared::crypto::sha256;
 use picket_shared::learn::checksum;
@@ -47,7 +47,7 @@ impl Rescore for Witness {
         let width = backbone.features;
         for (at, row) in rows.iter().enumerate().take(candidates.len()) {
             let mut inputs = Vec::new();
-            describe(candidates, at, size_px, &seen[row * width..(row + 1) * width], &mut inputs);
+            describe(candidates, at, size_px, Rows { numbers: seen, width }, *row, &mut inputs);
             self.0.push(Candidate { detection: candidates[at], inputs });
         }
     }

@@ -20,8 +20,7 @@ use picket_coordinator::learn::star::{Settings, Star};
 use picket_shared::ids::NodeId;
 use picket_shared::learn::lineage::HeadShape;
 use picket_shared::learn::message::RootSample;
-use picket_shared::learn::train::{Sample, Trainer};
-use picket_shared::learn::{LOCAL_STEPS, sent_max};
+use picket_shared::learn::sent_max;
 use picket_shared::random::SplitMix64;
 use serde::Serialize;
 
@@ -57,9 +56,6 @@ pub struct TeachOptions {
     /// How many of the operators lie, in the second table
     #[arg(long, default_value_t = 0.2)]
     pub liars: f64,
-    /// How the coordinator uses what operators confirmed as a gate
-    #[arg(long, default_value = "whole")]
-    pub root: RootUse,
     /// Times that pictures are dealt anew; figures are of all of them
     #[arg(long, default_value_t = 5)]
     pub deals: u64,
@@ -75,17 +71,6 @@ pub struct TeachOptions {
     /// Where they go as JSON
     #[arg(long, default_value = "target/teach.json")]
     pub out: PathBuf,
-}
-
-/// How the coordinator uses what operators confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum RootUse {
-    /// As it does: all of it, once it is enough
-    Whole,
-    /// Without the quarter that the head finds least likely (trimmed loss: Shen and Sanghavi, ICML 2019)
-    Trimmed,
-    /// Not at all
-    None,
 }
 
 /// By what a station judges.
@@ -278,7 +263,7 @@ fn taught(
         classes[n].labels.iter().map(turned).collect::<Vec<_>>()
     };
     let mut site = Site::new(shape, options, classes.len());
-    (0..classes.len()).for_each(|n| site.confirm(n, said(n)));
+    (0..classes.len()).for_each(|n| site.confirm(n, &said(n)));
     let rules = Rules {
         run_seed: seed,
         rate: options.rate,
@@ -342,13 +327,12 @@ fn task(classes: &[Class], shape: HeadShape, seed: u64) -> Task {
     }
 }
 
-/// The coordinator's part: STAR-SGD, with the gate of what operators confirmed, once that is enough.
+/// The coordinator's part: STAR-SGD, with the gate of what operators confirmed, once that is enough, and releases of heads that are
+/// no worse by it.
 struct Site {
-    shape: HeadShape,
     star: Star,
     root: RootSet,
-    confirmed: Vec<Label>,
-    used: RootUse,
+    released: Vec<f32>,
     rate: f32,
 }
 
@@ -356,37 +340,18 @@ impl Site {
     fn new(shape: HeadShape, options: &TeachOptions, stations: usize) -> Site {
         let settings = Settings { fresh: stations.div_ceil(2), ..Settings::default() };
         let (star, root) = (Star::new(settings, shape.beginning(), 0), RootSet::new(shape));
-        Site { shape, star, root, confirmed: Vec::new(), used: options.root, rate: options.rate }
+        Site { star, root, released: shape.beginning(), rate: options.rate }
     }
 
-    fn confirm(&mut self, n: usize, labels: Vec<Label>) {
+    fn confirm(&mut self, n: usize, labels: &[Label]) {
         let node = NodeId::new(format!("n{n:03}")).expect("a constant form");
-        for label in &labels {
+        for label in labels {
             let features = label.inputs.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into();
             let sample = RootSample { features, label: label.person.into(), operator: format!("operator {n}") };
             // What it does not take, as a class that is full, is not confirmed.
             let _ = self.root.take(&node, &sample);
         }
-        self.confirmed.extend(labels);
     }
-}
-
-/// Where the likeliest three quarters of what was confirmed lead.
-fn trimmed(shape: HeadShape, confirmed: &[Label], head: &[f32], rate: f32) -> Vec<f32> {
-    let mut trainer = Trainer::new(shape);
-    let mut samples: Vec<(f64, Sample)> = confirmed
-        .iter()
-        .map(|label| Sample { features: &label.inputs, label: label.person.into(), weight: 1.0 })
-        .map(|sample| (trainer.loss_of(head, &sample), sample))
-        .collect();
-    samples.sort_by(|a, b| a.0.total_cmp(&b.0));
-    samples.truncate(samples.len() * 3 / 4);
-    let batch: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();
-    let mut delta = vec![0.0; head.len()];
-    for _ in 0..LOCAL_STEPS {
-        trainer.step(head, &mut delta, &batch, rate);
-    }
-    delta
 }
 
 impl Aggregator for Site {
@@ -399,12 +364,12 @@ impl Aggregator for Site {
     }
 
     fn take(&mut self, arrival: &Arrival, _: Direction) {
-        let Site { star, root, shape, confirmed, used, rate } = self;
-        Aggregator::take(star, arrival, &mut |head: &[f32]| match used {
-            RootUse::Whole => root.direction(head, *rate),
-            RootUse::Trimmed if root.lacks().is_none() => Some(trimmed(*shape, confirmed, head, *rate)),
-            RootUse::Trimmed | RootUse::None => None,
-        });
+        let Site { star, root, released, rate } = self;
+        let before = star.version();
+        Aggregator::take(star, arrival, &mut |head: &[f32]| root.direction(head, released, *rate));
+        if star.version() > before && root.is_no_worse(star.head(), released) == Some(true) {
+            *released = star.head().to_vec();
+        }
     }
 }
 

@@ -147,7 +147,7 @@ impl World {
                 }
                 self.publish(Client::Agent(index), topic, payload);
             }
-            Effect::Heartbeat => self.agent(index, Input::Facts(node::Facts::default()))?,
+            Effect::Heartbeat => self.agent(index, Input::Facts(Box::default()))?,
             Effect::DeadLetter { reason, .. } => return Err(format!("agent {index} has a dead letter: {reason}")),
             // Nobody stands in for anybody here.
             Effect::Duty(_) | Effect::Model(_) => {}

@@ -4,7 +4,7 @@ use picket_coordinator::archive::{Commit, MemoryArchive};
 use picket_coordinator::coordinator::{Coordinator, Effect, Identity, Input};
 use picket_coordinator::swarm::Rules;
 use picket_shared::codec;
-use picket_shared::ids::Boot;
+use picket_shared::ids::{Boot, NodeId};
 use picket_shared::topics::Topic;
 use picket_shared::wire::Ack;
 
@@ -130,7 +130,12 @@ impl World {
     }
 
     pub(super) fn restart_coordinator(&mut self) {
-        let me = Identity { site: site(), pid: 1, boot: Boot(self.coordinator.life + 1) };
+        let me = Identity {
+            site: site(),
+            pid: 1,
+            boot: Boot(self.coordinator.life + 1),
+            name: NodeId::new("main").expect("a name"),
+        };
         let (now, recovered) = (self.now(self.coordinator.clock_ms), self.coordinator.archive.recover());
         assert_eq!(recovered.problems, Vec::<String>::new(), "the archive agrees with itself");
         let mut core = Coordinator::new(me, Rules::default(), recovered, now);

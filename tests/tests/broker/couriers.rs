@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use picket_agent::courier::{Courier, Route, Watcher, unix_ms};
+use picket_agent::courier::{Courier, Route, Watcher};
 use picket_agent::credentials::Credentials;
 use picket_agent::duty::Order;
 use picket_agent::gossip::{self, Gossip};
@@ -15,6 +15,7 @@ use picket_agent::node::{Facts, Identity, Input, Node};
 use picket_agent::platform::{self, Platform};
 use picket_agent::recorder::Recorder;
 use picket_agent::store::{AgentStore, Config};
+use picket_shared::calendar::unix_ms;
 use picket_shared::duty::Sight;
 use picket_shared::ids::{NodeId, StationId};
 use picket_shared::mqtt::BrokerUrl;

@@ -112,7 +112,7 @@ fn station(number: u64) -> StationId {
 }
 
 fn identity() -> Identity {
-    Identity { site: SiteId::new("yard").unwrap(), pid: 1, boot: Boot(1) }
+    Identity { site: SiteId::new("yard").unwrap(), pid: 1, boot: Boot(1), name: NodeId::new("main").unwrap() }
 }
 
 impl Site {
@@ -489,7 +489,7 @@ pub(super) fn node(tape: &[u8]) -> Verdict {
             }
             9 => {
                 let problems = vec![String::from_utf8_lossy(bytes).into_owned()];
-                device.give(node::Input::Facts(Facts { problems, ..Facts::default() }))?;
+                device.give(node::Input::Facts(Box::new(Facts { problems, ..Facts::default() })))?;
             }
             10 => {
                 let site = SiteId::new("yard").unwrap();

@@ -158,6 +158,7 @@ fn health(status: UpDown) -> Vec<u8> {
         problems,
         goodbye: false,
         audit: None,
+        name: None,
     })
     .unwrap()
 }

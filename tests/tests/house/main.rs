@@ -45,7 +45,7 @@ const OWNERS: [(&str, Owns); 21] = [
     ("rumqttd", |path| path == "coordinator/src/broker.rs"),
     ("v4l", |path| path == "agent/src/capture/v4l.rs"),
     ("nokhwa", |path| path == "agent/src/capture/camera.rs"),
-    ("axum", |path| path.starts_with("agent/src/sinks/") || path == "coordinator/src/http.rs"),
+    ("axum", |path| path.starts_with("agent/src/sinks/") || path.starts_with("coordinator/src/http")),
     ("mavlink", |path| path.starts_with("agent/src/platform/pilot/")),
     ("jpeg_encoder", |path| path == "agent/src/sinks/studio.rs"),
     ("ruzstd", |path| path.starts_with("shared/src/compress/") || path == "shared/src/model/decode.rs"),
@@ -61,7 +61,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 99] = [
+const CORES: [&str; 100] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -129,6 +129,7 @@ const CORES: [&str; 99] = [
     "coordinator/src/intake",
     "coordinator/src/lead",
     "coordinator/src/leader/row",
+    "coordinator/src/learn/agreement",
     "coordinator/src/learn/learner",
     "coordinator/src/learn/peers",
     "coordinator/src/learn/root",

@@ -2,18 +2,18 @@
 //! held-out examples and goes nowhere else, and what was gone back to reaches all. Whoever is killed meanwhile, the end is the same.
 
 use std::process::Command;
-use std::time::Instant;
 
 use picket_coordinator::learn::learner::Release;
 use picket_coordinator::model::registry::Registry;
 use picket_shared::learn::lineage::{HeadShape, Lineage};
 use picket_shared::learn::view::{Learning, ReleaseView};
 use picket_shared::model::rollouts::{Course, Stage};
-use picket_simulation::soak::killer::Deed;
 use picket_tests::{binary, run_within, text};
 
-use super::rig::{Rig, WITHIN};
-use super::{NODES, Site, backbone};
+use super::rig::{Site, backbone};
+use super::yard::{Rig, WITHIN};
+
+const NODES: [&str; 3] = ["a", "b", "c"];
 
 /// The owner's root, published where the coordinator looks; devices have it by their enrolment.
 fn publish_root(rig: &Rig) {
@@ -58,10 +58,10 @@ impl Site {
 #[test]
 fn a_learned_head_comes_by_canaries_a_poisoned_one_stops_there_and_going_back_reaches_all() {
     // They learn next to nothing by themselves: what is judged by is what is released.
-    let mut site = Site::start_with("rate = 0.001\n", publish_root);
+    let mut site = Site::start_with(&NODES, "rate = 0.001\n", publish_root);
     site.until("every station to be able to compare heads", |heard| {
-        let judges = |name: &str| heard.models.get(name)?.learned.as_ref().map(|learned| learned.judges);
-        NODES.iter().all(|name| judges(name) == Some(true)).then_some(())
+        let judges = |name: &&str| heard.models.get::<str>(name)?.learned.as_ref().filter(|learned| learned.judges);
+        NODES.iter().all(|name| judges(name).is_some()).then_some(())
     });
     site.release(1000, head(1.0), None);
     let done = site.until_released(1000, Course::Done);
@@ -75,9 +75,7 @@ fn a_learned_head_comes_by_canaries_a_poisoned_one_stops_there_and_going_back_re
 
     // A device and the coordinator are killed: what was committed is.
     site.kill("b");
-    assert!(site.rig.coordinator.hit(Deed::Kill, Instant::now()).unwrap());
-    site.rig.coordinator.revive().unwrap();
-    site.heard.lock().unwrap().view = None;
+    site.kill_coordinator();
     site.until_released(1000, Course::Done);
 
     // Properly signed, and poison.

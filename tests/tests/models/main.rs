@@ -4,6 +4,7 @@
 
 #[path = "../trust/rig.rs"]
 mod rig;
+mod crash;
 mod killed;
 mod rollout;
 mod site;
@@ -48,6 +49,12 @@ fn two_devices_are_served_by_one_transmission_though_one_dies_on_the_way() {
     // Whoever was dead for a while, and lost what it had not noted, may cost some pieces again.
     assert!(sent >= length && sent < 2 * length * 9 / 10, "{sent} bytes sent, of {length}");
     // The cameras were looked at all the while.
+    for node in ["a", "b"] {
+        let gap_ms = site.until(node, "the gap to be told", |state| state.swap_gap_ms.is_some()).swap_gap_ms.unwrap();
+        println!(
+            "{node}: {gap_ms:.1} ms from the last frame of the one model to the first of the other, of a camera of 10 a second"
+        );
+    }
     let (least, stats) = site.least_frames("a", began);
     println!("frames looked at between two statistics, the least of {stats}: {least}");
     assert!(stats > 3 && least > 0, "{least} of {stats}");

@@ -26,7 +26,7 @@ fn compress(site: &Site, args: &[&str]) {
 }
 
 /// Packs and signs on the owner's machine, and publishes beside the coordinator. `offers` are other ways to get the model.
-fn publish(site: &Site, counter: &str, model: &str, head: &str, offers: &[&str]) {
+pub(super) fn publish(site: &Site, counter: &str, model: &str, head: &str, offers: &[&str]) {
     let at = |name: &str| site.rig.at(name).to_str().unwrap().to_owned();
     let (document, model, head, key) = (at(&format!("{counter}.json")), at(model), at(head), at("one.pem"));
     let mut pack = vec!["pack", &model, "--name", "person", "--counter", counter, "--out", &document, "--head", &head];
@@ -49,13 +49,13 @@ fn publish(site: &Site, counter: &str, model: &str, head: &str, offers: &[&str])
 }
 
 /// The rollout of this number, as the command line shows it, and each of its stations.
-fn status(site: &Site, number: u64) -> (Value, Vec<Value>) {
+pub(super) fn status(site: &Site, number: u64) -> (Value, Vec<Value>) {
     let said = site.model(&["rollout", "status", &number.to_string()]);
     let mut lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     (lines.next().unwrap(), lines.filter(|line| line["rollout"] == number).collect())
 }
 
-fn until_course(site: &Site, number: u64, course: &str) -> Value {
+pub(super) fn until_course(site: &Site, number: u64, course: &str) -> Value {
     wait_for(
         &format!("rollout {number} to be {course}; the coordinator says {}", site.rig.log("coordinator")),
         LONG,
@@ -72,7 +72,7 @@ fn runs(counter: u64) -> impl Fn(&ModelState) -> bool {
     }
 }
 
-fn told(state: &ModelState) -> bool {
+pub(super) fn told(state: &ModelState) -> bool {
     state.assignment > 0
 }
 

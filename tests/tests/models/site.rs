@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use picket_shared::calendar::unix_s;
 use picket_shared::codec;
 use picket_shared::crypto::{Digest, SecretKey};
 use picket_shared::event::Precision;
@@ -16,7 +17,6 @@ use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
 use picket_shared::status::{Stats, Twin};
 use picket_shared::topics::Topic;
 use picket_shared::trust::signer::Signer;
-use picket_shared::trust::tls::now_s;
 use picket_simulation::soak::victim::Victim;
 use picket_tests::{binary, run_within, sample_video, text, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
@@ -44,7 +44,7 @@ fn manifest(counter: u64, model: &[u8], head: &[u8]) -> Manifest {
     Manifest {
         name: ModelName::new("person").unwrap(),
         counter,
-        expires_s: now_s() + 86_400,
+        expires_s: unix_s() + 86_400,
         chunk_bytes: 65_536,
         file: Artifact::plain(model),
         head: Some(Artifact::plain(head)),
@@ -111,21 +111,26 @@ impl Site {
     pub fn start(nodes: &[&str]) -> Site {
         let rig = Rig::start_with("[model]\nbytes_per_s = 1000000\n");
         let owner = SecretKey::generate().unwrap();
-        let root = Root { version: 1, expires_s: now_s() + 86_400, threshold: 1, keys: vec![owner.public()] };
+        let root = Root { version: 1, expires_s: unix_s() + 86_400, threshold: 1, keys: vec![owner.public()] };
         let mut envelope = Envelope::of(&root).unwrap();
         envelope.sign::<Root>(&owner);
         std::fs::write(rig.at("root.json"), envelope.to_file::<Root>()).unwrap();
-        Site::run(rig, owner, nodes)
+        Site::run(rig, owner, nodes, sample)
     }
 
     /// Starts a site whose owner uses the command line, with these devices: they know his root by the file `root.json`.
     pub fn of_owner(tables: &str, nodes: &[&str]) -> Site {
+        Site::of_owner_watching(tables, nodes, sample)
+    }
+
+    /// The same, and this is what a device's camera is.
+    pub fn of_owner_watching(tables: &str, nodes: &[&str], camera: impl Fn(&Rig, &str) -> String) -> Site {
         let rig = Rig::start_with(&format!("[model]\nbytes_per_s = 1000000\n{tables}"));
         let (key, root) = (rig.at("one.pem"), rig.at("root.json"));
         owner(&["keygen", key.to_str().unwrap()]);
         owner(&["root", "new", "--key", key.to_str().unwrap(), "--out", root.to_str().unwrap()]);
         let owner = SecretKey::from_pem(&std::fs::read_to_string(key).unwrap()).unwrap();
-        let site = Site::run(rig, owner, nodes);
+        let site = Site::run(rig, owner, nodes, camera);
         site.model(&["publish", root.to_str().unwrap()]);
         site
     }
@@ -138,7 +143,7 @@ impl Site {
         text(&output)
     }
 
-    fn run(rig: Rig, owner: SecretKey, nodes: &[&str]) -> Site {
+    fn run(rig: Rig, owner: SecretKey, nodes: &[&str], camera: impl Fn(&Rig, &str) -> String) -> Site {
         // Its own runs are counted in seconds; nothing of it is said on these topics.
         let orders = Signer::new(rig.authority().orders_key().unwrap(), rig::site(), u64::from(u32::MAX));
         let said = Arc::<Mutex<BTreeMap<String, Said>>>::default();
@@ -147,7 +152,8 @@ impl Site {
         for name in nodes {
             site.rig.device(name);
             let config = site.rig.at(&format!("{name}.toml"));
-            std::fs::write(&config, site.config(name)).unwrap();
+            let text = site.config(name) + &camera(&site.rig, name);
+            std::fs::write(&config, text).unwrap();
             let agent = site.rig.start_agent(name, &["--config", config.to_str().unwrap()]);
             site.agents.insert((*name).to_owned(), agent);
         }
@@ -165,10 +171,9 @@ impl Site {
         format!(
             "site = \"yard\"\nnode = \"{name}\"\nstation = \"gate-{name}\"\ndata_dir = \"{}\"\n[live]\nenabled = false\n\
              [model]\nroot = \"{}\"\nframes_interval_s = 1.0\n\
-             [[camera]]\nname = \"main\"\nsource = \"file:{}\"\nrepeat = true\n",
+             [[camera]]\nname = \"main\"\n",
             self.rig.at(name).display(),
             self.rig.at("root.json").display(),
-            sample_video().display(),
         )
     }
 
@@ -189,8 +194,8 @@ impl Site {
             node: node(name),
             station: StationId::new(format!("gate-{name}")).unwrap(),
             number,
-            issued_s: now_s(),
-            expires_s: now_s() + 86_400,
+            issued_s: unix_s(),
+            expires_s: unix_s() + 86_400,
             not_before_s: 0,
             root_from: 1,
             roots: vec![],
@@ -201,7 +206,7 @@ impl Site {
             release_number: None,
         };
         let topic = Topic::ModelAssignment(node(name));
-        let sealed = self.orders.sign(&topic, codec::encode(&assignment).unwrap(), now_s());
+        let sealed = self.orders.sign(&topic, codec::encode(&assignment).unwrap(), unix_s());
         wait_for("room for a message", WITHIN, || {
             self.link.publish(&topic.render(&rig::site()), sealed.clone(), true, false).ok()
         });
@@ -298,6 +303,11 @@ impl Site {
     pub fn freeze_trial(&self, pid: u32) {
         signal(pid, Signal::STOP);
     }
+}
+
+/// The sample video, again and again.
+fn sample(_: &Rig, _: &str) -> String {
+    format!("source = \"file:{}\"\nrepeat = true\n", sample_video().display())
 }
 
 impl Drop for Site {

@@ -12,6 +12,7 @@ use picket_shared::topics::Topic;
 use picket_tests::{sample_video, wait_for};
 
 use super::forged::{Tap, refused_by_agent, refused_by_coordinator, signer};
+use super::knock;
 use super::rig::{OBSERVER, Peer, Rig, WITHIN, node, site};
 use picket_shared::crypto::SecretKey;
 use picket_shared::trust::seal::{self, Mark};
@@ -197,6 +198,29 @@ fn a_flood_of_garbage_beside_a_healthy_agent_costs_it_nothing() {
             lane.events
         );
     }
+}
+
+/// A line of log where a count doubles and no more, exactly: for what comes over the broker, and for who knocks at the door.
+#[test]
+fn what_is_refused_again_and_again_is_a_line_of_log_where_its_count_doubles() {
+    let rig = Rig::start();
+    let mut liar = rig.connect("liar", Some(rig.client(OBSERVER)), &[]);
+    liar.until_up();
+    (0..300).for_each(|_| say(&liar, "picket/v1/yard/nobody/events", b"from nobody"));
+    let refused = || refusals(&rig).get("not_enrolled").copied().filter(|count| *count >= 300);
+    wait_for("all to be refused", WITHIN, refused);
+    let request = b"GET / HTTP/1.1\r\nHost: door\r\n\r\n";
+    for _ in 0..40 {
+        let answer = rig.runtime.block_on(knock::raw(rig.door_port, rig.stranger(), request)).unwrap();
+        assert!(answer.contains("404"), "{answer}");
+    }
+    let log = rig.log("coordinator");
+    let counts = |before: &str| -> Vec<u64> {
+        let told = log.lines().filter_map(|line| line.split_once(before)?.1.split_once(" so far)")?.0.parse().ok());
+        told.collect()
+    };
+    assert_eq!(counts("refused (not_enrolled, "), [1, 2, 4, 8, 16, 32, 64, 128, 256], "{log}");
+    assert_eq!(counts("(no_such_path, "), [1, 2, 4, 8, 16, 32], "{log}");
 }
 
 /// How many messages the coordinator refused, by reason.

@@ -10,10 +10,11 @@
 //! | a forged will | `a_will_that_is_said_too_early_or_again_is_undone_by_the_next_heartbeat_or_refused` |
 //! | an order from a retired key | `what_a_broker_forges_repeats_or_changes_is_refused_by_name_on_both_sides` |
 //! | a broker that drops acks, or events with a receipt | `a_broker_that_keeps_acks_back_or_lies_about_delivery_costs_no_event` |
-//! | a flood beside healthy traffic | `a_flood_of_garbage_beside_a_healthy_agent_costs_it_nothing` |
+//! | a flood beside healthy traffic, and in the log | `a_flood_of_garbage_beside_a_healthy_agent_costs_it_nothing`, `what_is_refused_again_and_again_is_a_line_of_log_where_its_count_doubles` |
 //! | CBOR: depth, length, doubles, trailing bytes; oversize | `bombs_of_a_member_and_of_whoever_has_the_orders_key_are_refused_by_name` |
 //! | slow clients at each port, also after the handshake | `slow_clients_hold_no_port`, `who_dawdles_after_the_handshake_is_shown_out_of_the_door_too`, `slow_clients_hold_no_port_of_the_embedded_broker` |
 //! | names that become paths | `a_name_that_leads_out_of_its_folder_is_no_name`, `a_path_that_leads_out_of_its_folder_shows_nothing_and_a_topic_writes_nothing` |
+//! | the coordinator's own log, cut off | `the_coordinators_own_log_is_remembered_by_devices_and_what_was_cut_off_it_is_told_until_it_is_accepted` |
 //! | secrets in logs, processes, cores, errors, messages | `nothing_that_is_secret_is_anywhere_but_where_it_is_kept`, `a_process_that_has_keys_leaves_no_core_and_nobody_looks_into_its_memory` |
 //! | image bytes in a capture of the demo | `a_capture_of_the_demo_shows_no_picture_but_the_one_that_was_asked_for` |
 //! | memory under hostile input | `no_message_takes_more_than_four_times_its_bound`, in `tests/fuzz/greed.rs` |
@@ -23,6 +24,7 @@ mod between;
 mod capture;
 mod flood;
 mod forged;
+mod heads;
 mod knock;
 mod models;
 mod needles;
@@ -46,6 +48,7 @@ use std::time::{Duration, Instant};
 use picket_coordinator::authority::devices::{Device, Given};
 use picket_coordinator::authority::issue::{Ca, Purpose, make_ca};
 use picket_coordinator::door::CONNECTIONS_OF_ONE_MAX;
+use picket_shared::calendar::unix_s;
 use picket_shared::crypto::SecretKey;
 use picket_shared::exit::Exit;
 use picket_shared::keyfile;
@@ -54,7 +57,7 @@ use picket_shared::trust::DAY_S;
 use picket_shared::trust::certificate::Certificate;
 use picket_shared::trust::door::{ENROL_PATH, RENEW_PATH, REQUEST_BYTES_MAX};
 use picket_shared::trust::identity::Identity;
-use picket_shared::trust::tls::{TlsFiles, now_s};
+use picket_shared::trust::tls::TlsFiles;
 use picket_simulation::soak::killer::Deed;
 use picket_tests::{binary, sample_video, text, wait_for};
 
@@ -159,6 +162,7 @@ fn the_page_of_attacks_names_tests_that_are_there() {
         include_str!("main.rs"),
         include_str!("flood.rs"),
         include_str!("forged.rs"),
+        include_str!("heads.rs"),
         include_str!("slow.rs"),
         include_str!("tapped.rs"),
         include_str!("paths.rs"),
@@ -265,18 +269,18 @@ fn who_is_not_of_this_site_is_refused_by_name() {
     let (ca_key, key) = (SecretKey::from_pem(&read("ca.key.pem")).unwrap(), SecretKey::generate().unwrap());
 
     let theirs = SecretKey::generate().unwrap();
-    let their_ca = make_ca(&theirs, &site(), now_s()).unwrap();
+    let their_ca = make_ca(&theirs, &site(), unix_s()).unwrap();
     let by = |ca: &str, ca_key: &SecretKey, at_s: u64| {
         Ca::new(ca, ca_key).unwrap().issue("edge", key.public(), &Purpose::Client, at_s, 90).unwrap()
     };
     let dir = rig.at("coordinator");
-    let wrong_ca = forged(&dir, &device, &by(&their_ca, &theirs, now_s()), &key);
+    let wrong_ca = forged(&dir, &device, &by(&their_ca, &theirs, unix_s()), &key);
     let said = rig.refusal(Some(wrong_ca));
     assert!(said.contains("its certificate is of another CA; enrol it at this site"), "{said}");
     let self_signed = forged(&dir, &device, &their_ca, &theirs);
     let said = rig.refusal(Some(self_signed));
     assert!(said.contains("refuses this device"), "{said}");
-    let expired = forged(&dir, &device, &by(&read("ca.pem"), &ca_key, now_s() - 91 * DAY_S), &key);
+    let expired = forged(&dir, &device, &by(&read("ca.pem"), &ca_key, unix_s() - 91 * DAY_S), &key);
     let said = rig.refusal(Some(expired.clone()));
     assert!(said.contains("expired 24 hours ago; enrol this device again"), "{said}");
     let none = TlsFiles { certificate: None, key: None, ..device.clone() };
@@ -353,7 +357,7 @@ fn a_token_admits_one_device_under_its_own_name_and_for_its_time() {
     for file in fs::read_dir(&tickets).unwrap() {
         let path = file.unwrap().path();
         let mut ticket: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        ticket["expires_s"] = now_s().into();
+        ticket["expires_s"] = unix_s().into();
         keyfile::write_secret(&path, ticket.to_string().as_bytes()).unwrap();
     }
     ended(&rig.enrol("two", &fresh), Exit::Denied, "the token has expired");
@@ -438,7 +442,7 @@ fn a_certificate_is_renewed_while_the_agent_runs() {
     let ca = Ca::new(&read("ca.pem"), &SecretKey::from_pem(&read("ca.key.pem")).unwrap()).unwrap();
     let key = identity.key().unwrap().public();
     let left_s = 30;
-    let old = ca.issue("edge", key, &Purpose::Client, now_s() - 90 * DAY_S + left_s, 90).unwrap();
+    let old = ca.issue("edge", key, &Purpose::Client, unix_s() - 90 * DAY_S + left_s, 90).unwrap();
     identity.put_certificate(&old, &read("ca.pem")).unwrap();
     let old = Certificate::from_pem(&old).unwrap();
     let given = Given { serial: old.serial.clone(), key, not_after_s: old.not_after_s, revoked_s: None };
@@ -451,7 +455,7 @@ fn a_certificate_is_renewed_while_the_agent_runs() {
     // A timer calls it, and now there is something to do.
     let renewed = rig.renew("edge", false);
     assert!(renewed.status.success() && text(&renewed).contains("has a new certificate"), "{}", text(&renewed));
-    wait_for("the old certificate to expire", WITHIN, || (now_s() > old.not_after_s).then_some(()));
+    wait_for("the old certificate to expire", WITHIN, || (unix_s() > old.not_after_s).then_some(()));
     rig.restart_broker();
     wait_for("the agent to be back by its new certificate", WITHIN, || (connected(&rig) > 1).then_some(()));
     assert!(agent.ended().unwrap().is_none());
@@ -465,7 +469,7 @@ fn a_certificate_is_renewed_while_the_agent_runs() {
     }
     keyfile::write_secret(&rig.at("old/identity/key.pem"), fs::read(&key).unwrap().as_slice()).unwrap();
     let expired =
-        ca.issue("edge", identity.key().unwrap().public(), &Purpose::Client, now_s() - 91 * DAY_S, 90).unwrap();
+        ca.issue("edge", identity.key().unwrap().public(), &Purpose::Client, unix_s() - 91 * DAY_S, 90).unwrap();
     keyfile::write_open(&rig.at("old/identity/certificate.pem"), expired.as_bytes()).unwrap();
     ended(&rig.renew("old", true), Exit::Denied, "expired 24 hours ago");
     // Whoever renews hears of a new orders key too.

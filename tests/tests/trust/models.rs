@@ -5,6 +5,7 @@ use std::fs;
 use std::process::{Command, Output};
 use std::time::Instant;
 
+use picket_shared::calendar::unix_s;
 use picket_shared::codec;
 use picket_shared::exit::Exit;
 use picket_shared::ids::StationId;
@@ -12,7 +13,6 @@ use picket_shared::model::{Assignment, Facts, Outcome, Root, Trusted, verify};
 use picket_shared::mqtt::LinkEvent;
 use picket_shared::topics::Topic;
 use picket_shared::trust::identity::Identity;
-use picket_shared::trust::tls::now_s;
 use picket_shared::trust::verifier::Verifier;
 use picket_simulation::soak::killer::Deed;
 use picket_tests::{binary, run_within, text, wait_for};
@@ -44,7 +44,7 @@ impl Device {
         let topic = Topic::ModelAssignment(node("a"));
         loop {
             let LinkEvent::Message { payload, .. } = self.peer.next() else { continue };
-            let message = match self.verifier.open(&topic, &payload, now_s()) {
+            let message = match self.verifier.open(&topic, &payload, unix_s()) {
                 Ok(message) => message.into_owned(),
                 Err(("replayed", _)) => continue,
                 Err(refusal) => panic!("{refusal:?}"),
@@ -64,7 +64,7 @@ impl Device {
                 runtime_api: 24,
                 learns: None,
             };
-            let outcome = verify(&self.trusted, &assignment, &facts, now_s());
+            let outcome = verify(&self.trusted, &assignment, &facts, unix_s());
             self.trusted = outcome.trusted.clone();
             return (assignment, outcome);
         }
@@ -123,7 +123,7 @@ fn a_release_reaches_its_device_as_its_owner_signed_it_and_in_no_other_way() {
     let (first, outcome) = device.next(0);
     let manifest = outcome.verdict.unwrap().release.unwrap();
     assert_eq!((manifest.name.as_str(), manifest.counter, manifest.file.length), ("person", 1, 36));
-    assert!(first.expires_s > now_s());
+    assert!(first.expires_s > unix_s());
 
     // A broker that forgot it is told again, by a coordinator that was killed and has read it from its disk.
     rig.restart_broker();
@@ -168,7 +168,7 @@ fn a_release_reaches_its_device_as_its_owner_signed_it_and_in_no_other_way() {
         let LinkEvent::Message { payload, .. } = device.peer.next() else { return None };
         device
             .verifier
-            .open(&Topic::ModelAssignment(node("a")), &payload, now_s())
+            .open(&Topic::ModelAssignment(node("a")), &payload, unix_s())
             .ok()
             .map(|message| message.into_owned())
     });

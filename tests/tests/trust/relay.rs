@@ -217,5 +217,5 @@ fn a_will_that_is_said_too_early_or_again_is_undone_by_the_next_heartbeat_or_ref
 }
 
 fn now_s() -> u64 {
-    picket_shared::trust::tls::now_s()
+    picket_shared::calendar::unix_s()
 }

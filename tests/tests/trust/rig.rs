@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use picket_coordinator::authority::Authority;
+use picket_shared::calendar::unix_s;
 use picket_shared::ids::{NodeId, SiteId};
 use picket_shared::limits::PACKET_BYTES_MAX;
 use picket_shared::mqtt::{self, BrokerUrl, Link, LinkEvent, LinkOptions};
 use picket_shared::trust::identity::Identity;
-use picket_shared::trust::tls::{self, ClientConfig, TlsFiles, now_s};
+use picket_shared::trust::tls::{self, ClientConfig, TlsFiles};
 use picket_shared::trust::token::Token;
 use picket_simulation::soak::killer::Deed;
 use picket_simulation::soak::site::free_port;
@@ -154,7 +155,7 @@ impl Rig {
 
     /// The coordinator's own authority, as its program sees it.
     pub fn authority(&self) -> Authority {
-        Authority::open(&self.at("coordinator/authority"), &site(), now_s()).unwrap()
+        Authority::open(&self.at("coordinator/authority"), &site(), unix_s()).unwrap()
     }
 
     pub fn url(&self) -> BrokerUrl {

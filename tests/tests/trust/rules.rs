@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use picket_shared::ids::OperatorName;
 use picket_shared::mqtt::LinkEvent;
-use picket_shared::topics::{HOME_ASSISTANT_ROOT, ROOT, Topic};
+use picket_shared::topics::{HOME_ASSISTANT_BUTTONS, HOME_ASSISTANT_OPERATOR, HOME_ASSISTANT_ROOT, ROOT, Topic};
 use picket_shared::trust::identity::Identity;
 use picket_shared::trust::tls::TlsFiles;
 
@@ -16,6 +17,9 @@ enum Who {
     Coordinator,
     Dashboard,
     Page,
+    /// A program of anna's.
+    Operator,
+    HomeAssistant,
 }
 
 impl Who {
@@ -33,7 +37,11 @@ impl Who {
             Topic::LearnUpdate(of) | Topic::LearnSamples(of) => mine(of),
             Topic::LearnAck(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) => self == Who::Coordinator,
             Topic::ViewLearning | Topic::ViewModels | Topic::ViewUpdate(_) => self == Who::Coordinator,
-            Topic::HomeAssistantUpdate(_) => self == Who::Coordinator,
+            Topic::HomeAssistantUpdate(_) | Topic::HomeAssistantButton(..) => self == Who::Coordinator,
+            Topic::OperatorLabels(name) => match name.as_str() {
+                "anna" => self == Who::Operator,
+                _ => self == Who::HomeAssistant,
+            },
             Topic::LearnLabels(_) => self == Who::Coordinator,
             Topic::ViewSite | Topic::ViewRecent | Topic::ViewEvent | Topic::ViewChange => self == Who::Coordinator,
         }
@@ -51,6 +59,7 @@ impl Who {
             Topic::Twin(_) | Topic::Stats(_) | Topic::ModelState(_) => {
                 matches!(self, Who::Coordinator | Who::Dashboard)
             }
+            Topic::OperatorLabels(_) => self == Who::Coordinator,
             // Who asked for a picture sees it, and no page does: it can neither ask nor see.
             Topic::Events(_) | Topic::ModelWant(_) => self == Who::Coordinator,
             Topic::PictureState(..) | Topic::PicturePart(..) => self == Who::Coordinator,
@@ -67,7 +76,9 @@ impl Who {
             // of the site works with: no secrets among them.
             Topic::Blob(_) | Topic::LearnHead(_) | Topic::LearnDelta(_) => self != Who::Page,
             // For Home Assistant, which has a certificate, and for no page.
-            Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) => self == Who::Dashboard,
+            Topic::ViewUpdate(_) | Topic::HomeAssistantUpdate(_) | Topic::HomeAssistantButton(..) => {
+                matches!(self, Who::Dashboard | Who::HomeAssistant)
+            }
             Topic::ViewLearning
             | Topic::ViewModels
             | Topic::ViewSite
@@ -84,7 +95,8 @@ impl Who {
 fn topics() -> Vec<Topic> {
     let of = |name: &str| Topic::one_of_each(&node(name));
     let all: BTreeSet<Topic> = ["a", "b", "dashboard"].iter().flat_map(|name| of(name)).collect();
-    all.into_iter().collect()
+    let others = [HOME_ASSISTANT_OPERATOR].map(|name| Topic::OperatorLabels(OperatorName::new(name).unwrap()));
+    all.into_iter().chain(others).collect()
 }
 
 fn text(topic: &Topic) -> String {
@@ -104,17 +116,20 @@ fn connect(rig: &Rig, who: Who, tls: &Option<TlsFiles>, filters: &[&str]) -> Pee
 /// Each says everything, and what is let through is what it may say; each listens to everything, and so on.
 pub fn hold(rig: &Rig, a: &Identity) {
     let all = topics();
-    let [everything, updates] = [ROOT, HOME_ASSISTANT_ROOT].map(|root| format!("{root}/#"));
-    let mut observer = rig.connect("observer", Some(rig.client(OBSERVER)), &[&everything, &updates, "done"]);
+    let roots = [ROOT, HOME_ASSISTANT_ROOT, HOME_ASSISTANT_BUTTONS].map(|root| format!("{root}/#"));
+    let everything = roots.each_ref().map(String::as_str);
+    let mut observer = rig.connect("observer", Some(rig.client(OBSERVER)), &[&everything[..], &["done"]].concat());
     observer.until_up();
     let who = [
         (Who::A, Some(a.tls())),
-        (Who::Coordinator, Some(rig.authority().coordinator(picket_shared::trust::tls::now_s()).unwrap().tls())),
+        (Who::Coordinator, Some(rig.authority().coordinator(picket_shared::calendar::unix_s()).unwrap().tls())),
         (Who::Dashboard, Some(rig.client("dashboard"))),
         (Who::Page, None),
+        (Who::Operator, Some(rig.client("operator-anna"))),
+        (Who::HomeAssistant, Some(rig.client("operator-homeassistant"))),
     ];
     for (who, tls) in who {
-        let mut peer = connect(rig, who, &tls, &[&everything, &updates]);
+        let mut peer = connect(rig, who, &tls, &everything);
         peer.until_up();
 
         // What it says, between two words of the observer: the connection's order is the broker's.

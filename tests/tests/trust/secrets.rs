@@ -291,6 +291,22 @@ fn nothing_that_is_secret_is_anywhere_but_where_it_is_kept() {
     let looked = page(live, "/", &format!("Authorization: Bearer {}\r\n", token.trim()));
     assert!(looked.starts_with("HTTP/1.1 200"), "{looked}");
     said.0.push(("the live view".to_owned(), looked.into_bytes()));
+    // Whoever opens the link once acts; nothing of it is kept but a digest.
+    let link = rig.command(&["operator", "add", "anna"]);
+    assert!(link.status.success(), "{}", text(&link));
+    said.0.push(("what `operator add` says beside the link".to_owned(), link.stderr));
+    let link = String::from_utf8(link.stdout).unwrap();
+    let (_, operator) = link.trim().split_once("#operator=").unwrap();
+    secrets.bytes("the operator's token", &picket_shared::crypto::from_hex::<32>(operator).unwrap());
+    let me = page(rig.http_port, "/api/operator", &format!("Authorization: Bearer {operator}\r\n"));
+    assert!(me.starts_with("HTTP/1.1 200"), "{me}");
+    let wrong = page(rig.http_port, "/api/operator", &format!("Authorization: Bearer {operator}0\r\n"));
+    assert!(wrong.starts_with("HTTP/1.1 401"), "{wrong}");
+    said.0.extend([
+        ("who an operator is".to_owned(), me.into_bytes()),
+        ("a refused token".to_owned(), wrong.into_bytes()),
+    ]);
+    said.fine("operator list", rig.command(&["operator", "list"]));
     let ask = ["picture", "ask", "edge", "--camera", "main", "--who", "M. Jansen", "--why", "a test", "--wait"];
     let id = said.fine("picture ask", rig.command(&ask));
     let out = rig.at("picture.jpg");

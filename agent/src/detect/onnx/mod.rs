@@ -68,6 +68,9 @@ pub enum OnnxError {
     /// Graphs within graphs beyond what is followed.
     #[error("nests graphs more than {DEPTH_MAX} deep; simplify the model")]
     TooDeep,
+    /// A part that comes in pieces: the runtime puts together what is judged here one by one.
+    #[error("has a graph or a tensor in pieces, where it should be whole; export the model again")]
+    InPieces,
     /// Nodes, or functions, that wait for each other.
     #[error("has nodes that feed each other in a circle; export the model again")]
     Circle,
@@ -152,16 +155,22 @@ impl<'a> Walk<'a> {
     }
 
     fn model(&mut self, bytes: &'a [u8]) -> Result<(), OnnxError> {
+        let mut whole = Whole::default();
         for field in Fields(bytes) {
             match field? {
                 (1, Value::Number(version)) => self.ir_version = version,
                 (2, Value::Bytes(producer)) => self.producer = producer,
-                (7, Value::Bytes(graph)) => self.graph(graph, 0)?,
+                (7, Value::Bytes(graph)) => {
+                    self.graph(graph, 0)?;
+                    whole.has(7)?;
+                }
                 (8, Value::Bytes(opset)) => self.opset(opset)?,
                 (20, Value::Bytes(training)) => {
+                    let mut whole = Whole::default();
                     for field in Fields(training) {
-                        if let (1 | 2, Value::Bytes(graph)) = field? {
+                        if let (number @ (1 | 2), Value::Bytes(graph)) = field? {
                             self.graph(graph, 0)?;
+                            whole.has(number)?;
                         }
                     }
                 }
@@ -272,21 +281,28 @@ impl<'a> Walk<'a> {
     }
 
     fn attribute(&mut self, bytes: &'a [u8], depth: usize) -> Result<(), OnnxError> {
+        let mut whole = Whole::default();
         for field in Fields(bytes) {
-            match field? {
+            let (number, value) = field?;
+            match (number, value) {
                 (5 | 10, Value::Bytes(tensor)) => self.tensor(tensor)?,
                 (6 | 11, Value::Bytes(graph)) => self.graph(graph, depth + 1)?,
                 (22 | 23, Value::Bytes(sparse)) => self.sparse(sparse)?,
-                _ => {}
+                _ => continue,
+            }
+            if matches!(number, 5 | 6 | 22) {
+                whole.has(number)?;
             }
         }
         Ok(())
     }
 
     fn sparse(&mut self, bytes: &'a [u8]) -> Result<(), OnnxError> {
+        let mut whole = Whole::default();
         for field in Fields(bytes) {
-            if let (1 | 2, Value::Bytes(tensor)) = field? {
+            if let (number @ (1 | 2), Value::Bytes(tensor)) = field? {
                 self.tensor(tensor)?;
+                whole.has(number)?;
             }
         }
         Ok(())
@@ -322,6 +338,22 @@ impl<'a> Walk<'a> {
         if data_type == FLOAT16 {
             self.halves.insert(name);
         }
+        Ok(())
+    }
+}
+
+/// Which messages were seen in another that has one of each at most. A reader of protocol buffers merges those that come again, so
+/// what is refused as a whole could come in pieces of which each is fine.
+#[derive(Default)]
+struct Whole(u32);
+
+impl Whole {
+    fn has(&mut self, number: u32) -> Result<(), OnnxError> {
+        let bit = 1 << number;
+        if self.0 & bit != 0 {
+            return Err(OnnxError::InPieces);
+        }
+        self.0 |= bit;
         Ok(())
     }
 }

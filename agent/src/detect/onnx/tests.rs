@@ -83,6 +83,29 @@ fn a_tensor_in_another_file_is_found_wherever_it_hides() {
     }
 }
 
+/// The runtime merges what comes again: a circle, or a giant, of which each piece is harmless.
+#[test]
+fn what_should_be_whole_and_comes_in_pieces_is_refused() {
+    let makes = |output: &str, input: &str| node("Neg", &[input], &message(2, &[output.as_bytes()]));
+    let (one, other) = (makes("q", "p"), makes("p", "q"));
+    assert_eq!(scan(&model(&[&one, &other])), Err(OnnxError::Circle));
+    let side = message(5, &[&number(1, 8), &number(2, 1)]);
+    let sparse = |field: u8| message(22, &[&[field << 3 | 2, 0].repeat(2)]);
+    let of = |parts: &[&[u8]]| model(&[&node("Constant", &[], &message(5, parts))]);
+    for (what, bytes) in [
+        ("a graph", [model(&[&one]), message(7, &[&other])].concat()),
+        ("a branch", of(&[&message(6, &[&one]), &message(6, &[&other])])),
+        ("a constant", of(&[&side, &side])),
+        ("a sparse constant", of(&[&message(22, &[]), &message(22, &[])])),
+        ("a sparse constant's values", of(&[&sparse(1)])),
+        ("a sparse constant's indices", of(&[&sparse(2)])),
+        ("training", [model(&[&one]), message(20, &[&message(1, &[&one]), &message(1, &[&other])])].concat()),
+    ] {
+        assert_eq!(scan(&bytes), Err(OnnxError::InPieces), "{what}");
+    }
+    assert!(scan(&of(&[&side])).is_ok(), "whole, it is fine");
+}
+
 #[test]
 fn what_is_not_a_plain_model_is_refused_with_its_reason() {
     let mut deep = message(5, &[]);

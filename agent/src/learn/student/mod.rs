@@ -418,6 +418,14 @@ impl Student {
         Ok(())
     }
 
+    /// What a neighbour saw of an event; it is no person's word, and nothing of it leaves the device. One that is not remembered is no
+    /// fault: whoever says it knows no more of this device than its events.
+    fn agreed(&mut self, Label { event, person, who }: Label) {
+        if let Some(surest) = self.looks_at(&event).as_ref().and_then(|looks| looks.first()) {
+            self.take(Example::new(event, person, Source::Neighbours, &who, surest));
+        }
+    }
+
     // ---- What the coordinator says -----------------------------------------------------------------------------------------
 
     fn heard(
@@ -431,8 +439,10 @@ impl Student {
             // Somebody has cleared what was retained.
             _ if payload.is_empty() => Ok(()),
             Topic::LearnLabels(_) => {
+                let Labels { labels, agreed } = Labels::read(payload)?;
+                agreed.into_iter().for_each(|label| self.agreed(label));
                 let mut first = Ok(());
-                for label in Labels::read(payload)?.labels {
+                for label in labels {
                     first = first.and(self.labelled(label));
                 }
                 first

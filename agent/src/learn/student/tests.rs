@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::frame::Area;
+use crate::learn::examples::Counts;
 use crate::learn::features;
 use crate::learn::judge::Seen;
 use crate::track::{State as TrackState, Track};
@@ -139,8 +140,12 @@ impl Bench {
     }
 
     fn label(&mut self, event: &EventId, person: bool) {
-        let labels = Labels { labels: vec![Label { event: event.clone(), person, who: "anna".into() }] };
-        self.step(Input::Heard(Topic::LearnLabels(terms(4).node), serde_json::to_vec(&labels).unwrap()));
+        let labels = vec![Label { event: event.clone(), person, who: "anna".into() }];
+        self.hear_labels(&Labels { labels, ..Labels::default() });
+    }
+
+    fn hear_labels(&mut self, labels: &Labels) {
+        self.step(Input::Heard(Topic::LearnLabels(terms(4).node), serde_json::to_vec(labels).unwrap()));
     }
 
     /// So many events pass, and a person says what they were.
@@ -277,6 +282,34 @@ fn heads_that_are_not_for_this_device_are_refused_by_name() {
     let foreign = HeadDelta { lineage: self::lineage().id(), ..delta(9, 12) };
     bench.hear(Topic::LearnDelta(lineage.id()), &foreign);
     assert_eq!(bench.refused.last(), Some(&"delta_lineage"));
+}
+
+#[test]
+fn what_neighbours_agree_on_is_learned_from_and_confirms_nothing() {
+    let mut bench = Bench::new(4);
+    bench.head(3, &zero(), false);
+    let events: Vec<EventId> = (0..40).map(|n| bench.pass(n % 2 == 0)).collect();
+    let agreed = |(n, event): (usize, &EventId)| Label { event: event.clone(), person: n % 2 == 0, who: "yard".into() };
+    let unknown = Label { event: EventId::new("n-7-99").unwrap(), person: true, who: "yard".into() };
+    for some in events.iter().enumerate().map(agreed).chain([unknown]).collect::<Vec<_>>().chunks(30) {
+        // It is said again with each that is new.
+        (0..2).for_each(|_| bench.hear_labels(&Labels { labels: vec![], agreed: some.to_vec() }));
+    }
+    bench.later(20_000);
+    let Counts { people_agreed, nobody_agreed, held_out, people_confirmed, nobody_confirmed, .. } =
+        bench.student.status().examples;
+    assert!(people_agreed > 0 && nobody_agreed > 0 && people_agreed + nobody_agreed <= 40);
+    assert_eq!((held_out, people_confirmed, nobody_confirmed), (0, 0, 0));
+    assert!(bench.updates.iter().all(|update| update.seq == 1) && !bench.updates.is_empty());
+    assert_eq!((bench.samples.len(), bench.student.status().labels), (0, 0));
+    assert!(bench.refused.is_empty());
+    // A person's word stands above it.
+    let n = (0..40).find(|n| !bench.student.examples.holds_out(&events[*n])).unwrap();
+    bench.label(&events[n], n % 2 != 0);
+    bench.hear_labels(&Labels { labels: vec![], agreed: vec![agreed((n, &events[n]))] });
+    assert_eq!(bench.student.examples.said(&events[n]), Some((n % 2 != 0, "anna")));
+    let counts = bench.student.status().examples;
+    assert_eq!(counts.people_agreed + counts.nobody_agreed, people_agreed + nobody_agreed - 1);
 }
 
 #[test]

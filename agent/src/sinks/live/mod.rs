@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use picket_shared::audit::{Act, AuditLog, Note};
+use picket_shared::calendar::unix_s;
 use picket_shared::config::within;
 use picket_shared::ids::CameraId;
 use picket_shared::listener::{CROWDED, Refusals, SLOW};
@@ -28,7 +29,6 @@ use self::token::Token;
 use super::media::Media;
 use super::tap::Wish;
 use super::{Shot, pace};
-use crate::courier::unix_ms;
 
 /// The default port, and the first of those that are tried where the configuration names none.
 const PORT: u16 = 8091;
@@ -169,7 +169,7 @@ impl Hub {
     /// and so must not be. Nobody's address is kept.
     async fn note(self: &Arc<Self>, act: Act, what: String) -> bool {
         let Some(audit) = self.audit.clone() else { return true };
-        let (now_s, hub) = (unix_ms() / 1000, Arc::clone(self));
+        let (now_s, hub) = (unix_s(), Arc::clone(self));
         if act == Act::LiveViewed && lock(&self.noted).get(&what).is_some_and(|then_s| now_s < then_s + LOOK_S) {
             return true;
         }

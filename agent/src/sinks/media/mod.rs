@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use picket_shared::calendar::unix_ms;
 use picket_shared::config::within;
 use picket_shared::ids::{CameraId, EventId};
 use serde::Deserialize;
@@ -24,7 +25,6 @@ use self::moments::{Bounds, Keep};
 use self::shelf::{Room, Shelf};
 use super::gauge::{Gauge, State};
 use super::words::check_words;
-use crate::courier::unix_ms;
 
 /// What may wait for each of the two threads.
 const JOBS_MAX: usize = 16;

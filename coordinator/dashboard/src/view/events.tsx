@@ -2,12 +2,14 @@
 
 import { duration, iso, percent, time_of_day } from "../format.ts";
 import { said_of } from "../words.ts";
+import { labels } from "../orders.ts";
 import { box_in_picture, camera_key, type EventRow, EVENTS_SHOWN_MAX, pictures, type State } from "../state.ts";
+import { type Acting, Orders } from "./button.tsx";
 
 /** An event without an end that nothing was heard of for this long is not called "in view". */
 const SILENT_AFTER_S = 60;
 
-export function Events({ state, now_s }: { state: State; now_s: number }) {
+export function Events({ state, now_s, acting }: { state: State; now_s: number; acting: Acting }) {
   const frames = pictures(state.events);
   const rows = state.events.slice(0, EVENTS_SHOWN_MAX);
   return (
@@ -21,7 +23,7 @@ export function Events({ state, now_s }: { state: State; now_s: number }) {
       ) : (
         <ol class="event-list" tabIndex={0} aria-label="Events, newest first">
           {rows.map((row) => (
-            <Row key={row.id} row={row} picture={frames.get(camera_key(row)) ?? [1, 1]} now_s={now_s} />
+            <Row key={row.id} row={row} picture={frames.get(camera_key(row)) ?? [1, 1]} now_s={now_s} acting={state.learning === null ? null : acting} />
           ))}
         </ol>
       )}
@@ -29,7 +31,15 @@ export function Events({ state, now_s }: { state: State; now_s: number }) {
   );
 }
 
-function Row({ row, picture, now_s }: { row: EventRow; picture: [number, number]; now_s: number }) {
+interface RowProps {
+  row: EventRow;
+  picture: [number, number];
+  now_s: number;
+  /** Nothing where nobody learns from what is said of events. */
+  acting: Acting | null;
+}
+
+function Row({ row, picture, now_s, acting }: RowProps) {
   const life = life_of(row, now_s);
   const zones = row.entered_zones.filter((zone) => !row.current_zones.includes(zone));
   return (
@@ -53,6 +63,7 @@ function Row({ row, picture, now_s }: { row: EventRow; picture: [number, number]
         <p class="event-life">{LIFE_WORDS[life]}</p>
         <p class="event-score" title="Highest score"><small>{row.label}</small> {percent(row.top_score)}</p>
       </div>
+      {acting && <Orders orders={labels(row)} acting={acting} label="Who was there?" />}
     </li>
   );
 }

@@ -1,19 +1,21 @@
-/// Which model runs where: rollouts with each station's own figures, and what every station runs. It shows; what is ordered is
-/// ordered by `picket-coordinator model`, because this page has no key.
+/// Which model runs where: rollouts with each station's own figures, and what every station runs. Releases are
+/// signed and begun by `picket-coordinator model`: this page has no key. An operator can hold and end rollouts here.
 
 import { iso, percent, plural, time_of_day } from "../format.ts";
 import type { ModelsView, StationModel } from "../protocol.ts";
 import { type Rollout, rollouts } from "../state.ts";
 import { COURSE_WORDS, STAGE_WORDS, trial_words } from "../words.ts";
+import { rollout_orders } from "../orders.ts";
+import { type Acting, Orders } from "./button.tsx";
 import { Icon } from "./icon.tsx";
 
-export function Models({ models, now_s }: { models: ModelsView | null; now_s: number }) {
+export function Models({ models, now_s, acting }: { models: ModelsView | null; now_s: number; acting: Acting }) {
   if (models === null || (models.rollouts.length === 0 && models.stations.every(({ assigned }) => assigned === null))) return null;
   const shown = rollouts(models);
   return (
     <section aria-labelledby="models-title" data-testid="models">
       <h2 id="models-title">Models</h2>
-      {shown.map((rollout) => <RolloutCard key={rollout.number} rollout={rollout} now_s={now_s} />)}
+      {shown.map((rollout) => <RolloutCard key={rollout.number} rollout={rollout} now_s={now_s} acting={acting} />)}
       <details class="runs">
         <summary>{plural(models.stations.length, "station", "stations")}: what runs where</summary>
         <ul>
@@ -30,7 +32,7 @@ export function Models({ models, now_s }: { models: ModelsView | null; now_s: nu
   );
 }
 
-function RolloutCard({ rollout, now_s }: { rollout: Rollout; now_s: number }) {
+function RolloutCard({ rollout, now_s, acting }: { rollout: Rollout; now_s: number; acting: Acting }) {
   const { number, model, counter, head, course, why, groups, group, begun, stations } = rollout;
   const halted = course === "halted";
   const failing = stations.filter(({ stage }) => stage === "rolled_back" || stage === "refused");
@@ -64,7 +66,8 @@ function RolloutCard({ rollout, now_s }: { rollout: Rollout; now_s: number }) {
           {stations.map((station) => <Station key={station.node} station={station} />)}
         </ul>
       </details>
-      {(halted || course === "running" || course === "paused") && (
+      <Orders orders={rollout_orders(number, course)} acting={acting} label={`Rollout ${number}`} />
+      {acting.desk.operator === null && (halted || course === "running" || course === "paused") && (
         <p class="rollout-orders">
           <code>picket-coordinator model rollout {course === "running" ? "pause" : "resume"} {number}</code>{" "}
           <code>picket-coordinator model rollout abort {number}</code>

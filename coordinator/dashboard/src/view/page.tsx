@@ -2,15 +2,17 @@
 
 import { count } from "../format.ts";
 import { by_urgency, is_stale, liveness_counts, out_of_line, site_now_s, type State } from "../state.ts";
+import type { Acting } from "./button.tsx";
 import { Events } from "./events.tsx";
 import { Header } from "./header.tsx";
 import { Icon } from "./icon.tsx";
+import { Learning } from "./learning.tsx";
 import { Line } from "./line.tsx";
 import { Models } from "./models.tsx";
 import { NodeCard } from "./node.tsx";
 import { Stations } from "./stations.tsx";
 
-export function Page({ state, now_ms }: { state: State; now_ms: number }) {
+export function Page({ state, now_ms, acting }: { state: State; now_ms: number; acting: Acting }) {
   const now_s = site_now_s(state, now_ms);
   const nodes = by_urgency(state.view?.nodes ?? []);
   return (
@@ -33,13 +35,15 @@ export function Page({ state, now_ms }: { state: State; now_ms: number }) {
               <NoNodes state={state} />
             )}
           </section>
-          <Models models={state.models} now_s={now_s} />
+          <Models models={state.models} now_s={now_s} acting={acting} />
+          <Learning learning={state.learning} nodes={state.view?.nodes ?? []} now_s={now_s} acting={acting} />
           <Stations state={state} now_s={now_s} />
         </div>
-        <Events state={state} now_s={now_s} />
+        <Events state={state} now_s={now_s} acting={acting} />
       </main>
       <footer>
         <span>No picture leaves a device: events carry a box, and nothing of who a person is.</span>
+        <Operator state={state} />
         <Unreadable malformed={state.malformed} />
       </footer>
     </div>
@@ -114,6 +118,16 @@ function NoNodes({ state }: { state: State }) {
         It appears here within seconds. If it does not, <code>picket-agent doctor</code> on the device says what is wrong.
       </p>
     </div>
+  );
+}
+
+/** Whether somebody acts here, and as whom. */
+function Operator({ state: { desk } }: { state: State }) {
+  if (desk.operator === null && desk.denied === "") return null;
+  return (
+    <span class={desk.operator === null ? "unreadable bad" : "unreadable"} data-testid="operator" data-operator={desk.operator ?? ""}>
+      {desk.operator === null ? `You cannot act here: ${desk.denied}` : `You act here as ${desk.operator}, until this tab is closed.`}
+    </span>
   );
 }
 

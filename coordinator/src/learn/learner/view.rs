@@ -26,11 +26,15 @@ impl Learner {
             fate: Fate::Waiting,
             loss: 0.0,
         };
-        let line = |(node, station): (&NodeId, &Station)| LearnerView {
-            updates: station.updates,
-            repeated: station.repeated,
-            loss: station.loss,
-            ..station.last.clone().unwrap_or_else(|| nobody(node))
+        let line = |(node, station): (&NodeId, &Station)| {
+            let last = station.last.clone().unwrap_or_else(|| nobody(node));
+            // What a person ordered is seen at once, and not when the next step is made.
+            let fate = match (self.out.contains(node), last.fate) {
+                (true, _) => Fate::Frozen,
+                (false, Fate::Frozen) => Fate::Waiting,
+                (false, fate) => fate,
+            };
+            LearnerView { updates: station.updates, repeated: station.repeated, loss: station.loss, fate, ..last }
         };
         Learning {
             time: now.unix_ms as f64 / 1000.0,

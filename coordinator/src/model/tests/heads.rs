@@ -63,6 +63,7 @@ fn says(number: u64, version: u64, phase: ModelPhase) -> ModelState {
         bytes_wanted: 0,
         slots: vec![],
         trial: None,
+        swap_gap_ms: None,
         reason: None,
         detail: None,
         root: 1,

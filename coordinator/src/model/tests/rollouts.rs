@@ -56,6 +56,7 @@ fn says(phase: ModelPhase, number: u64, manifest: &Manifest) -> ModelState {
         bytes_wanted: 120,
         slots: vec![],
         trial: None,
+        swap_gap_ms: None,
         detail: reason.as_ref().map(|_| "it agrees to 0.100, and 0.85 is asked for".to_owned()),
         reason,
         root: 1,
@@ -241,7 +242,8 @@ fn shown(fleet: &mut Fleet, mono_ms: u64, up: bool) -> BTreeMap<Topic, Value> {
 fn the_fleet_hears_tells_and_shows() {
     let bench = Bench::new();
     let manifest = bench.publish(3);
-    let mut fleet = Fleet::new(&bench.at("models"), picket_shared::ids::SiteId::new("yard").unwrap(), true);
+    let mut fleet =
+        Fleet::new(&bench.at("models"), picket_shared::ids::SiteId::new("yard").unwrap(), true).with_buttons(true);
     let hear = |fleet: &mut Fleet, name: &str, state: &ModelState| {
         fleet.hear(&named(name), &serde_json::to_vec(state).unwrap()).unwrap();
     };
@@ -255,6 +257,17 @@ fn the_fleet_hears_tells_and_shows() {
     let discovery = &first[&Topic::HomeAssistantUpdate(named("a"))];
     assert_eq!(discovery["state_topic"], "picket/v1/yard/view/update/a");
     assert!(discovery.get("command_topic").is_none(), "nobody is given a second way to change a device");
+    // Its buttons say what was seen, and when they were pressed; whoever reads them is the operator that the broker lets say it.
+    for (person, word) in [(true, "true"), (false, "false")] {
+        let button = &first[&Topic::HomeAssistantButton(named("a"), person)];
+        assert_eq!(button["command_topic"], "picket/v1/yard/coordinator/labels/operator-homeassistant");
+        let said = button["command_template"].as_str().unwrap().replace("{{ now().timestamp() }}", "1000.25");
+        let name = picket_shared::ids::OperatorName::new("homeassistant").unwrap();
+        let read = picket_shared::learn::operator::OperatorLabels::read(said.as_bytes(), &name, 1_001.0).unwrap();
+        let last = read.last.unwrap();
+        assert_eq!((last.node, last.person.to_string().as_str()), (named("a"), word));
+        assert_eq!(button["retain"], false);
+    }
     let update = |shown: &BTreeMap<Topic, Value>| shown[&Topic::ViewUpdate(named("a"))].clone();
     assert_eq!(
         (&update(&first)["installed_version"], &update(&first)["latest_version"]),

@@ -52,8 +52,10 @@ impl Case {
     }
 }
 
+type Change = fn(&mut Case);
+
 /// Each with the word that it is refused by.
-const ATTACKS: &[(&str, &str, fn(&mut Case))] = &[
+const ATTACKS: &[(&str, &str, Change)] = &[
     ("a device that nobody enrolled", "model_unsigned", |case| case.enrolled = false),
     ("an assignment for another node", "model_station", |case| case.assignment.node = NodeId::new("gate-4").unwrap()),
     ("a head that nobody signed", "model_unsigned", |case| {
