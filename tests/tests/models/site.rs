@@ -214,7 +214,7 @@ impl Site {
 
     /// Waits until a device says this of its models.
     pub fn until(&self, name: &str, what: &str, is: impl Fn(&ModelState) -> bool) -> ModelState {
-        wait_for(&format!("{name}: {what}; it said {:?}", self.state(name)), WITHIN, || {
+        wait_for(&format!("{name}: {what}; it said {:?}", self.state(name)), 3 * WITHIN, || {
             self.state(name).filter(|state| is(state))
         })
     }
