@@ -70,7 +70,9 @@ impl Site {
             known.iter().map(|(features, person)| Sample { features, label: u8::from(*person), weight: 1.0 }).collect();
         let (base, mut head, mut trainer) = (shape.beginning(), vec![0.0; shape.parameters()], Trainer::new(shape));
         let before = trainer.loss(&base, &batch);
-        (0..2_000).for_each(|_| drop(trainer.step(&base, &mut head, &batch, 0.3)));
+        for _ in 0..2_000 {
+            trainer.step(&base, &mut head, &batch, 0.3);
+        }
         println!("{} examples: a loss of {before:.3}, and learned {:.3}", batch.len(), trainer.loss(&head, &batch));
         head
     }
