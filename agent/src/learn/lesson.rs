@@ -45,6 +45,11 @@ impl Comparison {
     pub fn accepts(&self) -> bool {
         self.difference + self.error <= 0.0
     }
+
+    /// Whether the new head surely loses. Between the two, these examples do not tell.
+    pub fn rejects(&self) -> bool {
+        self.difference - self.error > 0.0
+    }
 }
 
 /// The memory that rounds need; it holds no head.

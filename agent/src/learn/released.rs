@@ -19,7 +19,7 @@ const UNSEEN: &str = "model_learned_unseen";
 /// What a device decided about a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// Too few examples are held out to compare heads.
+    /// What is held out does not tell, because it is too little or speaks for both.
     Waits,
     /// It is judged by.
     Taken,
@@ -111,15 +111,18 @@ impl Released {
         trial.is_some_and(|trial| self.proven.contains(&Digest::of(&trial.head)))
     }
 
-    /// What was decided about the newest, by this comparison where there was one.
-    pub fn decide(&mut self, taken: bool, by: Option<Comparison>) {
+    /// What was decided about the newest, by this comparison where there was one; that nothing was yet, too.
+    pub fn decide(&mut self, verdict: Verdict, by: Option<Comparison>) {
         let Some(trial) = &mut self.trial else { return };
-        trial.verdict = if taken { Verdict::Taken } else { Verdict::Lost };
+        trial.verdict = verdict;
         if let Some(Comparison { samples, difference, error, .. }) = by {
             (trial.samples, trial.difference, trial.error) = (samples as u64, difference, error);
         }
+        if verdict == Verdict::Waits {
+            return;
+        }
         let head = std::mem::take(&mut trial.head);
-        if taken {
+        if verdict == Verdict::Taken {
             let digest = Digest::of(&head);
             (self.version, self.head) = (trial.version, head);
             self.proven.retain(|known| *known != digest);
@@ -133,8 +136,13 @@ impl Released {
         let trial = self.trial.as_ref();
         let (phase, reason, detail) = match trial.map(|trial| (trial, trial.verdict)) {
             None | Some((_, Verdict::Taken)) => (ModelPhase::Idle, None, None),
-            Some((_, Verdict::Waits)) => {
-                let what = "too few examples are held out to compare it; label more events".to_owned();
+            Some((Trial { samples, difference, error, .. }, Verdict::Waits)) => {
+                let what = match samples {
+                    0 => "too few examples are held out to compare it; label more events".to_owned(),
+                    _ => format!(
+                        "{difference:.4} ± {error:.4} on {samples} held-out examples do not tell; label more events"
+                    ),
+                };
                 (ModelPhase::Waiting, Some(UNSEEN), Some(what))
             }
             Some((Trial { samples, difference, error, .. }, Verdict::Lost)) => {

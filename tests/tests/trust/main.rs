@@ -169,6 +169,7 @@ fn the_page_of_attacks_names_tests_that_are_there() {
         include_str!("relay.rs"),
         include_str!("secrets.rs"),
         include_str!("../fuzz/greed.rs"),
+        include_str!("../learning/released.rs"),
         include_str!("../../../coordinator/src/http/orders_tests.rs"),
         include_str!("../../../coordinator/tests/operators.rs"),
         include_str!("../../../coordinator/src/model/tests/heads.rs"),

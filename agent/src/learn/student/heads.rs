@@ -98,7 +98,7 @@ impl Student {
         self.feedback = Feedback::new(head.len());
         drop(self.post.withdraw());
         (self.whole, self.version, self.shared, self.lineage) = (None, 0, head, lineage);
-        (self.released, self.refused, self.compared_on) = (Released::default(), None, None);
+        (self.released, self.refused, self.compare_at) = (Released::default(), None, 0);
         self.changed = true;
     }
 

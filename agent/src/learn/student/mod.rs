@@ -118,8 +118,10 @@ pub struct Student {
     released: Released,
     /// A release that was refused before anything was compared: its version, a constant word and a sentence.
     refused: Option<(u64, &'static str, String)>,
-    /// Held-out examples when a release was compared last in vain.
-    compared_on: Option<usize>,
+    /// Held-out examples that came in this run.
+    held_out_taken: u64,
+    /// When so many have come, a release that is not decided is compared again.
+    compare_at: u64,
     feedback: Feedback,
     post: Post,
     examples: Examples,
@@ -159,7 +161,8 @@ impl Student {
             used: head.clone(),
             released: Released::default(),
             refused: None,
-            compared_on: None,
+            held_out_taken: 0,
+            compare_at: 0,
             feedback: Feedback::new(head.len()),
             shared: head,
             lineage,
@@ -378,6 +381,7 @@ impl Student {
     fn take(&mut self, example: Example) {
         if let Some(trained_on) = self.examples.take(example.clone()) {
             self.fresh += usize::from(trained_on);
+            self.held_out_taken += u64::from(!trained_on);
             self.unkept.push(Record::Example(example));
         }
     }

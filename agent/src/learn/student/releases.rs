@@ -3,7 +3,11 @@
 use picket_shared::model::LearnedManifest;
 
 use super::super::lesson::Comparison;
+use super::super::released::Verdict;
 use super::{Effect, Student};
+
+/// Held-out examples that must come before a release is compared again, at least.
+const COMPARE_AGAIN_MIN: u64 = 4;
 
 impl Student {
     /// A release has come, whose signature was checked.
@@ -17,7 +21,7 @@ impl Student {
         let head = manifest.numbers(bytes).map_err(|refusal| (refusal.word(), refusal.to_string()))?;
         self.adopt(&manifest.lineage);
         if self.released.hear(manifest.counter, &head, manifest.revert_of.is_some()) {
-            (self.changed, self.refused, self.compared_on) = (true, None, None);
+            (self.changed, self.refused, self.compare_at) = (true, None, 0);
             self.try_release(effects);
         }
         Ok(())
@@ -28,8 +32,8 @@ impl Student {
         if !self.released.is_undecided() {
             return;
         }
-        let held_out = Some(self.held_out().iter().sum());
-        if std::mem::replace(&mut self.compared_on, held_out) == held_out {
+        // Each look at the same examples is another chance to be wrong: they are looked at again when there are half as many more.
+        if !self.released.is_known_revert() && (!self.can_compare() || self.held_out_taken < self.compare_at) {
             return;
         }
         let Some(head) = self.released.candidate(self.used.len()) else { return };
@@ -47,16 +51,23 @@ impl Student {
         if by.is_none() && !known {
             return;
         }
-        let taken = known || by.is_some_and(|by| by.accepts());
-        self.released.decide(taken, by);
+        let verdict = match by {
+            _ if known => Verdict::Taken,
+            Some(by) if by.accepts() => Verdict::Taken,
+            Some(by) if by.rejects() => Verdict::Lost,
+            _ => Verdict::Waits,
+        };
+        self.compare_at = self.held_out_taken + by.map_or(0, |by| by.samples as u64 / 2).max(COMPARE_AGAIN_MIN);
+        self.released.decide(verdict, by);
         (self.changed, self.urgent, self.status.comparison) = (true, true, by.or(self.status.comparison));
         let version = self.released.trial.as_ref().map_or(0, |trial| trial.version);
         let state = by.map_or_else(String::new, |by| {
             format!(": {:+.4} ± {:.4} on {} held-out examples", by.difference, by.error, by.samples)
         });
-        if !taken {
-            self.status.kept += 1;
-            self.status.why = format!("the release {version} is not judged by, because it loses{state}");
+        if verdict != Verdict::Taken {
+            self.status.kept += u64::from(verdict == Verdict::Lost);
+            let why = if verdict == Verdict::Lost { "it loses" } else { "that is not sure yet" };
+            self.status.why = format!("the release {version} is not judged by, because {why}{state}");
             effects.push(Effect::Tell(self.status.why.clone()));
             return;
         }

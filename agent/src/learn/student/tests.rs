@@ -546,3 +546,22 @@ fn a_release_that_is_not_for_this_device_is_refused_by_name() {
     bench.release(5, &knows(1.0), None);
     assert_eq!((bench.learned(), bench.student.lineage.fleet_epoch), ((5, ModelPhase::Waiting, 0), 1));
 }
+
+#[test]
+fn what_the_examples_do_not_tell_is_neither_taken_nor_refused() {
+    let mut bench = Bench::new(10);
+    bench.working(3, &zero(), true);
+    // Of either kind some are said to be the other: a head that trusts the first feature is right and wrong in turn.
+    for n in 0..100 {
+        let event = bench.pass(n % 2 == 0);
+        bench.label(&event, n % 4 < 2);
+    }
+    bench.release(4, &knows(0.1), None);
+    let (state, _) = bench.student.learned().unwrap();
+    assert_eq!(bench.learned(), (4, ModelPhase::Waiting, 0));
+    let (difference, error) = (state.difference.unwrap(), state.error.unwrap());
+    assert!(difference.abs() < error && state.detail.unwrap().contains("do not tell"), "{difference} ± {error}");
+    // More examples tell.
+    bench.see(200);
+    assert_eq!(bench.learned(), (4, ModelPhase::Idle, 4));
+}
