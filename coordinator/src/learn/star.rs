@@ -212,7 +212,8 @@ impl Star {
         if values.len() != self.head.len() {
             return Err(Refused::Length(values.len(), self.head.len()));
         }
-        if values.iter().any(|x| !x.is_finite()) {
+        // Without an early end, so that several are looked at at once.
+        if !values.iter().fold(true, |finite, x| finite & x.is_finite()) {
             return Err(Refused::NotFinite);
         }
         let taken = self.place_of(station, epoch, seq, base)?;

@@ -91,7 +91,19 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
+    #[inline]
     fn fill(&mut self) {
+        // Eight bytes at once, as long as there are so many.
+        if let Some((word, _)) = self.bytes.split_first_chunk::<8>() {
+            let taken = (64 - self.held) / 8;
+            if taken > 0 {
+                let unread = 64 - self.held - 8 * taken;
+                self.waiting |= u64::from_be_bytes(*word) >> self.held >> unread << unread;
+                self.held += 8 * taken;
+                self.bytes = &self.bytes[taken as usize..];
+            }
+            return;
+        }
         while self.held <= 56 {
             let Some((&byte, rest)) = self.bytes.split_first() else { return };
             self.waiting |= u64::from(byte) << (56 - self.held);
@@ -100,11 +112,13 @@ impl Bits<'_> {
         }
     }
 
+    #[inline]
     fn skip(&mut self, width: u32) {
         self.waiting = self.waiting.checked_shl(width).unwrap_or(0);
         self.held -= width;
     }
 
+    #[inline]
     fn take(&mut self, width: u32) -> Result<u64, RiceError> {
         if width == 0 {
             return Ok(0);
@@ -119,6 +133,7 @@ impl Bits<'_> {
     }
 
     /// How many ones come before the next zero, which is read too. More than `ones_max` lead beyond the end.
+    #[inline]
     fn ones(&mut self, ones_max: u32) -> Result<u32, RiceError> {
         let mut ones = 0;
         loop {
