@@ -1,6 +1,6 @@
 //! A learned head on its way to who judges by it: assigned, fetched by its digest like any file of a release, and handed over until
-//! that says what came of it. It is small and lies in memory: what a crash takes of it is fetched again, and what was decided about
-//! it stands in the log of learning. Pure. It judges no head, and waits for no model that is on its way.
+//! that says what came of it, and kept for the next one that is told as a step from it. It is small and lies in memory: what a crash
+//! takes of it is fetched again, and what was decided about it stands in the log of learning. Pure. It judges no head, and waits for no model that is on its way.
 
 use picket_shared::chunks::Chunks;
 use picket_shared::crypto::Digest;
@@ -15,7 +15,7 @@ const AGAIN_MS: u64 = 5_000;
 /// How often a file whose bytes are wrong in the end is fetched.
 const FETCHES_MAX: u8 = 2;
 
-/// Where it is.
+/// Where the assigned one is.
 #[derive(Debug, Clone, Default)]
 enum Course {
     /// There is nothing to do.
@@ -23,8 +23,8 @@ enum Course {
     Idle,
     /// It is fetched.
     Fetching(Encoding, Box<Fetch>, Vec<u8>),
-    /// It was handed over, and is again then.
-    Handed(Vec<u8>, u64),
+    /// It is whole, and handed over, and is again then.
+    Handed(u64),
 }
 
 /// The learned head of one device.
@@ -35,6 +35,10 @@ pub struct Learned {
     assigned: Option<LearnedManifest>,
     refused: Option<(u64, Refused)>,
     course: Course,
+    /// The last one that came whole: the next may be told as a step from it. A program that begins anew fetches the next one whole.
+    whole: Option<(Digest, Vec<u8>)>,
+    /// Steps that did not lead to what they should.
+    avoid: Vec<Digest>,
     fetches: u8,
 }
 
@@ -92,6 +96,7 @@ impl Learned {
             out.push(Order::ListenHead(None));
         }
         (self.assigned, self.course, self.fetches) = (None, Course::Idle, 0);
+        self.avoid.clear();
     }
 
     /// Begins to fetch where there is a head that nothing is known of.
@@ -107,7 +112,8 @@ impl Learned {
         if !matches!(self.course, Course::Idle) || self.refused.is_some() {
             return;
         }
-        let Some(encoding) = choose(&manifest.file, &[], |_| false).cloned() else {
+        let has = |from: &Digest| self.whole.as_ref().is_some_and(|(digest, _)| digest == from);
+        let Some(encoding) = choose(&manifest.file, &self.avoid, has).cloned() else {
             let what = "the learned head is offered in no form that this device can use".to_owned();
             self.refused = Some((manifest.counter, ("model_encoding", what)));
             return;
@@ -162,17 +168,24 @@ impl Learned {
             }
             return self.go_on(now_ms, unit, out);
         }
-        let file = decode(&manifest.file, &encoding, bytes, |_| None);
+        let here =
+            |from: &Digest| self.whole.as_ref().filter(|(digest, _)| digest == from).map(|(_, file)| file.clone());
+        let file = decode(&manifest.file, &encoding, bytes, here);
         let file = file.map_err(|what| ("model_encoding", format!("the learned head {what}")));
         let whole = |file: Vec<u8>| match manifest.numbers(&file) {
             Ok(_) => Ok(file),
             Err(refusal) => Err((refusal.word(), refusal.to_string())),
         };
         match file.and_then(whole) {
+            // The head may be good all the same: who told the step erred.
+            Err(_) if encoding.from.is_some() => {
+                self.avoid.push(encoding.sha256);
+                self.go_on(now_ms, unit, out);
+            }
             Err(refused) => self.refused = Some((manifest.counter, refused)),
             Ok(file) => {
                 out.push(Order::Learn(Box::new(manifest.clone()), file.clone()));
-                self.course = Course::Handed(file, now_ms + AGAIN_MS);
+                (self.whole, self.course) = (Some((manifest.file.sha256, file)), Course::Handed(now_ms + AGAIN_MS));
             }
         }
     }
@@ -187,14 +200,14 @@ impl Learned {
 
     /// Does what time asks for.
     pub fn move_on(&mut self, now_ms: u64, online: bool, unit: f64, out: &mut Vec<Order>) {
-        match (&mut self.course, &self.assigned) {
-            (Course::Fetching(encoding, fetch, _), _) => {
+        match (&mut self.course, &self.assigned, &self.whole) {
+            (Course::Fetching(encoding, fetch, _), ..) => {
                 if let Some(ranges) = fetch.ask(now_ms, unit).filter(|_| online) {
                     let chunk_bytes = fetch.size().chunk_bytes;
                     out.push(Order::Want(Want { sha256: encoding.sha256, chunk_bytes, ranges }));
                 }
             }
-            (Course::Handed(file, again_ms), Some(manifest)) if now_ms >= *again_ms => {
+            (Course::Handed(again_ms), Some(manifest), Some((_, file))) if now_ms >= *again_ms => {
                 *again_ms = now_ms + AGAIN_MS;
                 out.push(Order::Learn(Box::new(manifest.clone()), file.clone()));
             }
@@ -207,7 +220,7 @@ impl Learned {
         match &self.course {
             Course::Idle => None,
             Course::Fetching(_, fetch, _) => fetch.next_wakeup_ms(),
-            Course::Handed(_, again_ms) => Some(*again_ms),
+            Course::Handed(again_ms) => Some(*again_ms),
         }
     }
 

@@ -1,7 +1,8 @@
 //! A learned head comes to who judges by it whatever is lost on the way, and what is no head does not.
 
+use picket_shared::compress::{self, Segment, Weights};
 use picket_shared::learn::lineage::{HeadShape, Lineage};
-use picket_shared::model::Artifact;
+use picket_shared::model::{Artifact, Document, coding};
 
 use super::*;
 
@@ -93,6 +94,17 @@ impl Bench {
         taken
     }
 
+    /// All pieces of a file that is listened for.
+    fn send(&mut self, file: &[u8]) {
+        for (index, bytes) in file.chunks(CHUNK_BYTES).enumerate() {
+            let mut orders = vec![];
+            let chunk = Chunk { index: index as u32, bytes: bytes.to_vec().into() };
+            let taken = self.learned.chunk(self.now_ms, &Digest::of(file), &chunk, 0.0, &mut orders);
+            assert_eq!(taken, Some(Ok(())));
+            self.take(orders);
+        }
+    }
+
     fn phase(&self) -> (u64, ModelPhase) {
         let state = self.learned.state().unwrap();
         (state.version, state.phase)
@@ -163,4 +175,67 @@ fn what_is_no_head_is_refused_by_name_and_judged_by_nobody() {
     bench.assign(Some(Ok(manifest(8, &head()))));
     (0..3).for_each(|index| drop(bench.piece(&head(), index)));
     assert_eq!(bench.handed, [(8, head())]);
+}
+
+#[test]
+fn a_head_comes_as_a_step_from_the_one_before_and_whole_where_that_is_not_here_or_leads_elsewhere() {
+    let weights = Weights { from: Some(0), scales: vec![160], numbers: vec![1; 600], ..Weights::default() };
+    let delta = compress::encode(&[Segment::Weights(weights)]).unwrap();
+    let next = compress::decode(&delta, Some(&head()), head().len()).unwrap();
+    assert!(next != head() && delta.len() < CHUNK_BYTES);
+    let stepped = |counter: u64, delta: &[u8]| {
+        let mut manifest = manifest(counter, &next);
+        manifest.file.encodings.push(Encoding {
+            coding: coding::DELTA.into(),
+            from: Some(Digest::of(&head())),
+            sha256: Digest::of(delta),
+            length: delta.len() as u64,
+        });
+        manifest.check().unwrap();
+        manifest
+    };
+    // Who has nothing, and who has another one, fetches it whole.
+    let mut fresh = Bench::new();
+    fresh.says(judge(0, ModelPhase::Idle));
+    fresh.assign(Some(Ok(stepped(8, &delta))));
+    assert_eq!(fresh.listens, Some(Digest::of(&next)));
+    let mut other = head();
+    other[0] ^= 1;
+    fresh.assign(Some(Ok(manifest(9, &other))));
+    fresh.send(&other);
+    fresh.assign(Some(Ok(LearnedManifest { counter: 10, ..stepped(8, &delta) })));
+    assert_eq!(fresh.listens, Some(Digest::of(&next)));
+
+    let mut bench = Bench::new();
+    bench.says(judge(0, ModelPhase::Idle));
+    bench.assign(Some(Ok(manifest(7, &head()))));
+    bench.send(&head());
+    // Also where that one was not taken.
+    bench.says(judge(7, ModelPhase::RolledBack));
+    bench.assign(Some(Ok(stepped(8, &delta))));
+    assert_eq!(bench.listens, Some(Digest::of(&delta)));
+    bench.send(&delta);
+    assert_eq!(bench.handed.last(), Some(&(8, next.clone())));
+    bench.later(AGAIN_MS);
+    assert_eq!((bench.handed.len(), bench.handed.last()), (3, Some(&(8, next.clone()))), "nothing was said of it");
+
+    // Whole and in order, but it leads to another head than the signed one; or it is no step at all.
+    let other = Weights { from: Some(0), scales: vec![160], numbers: vec![2; 600], ..Weights::default() };
+    let other = compress::encode(&[Segment::Weights(other)]).unwrap();
+    for wrong in [other, vec![7; 20]] {
+        let mut bench = Bench::new();
+        bench.says(judge(0, ModelPhase::Idle));
+        bench.assign(Some(Ok(manifest(7, &head()))));
+        bench.send(&head());
+        bench.assign(Some(Ok(stepped(8, &wrong))));
+        assert_eq!(bench.listens, Some(Digest::of(&wrong)));
+        bench.send(&wrong);
+        assert_eq!(
+            (bench.handed.len(), bench.listens),
+            (1, Some(Digest::of(&next))),
+            "the signed one is fetched whole"
+        );
+        bench.send(&next);
+        assert_eq!(bench.handed.last(), Some(&(8, next.clone())));
+    }
 }

@@ -12,12 +12,13 @@ use picket_shared::keyfile::{self, KeyfileError};
 use picket_shared::learn::lineage::{Lineage, LineageId};
 use picket_shared::limits::MODEL_CHUNK_BYTES_MAX;
 use picket_shared::model::rollouts::Course;
-use picket_shared::model::{Artifact, Document, Envelope, LearnedManifest, TrialTerms};
+use picket_shared::model::{Artifact, Document, Encoding, Envelope, LearnedManifest, TrialTerms, coding};
 
 use super::goal::{Goal, LearnedGoal};
 use super::record::{LearnedRef, Record, Wish};
 use super::registry::{News, Registry, RegistryError, refused};
 use super::rollout::{Group, Rollout, Schedule, Terms};
+use super::step::{Step, step};
 use crate::learn::learner::Release;
 use crate::learn::record::bytes_of;
 
@@ -44,15 +45,23 @@ pub struct Learner {
     pub judges: bool,
 }
 
+/// A head as it is offered: its file, and what travels instead where the one before is known.
+struct Offer {
+    artifact: Artifact,
+    file: Vec<u8>,
+    delta: Option<Vec<u8>>,
+}
+
 impl Registry {
     /// Takes a release of the learner, where it is newer than all that are here; whether it was.
     pub fn take_learned(&self, release: &Release) -> Result<bool, RegistryError> {
         let _lock = self.lock()?;
         let id = release.lineage.id();
-        if self.newest_learned(id)?.is_some_and(|newest| newest.counter >= release.version) {
+        let newest = self.newest_learned(id)?;
+        if newest.as_ref().is_some_and(|newest| newest.counter >= release.version) {
             return Ok(false);
         }
-        let bytes = bytes_of(&release.head);
+        let Offer { artifact, file, delta } = self.offer(release, newest)?;
         let manifest = LearnedManifest {
             lineage: release.lineage.clone(),
             counter: release.version,
@@ -60,19 +69,43 @@ impl Registry {
             expires_s: 0,
             chunk_bytes: MODEL_CHUNK_BYTES_MAX as u32,
             revert_of: release.revert_of,
-            file: Artifact::plain(&bytes),
+            file: artifact,
         };
         manifest.check().or_else(|what| refused(format!("head {} is not released: {what}", release.version)))?;
         manifest
-            .numbers(&bytes)
+            .numbers(&file)
             .or_else(|refusal| refused(format!("head {} is not released: {refusal}", release.version)))?;
-        self.put_blob(&manifest.file.sha256, &mut &bytes[..])?;
+        for bytes in [Some(file), delta].into_iter().flatten() {
+            self.put_blob(&Digest::of(&bytes), &mut &bytes[..])?;
+        }
         keyfile::make_dir(&self.at(&folder(id)))?;
         let json = serde_json::to_vec(&manifest).expect("numbers and texts");
         keyfile::write_open(&self.at(&path(id, release.version)), &json)?;
         self.forget_learned(id)?;
         self.note_change()?;
         Ok(true)
+    }
+
+    /// How a release is fetched: whole, and by who has the newest one before it as a step from that. What is gone back to is the same
+    /// file again, so that who took it before knows it.
+    fn offer(&self, release: &Release, newest: Option<LearnedManifest>) -> Result<Offer, RegistryError> {
+        let read = |of: &LearnedManifest| std::fs::read(self.blob(&of.file.sha256)?).ok();
+        let lineage = release.lineage.id();
+        if let Some(version) = release.revert_of
+            && let Some(file) = self.learned(LearnedRef { lineage, version })?.as_ref().and_then(read)
+        {
+            return Ok(Offer { artifact: Artifact::plain(&file), file, delta: None });
+        }
+        let newest = newest.and_then(|newest| Some((newest.file.sha256, read(&newest)?)));
+        let step = newest.and_then(|(from, before)| Some((from, step(&before, &release.head)?)));
+        let Some((from, Step { file, delta })) = step else {
+            let file = bytes_of(&release.head).into_vec();
+            return Ok(Offer { artifact: Artifact::plain(&file), file, delta: None });
+        };
+        let mut artifact = Artifact::plain(&file);
+        let (sha256, length) = (Digest::of(&delta), delta.len() as u64);
+        artifact.encodings.push(Encoding { coding: coding::DELTA.into(), from: Some(from), sha256, length });
+        Ok(Offer { artifact, file, delta: Some(delta) })
     }
 
     /// A head, if it is here.

@@ -61,7 +61,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 100] = [
+const CORES: [&str; 101] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -143,6 +143,7 @@ const CORES: [&str; 100] = [
     "coordinator/src/model/blobs",
     "coordinator/src/model/record",
     "coordinator/src/model/rollout",
+    "coordinator/src/model/step",
     "coordinator/src/model/view",
     "coordinator/src/namesake",
     "coordinator/src/plan",

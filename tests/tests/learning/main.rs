@@ -2,6 +2,7 @@
 //! video, and persons who say what events were. Whoever is killed, nothing changes but time.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code)]
 
+mod organic;
 mod released;
 mod rig;
 #[path = "../trust/rig.rs"]

@@ -2,37 +2,25 @@
 //! held-out examples and goes nowhere else, and what was gone back to reaches all. Whoever is killed meanwhile, the end is the same.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use picket_agent::learn::examples::{Example, Source};
 use picket_agent::learn::record::Record;
 use picket_coordinator::learn::learner::Release;
+use picket_coordinator::model::record::LearnedRef;
 use picket_coordinator::model::registry::Registry;
 use picket_shared::codec;
+use picket_shared::crypto::Digest;
 use picket_shared::ids::EventId;
 use picket_shared::learn::lineage::{HeadShape, Lineage};
 use picket_shared::learn::train::{Sample, Trainer};
-use picket_shared::learn::view::{Learning, ReleaseView};
 use picket_shared::model::rollouts::{Course, Stage};
-use picket_tests::{binary, run_within, text};
+use picket_tests::text;
 
-use super::rig::{Site, backbone};
-use super::yard::{Rig, WITHIN};
+use super::rig::{Site, backbone, publish_root};
+use super::yard::WITHIN;
 
 const NODES: [&str; 3] = ["a", "b", "c"];
-
-/// The owner's root, published where the coordinator looks; devices have it by their enrolment.
-fn publish_root(rig: &Rig) {
-    let (key, root) = (rig.at("owner.pem"), rig.at("root.json"));
-    let (key, root) = (key.to_str().unwrap(), root.to_str().unwrap());
-    for args in [vec!["keygen", key], vec!["root", "new", "--key", key, "--out", root]] {
-        let done = run_within(Command::new(binary("picket-coordinator")).arg("model").args(args), WITHIN);
-        assert!(done.status.success(), "{}", text(&done));
-    }
-    let done = rig.command(&["model", "publish", root]);
-    assert!(done.status.success(), "{}", text(&done));
-}
 
 /// A head for which nobody is a person: whoever's examples know a few people finds that it loses, whatever else they saw.
 fn blind() -> Vec<f32> {
@@ -80,22 +68,16 @@ impl Site {
         head
     }
 
-    fn release(&self, version: u64, head: Vec<f32>, revert_of: Option<u64>) {
+    /// Releases a head; the file in which it travels to who has the one before, if there is one.
+    fn release(&self, version: u64, head: Vec<f32>, revert_of: Option<u64>) -> Option<Digest> {
         let lineage = Lineage { fleet_epoch: 1, backbone: backbone(), shape: HeadShape::logistic(137) };
+        let of = LearnedRef { lineage: lineage.id(), version };
         let registry = Registry::open(&self.rig.at("coordinator/models")).unwrap();
         assert!(registry.take_learned(&Release { lineage, version, head, revert_of }).unwrap());
-    }
-
-    fn until_released(&mut self, version: u64, course: Course) -> ReleaseView {
-        let of = |view: &Learning| view.releases.iter().find(|release| release.version == version).cloned();
-        self.until(&format!("the release {version} to be {course:?}"), |heard| {
-            of(heard.view.as_ref()?).filter(|release| release.course == course)
-        })
-    }
-
-    /// Which release each device judges by, as it says itself.
-    fn used(&self) -> Vec<u64> {
-        NODES.map(|name| self.status(name)["used_version"].as_u64().unwrap_or(u64::MAX)).to_vec()
+        let file = registry.learned(of).unwrap().unwrap().file;
+        let step = file.encodings.iter().find(|encoding| encoding.from.is_some())?;
+        println!("head {version}: {} bytes of {}", step.length, file.length);
+        Some(step.sha256)
     }
 }
 
@@ -117,7 +99,7 @@ fn a_learned_head_comes_by_canaries_a_poisoned_one_stops_there_and_going_back_re
         std::thread::sleep(Duration::from_millis(500));
     }
     let good = site.learned();
-    site.release(1000, good.clone(), None);
+    assert_eq!(site.release(1000, good.clone(), None), None, "there is none before it");
     let done = site.until_released(1000, Course::Done);
     assert_eq!(done.stations.len(), 3);
     assert_eq!(done.stations.iter().filter(|station| station.canary).count(), 1);
@@ -133,13 +115,16 @@ fn a_learned_head_comes_by_canaries_a_poisoned_one_stops_there_and_going_back_re
     site.until_released(1000, Course::Done);
 
     // Properly signed, and poison.
-    site.release(1001, blind(), None);
+    let step = site.release(1001, blind(), None).expect("it is told as a step from the one before");
     let halted = site.until_released(1001, Course::Halted);
     let lost = |stage| halted.stations.iter().filter(|station| station.outcome == stage).count();
     assert_eq!((lost(Stage::RolledBack), lost(Stage::Waiting)), (1, 2), "{halted:?}");
     let canary = &halted.stations[0];
     assert!(canary.canary && canary.difference.unwrap() > 0.0, "{canary:?}");
     assert!(halted.why.contains("it loses"), "{halted:?}");
+    // What a device that was killed had of the one before is gone, and it fetches the next one whole.
+    let name = canary.node.to_string();
+    assert_eq!(site.heard().wanted.contains(&(name.clone(), step)), name != "b");
     assert_eq!(site.used(), [1000; 3]);
 
     // A person goes back, and nobody is asked first.

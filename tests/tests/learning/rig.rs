@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use picket_coordinator::store::Archive;
 use picket_shared::codec;
+use picket_shared::crypto::Digest;
 use picket_shared::learn::message::{HeadFull, HeadUpdate, LearnAck};
-use picket_shared::learn::view::{Fate, Learning};
+use picket_shared::learn::view::{Fate, Learning, ReleaseView};
 use picket_shared::limits::PACKET_BYTES_MAX;
-use picket_shared::model::ModelState;
+use picket_shared::model::rollouts::Course;
+use picket_shared::model::{ModelState, Want};
 use picket_shared::mqtt::{self, Link, LinkEvent, LinkOptions};
 use picket_shared::status::{Health, UpDown};
 use picket_shared::topics::Topic;
@@ -55,6 +57,8 @@ pub struct Heard {
     pub healths: BTreeMap<String, Health>,
     /// What each node last said of its models and heads.
     pub models: BTreeMap<String, ModelState>,
+    /// Files that each node asked for.
+    pub wanted: BTreeSet<(String, Digest)>,
 }
 
 pub struct Site {
@@ -158,6 +162,19 @@ impl Site {
         self.nodes.iter().map(|name| self.status(name)).collect()
     }
 
+    /// Says what events were until this release has come to that end.
+    pub fn until_released(&mut self, version: u64, course: Course) -> ReleaseView {
+        let of = |view: &Learning| view.releases.iter().find(|release| release.version == version).cloned();
+        self.until(&format!("the release {version} to be {course:?}"), |heard| {
+            of(heard.view.as_ref()?).filter(|release| release.course == course)
+        })
+    }
+
+    /// Which release each device judges by, as it says itself.
+    pub fn used(&self) -> Vec<u64> {
+        self.statuses().iter().map(|status| status["used_version"].as_u64().unwrap_or(u64::MAX)).collect()
+    }
+
     /// Kills an agent, starts it again, and waits until it says that it is there.
     pub fn kill(&mut self, name: &str) {
         let agent = self.agents.get_mut(name).unwrap();
@@ -216,6 +233,18 @@ impl Drop for Site {
     }
 }
 
+/// The owner's root, published where the coordinator looks; devices have it by their enrolment.
+pub fn publish_root(rig: &Rig) {
+    let (key, root) = (rig.at("owner.pem"), rig.at("root.json"));
+    let (key, root) = (key.to_str().unwrap(), root.to_str().unwrap());
+    for args in [vec!["keygen", key], vec!["root", "new", "--key", key, "--out", root]] {
+        let done = run_within(Command::new(binary("picket-coordinator")).arg("model").args(args), WITHIN);
+        assert!(done.status.success(), "{}", text(&done));
+    }
+    let done = rig.command(&["model", "publish", root]);
+    assert!(done.status.success(), "{}", text(&done));
+}
+
 /// The network of all devices.
 pub fn backbone() -> String {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/models/centernet_u8_384x288_top100_w16.onnx");
@@ -245,6 +274,7 @@ fn listen(rig: &Rig, heard: Arc<Mutex<Heard>>) -> Link {
         "view/learning",
         "+/status/health",
         "+/model/state",
+        "+/model/want",
     ];
     let (link, mut events) = mqtt::open(LinkOptions {
         broker: rig.url(),
@@ -293,6 +323,10 @@ impl Heard {
             }
             Topic::ModelState(node) => {
                 drop(self.models.insert(node.to_string(), serde_json::from_slice(payload).unwrap()));
+            }
+            Topic::ModelWant(node) => {
+                let want: Want = codec::decode(&opened()).unwrap();
+                self.wanted.insert((node.to_string(), want.sha256));
             }
             Topic::ViewEvent => {
                 let seen: SeenEvent = serde_json::from_slice(payload).unwrap();

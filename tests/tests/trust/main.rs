@@ -173,7 +173,8 @@ fn the_page_of_attacks_names_tests_that_are_there() {
         include_str!("../../../coordinator/src/http/orders_tests.rs"),
         include_str!("../../../coordinator/tests/operators.rs"),
         include_str!("../../../coordinator/src/model/tests/heads.rs"),
-        include_str!("../../../agent/src/learn/student/tests.rs"),
+        include_str!("../../../agent/src/learn/student/tests/releases.rs"),
+        include_str!("../../../agent/src/model/learned_tests.rs"),
         include_str!("../../../shared/src/model/tests/learned.rs"),
     ]
     .concat();

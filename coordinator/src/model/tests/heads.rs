@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use picket_shared::learn::lineage::{HeadShape, Lineage};
 use picket_shared::limits::HEAD_NORM_MAX;
+use picket_shared::model::decode::decode;
 use picket_shared::model::rollouts::{Course, Stage};
 use picket_shared::model::{LearnedState, Learns, ModelPhase, ModelState};
 
@@ -339,6 +340,43 @@ fn what_is_no_head_is_not_taken_and_only_so_many_are_kept() {
     let newest = site.bench.registry.learned(learned(all)).unwrap().unwrap();
     assert!(site.bench.registry.blob(&newest.file.sha256).is_some());
     assert!(site.bench.registry.blob(&Digest::of(&bytes_of(&release(1).head))).is_none(), "its file is gone too");
+}
+
+#[test]
+fn a_newer_head_is_offered_as_a_step_from_the_one_before_and_going_back_is_the_same_file_again() {
+    let site = Site::new(&["a"]);
+    let lineage = Lineage { shape: HeadShape::logistic(299), ..lineage() };
+    let head = |turn: u32| (0..300).map(|n| ((n * 7 + turn) as f32 * 0.37).sin() * 0.01 + n as f32 * 0.01).collect();
+    let take = |version: u64, turn: u32, revert_of: Option<u64>| {
+        let release = Release { lineage: lineage.clone(), version, head: head(turn), revert_of };
+        assert!(site.bench.registry.take_learned(&release).unwrap());
+        site.bench.registry.learned(LearnedRef { lineage: lineage.id(), version }).unwrap().unwrap()
+    };
+    let blob = |digest: &Digest| std::fs::read(site.bench.registry.blob(digest).unwrap()).unwrap();
+    let first = take(7, 0, None);
+    assert_eq!(first.file.encodings.len(), 1, "there is nothing before it");
+    let second = take(8, 1, None);
+    let [full, delta] = &second.file.encodings[..] else { panic!("{second:?}") };
+    assert_eq!(
+        (full.sha256, delta.from, delta.coding.as_str()),
+        (second.file.sha256, Some(first.file.sha256), "delta")
+    );
+    assert!(delta.length * 2 < full.length, "{} of {}", delta.length, full.length);
+    let (before, whole) = (blob(&first.file.sha256), blob(&full.sha256));
+    let stepped =
+        decode(&second.file, delta, blob(&delta.sha256), |from| (*from == first.file.sha256).then(|| before.clone()));
+    assert_eq!(stepped, Ok(whole.clone()));
+    let wanted: Vec<f32> = head(1);
+    assert!(second.numbers(&whole).unwrap().iter().zip(wanted).all(|(got, x)| (got - x).abs() < 0.001));
+    // The very bits, though what the learner kept was never rounded.
+    let third = take(9, 2, None);
+    assert_eq!(third.file.encodings[1].from, Some(second.file.sha256));
+    let back = take(10, 1, Some(8));
+    assert_eq!((back.file.sha256, back.file.encodings.len(), back.revert_of), (second.file.sha256, 1, Some(8)));
+    // The one before cannot be read: whole, then.
+    std::fs::remove_file(site.bench.registry.blob(&back.file.sha256).unwrap()).unwrap();
+    assert_eq!(take(11, 3, None).file.encodings.len(), 1);
+    assert_eq!(take(12, 1, Some(8)).file.encodings.len(), 2, "its file is gone, and it is a step like any other");
 }
 
 #[test]
