@@ -19,11 +19,11 @@ const UNSEEN: &str = "model_learned_unseen";
 /// What a device decided about a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// What is held out does not tell, because it is too little or speaks for both.
+    /// What is held out does not tell, because it is too little or speaks for both, or tells only that the own part is better.
     Waits,
     /// It is judged by.
     Taken,
-    /// It loses.
+    /// It loses, to the release before it too.
     Lost,
 }
 
@@ -139,6 +139,12 @@ impl Released {
             Some((Trial { samples, difference, error, .. }, Verdict::Waits)) => {
                 let what = match samples {
                     0 => "too few examples are held out to compare it; label more events".to_owned(),
+                    _ if difference > error => {
+                        format!(
+                            "it loses {difference:.4} ± {error:.4} on {samples} examples to what this station learned of its own, and not \
+                             to the release before it"
+                        )
+                    }
                     _ => format!(
                         "{difference:.4} ± {error:.4} on {samples} held-out examples do not tell; label more events"
                     ),

@@ -51,10 +51,15 @@ impl Student {
         if by.is_none() && !known {
             return;
         }
+        // What a station learned of its own may be better here than any head that is for all: that speaks against a release only
+        // where the release loses to the one before it as well.
+        let last = self.base();
+        let loses = by.is_some_and(|by| by.rejects())
+            && self.lesson.compare(&self.examples, &last, &head).is_some_and(|by| by.rejects());
         let verdict = match by {
             _ if known => Verdict::Taken,
             Some(by) if by.accepts() => Verdict::Taken,
-            Some(by) if by.rejects() => Verdict::Lost,
+            _ if loses => Verdict::Lost,
             _ => Verdict::Waits,
         };
         self.compare_at = self.held_out_taken + by.map_or(0, |by| by.samples as u64 / 2).max(COMPARE_AGAIN_MIN);
@@ -66,7 +71,11 @@ impl Student {
         });
         if verdict != Verdict::Taken {
             self.status.kept += u64::from(verdict == Verdict::Lost);
-            let why = if verdict == Verdict::Lost { "it loses" } else { "that is not sure yet" };
+            let why = match by {
+                _ if verdict == Verdict::Lost => "it loses",
+                Some(by) if by.rejects() => "what this station learned of its own is better here",
+                _ => "that is not sure yet",
+            };
             self.status.why = format!("the release {version} is not judged by, because {why}{state}");
             effects.push(Effect::Tell(self.status.why.clone()));
             return;

@@ -11,6 +11,13 @@ fn knows(people: f32) -> Vec<f32> {
     head
 }
 
+/// An own part that does the same.
+fn part(people: f32) -> Vec<f32> {
+    let mut own = vec![0.0; zero().len()];
+    (own[9], own[10]) = (people, -people);
+    own
+}
+
 impl Bench {
     fn release(&mut self, version: u64, head: &[f32], revert_of: Option<u64>) {
         let file = bytes_of(head).into_vec();
@@ -175,11 +182,6 @@ fn what_the_examples_do_not_tell_is_neither_taken_nor_refused() {
 
 #[test]
 fn an_own_part_that_a_release_makes_worse_begins_anew_and_one_that_fits_stays() {
-    let part = |people: f32| {
-        let mut own = vec![0.0; zero().len()];
-        (own[9], own[10]) = (people, -people);
-        own
-    };
     for (own, stays) in [(part(-1.0), false), (part(1.0), true)] {
         let mut bench = Bench::new(10);
         bench.working(3, &zero(), true);
@@ -190,4 +192,25 @@ fn an_own_part_that_a_release_makes_worse_begins_anew_and_one_that_fits_stays() 
         let (left, judged) = if stays { (own, knows(2.5)) } else { (part(0.0), knows(1.5)) };
         assert_eq!((&bench.student.own, &bench.seated.as_ref().unwrap().numbers), (&left, &judged));
     }
+}
+
+#[test]
+fn a_station_that_knows_better_by_itself_speaks_against_no_release_that_is_better_than_the_last() {
+    let mut bench = Bench::new(10);
+    bench.working(3, &zero(), true);
+    // One word of five is wrong, so that too much trust in a feature costs.
+    for n in 0..600 {
+        let event = bench.pass(n % 2 == 0);
+        bench.label(&event, (n % 2 == 0) != (n % 5 == 0));
+    }
+    (bench.student.own, bench.student.used) = (part(0.7), knows(0.7));
+    bench.release(4, &knows(1.4), None);
+    let (state, _) = bench.student.learned().unwrap();
+    assert_eq!(bench.learned(), (4, ModelPhase::Waiting, 0));
+    assert!(state.difference.unwrap() > state.error.unwrap(), "here it loses: {state:?}");
+    assert!(state.detail.as_ref().unwrap().contains("of its own"), "{state:?}");
+    assert_eq!((&bench.student.own, &bench.student.used), (&part(0.7), &knows(0.7)));
+    // One that is worse than what all begin with.
+    bench.release(5, &knows(-1.2), None);
+    assert_eq!(bench.learned(), (5, ModelPhase::RolledBack, 0));
 }
