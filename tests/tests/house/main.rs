@@ -61,7 +61,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 100] = [
+const CORES: [&str; 101] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -96,6 +96,7 @@ const CORES: [&str; 100] = [
     "agent/src/learn/post",
     "agent/src/learn/record",
     "agent/src/learn/student",
+    "agent/src/learn/teacher",
     "agent/src/mask",
     "agent/src/model/assign",
     "agent/src/model/change",
