@@ -342,6 +342,7 @@ mod tests {
         assert_eq!(taken(), None, "nothing could be said of it");
         (3..9).for_each(|number| offer(&lectern, number, 1));
         assert_eq!((taken(), taken()), (Some(3), None), "one was asked for");
+        assert!(!lectern.asks.load(Ordering::Relaxed), "no other is copied");
         // With nobody there it costs nothing, and hurts nobody.
         drop(given);
         lectern.asks.store(true, Ordering::Relaxed);
