@@ -161,7 +161,7 @@ fn check_teacher(teacher: &Teacher, own: &detect::Config) -> Finding {
             } else {
                 let (every_s, percent) = (teacher.every_s, teacher.cpu_percent);
                 Doubtful(format!(
-                    "{seen}: with cpu_percent = {percent} it looks every {least_s:.0} s, and not every {every_s}"
+                    "{seen}: with cpu_percent = {percent} it looks every {least_s:.1} s, and not every {every_s}"
                 ))
             }
         }

@@ -19,7 +19,7 @@ const NEAR_IOU_MIN: f32 = 0.2;
 const DOUBTED_MIN: f32 = 0.2;
 /// Labels of one frame and of one kind.
 pub const TAUGHT_AT_ONCE_MAX: usize = 8;
-/// What nobody follows belongs to a square of so many pixels of its camera's picture: a poster stays where it is.
+/// What nobody follows belongs to a square of so many pixels of its camera's picture: a stone stays where it is.
 const SQUARE_PX: f32 = 64.0;
 /// Squares beside each other, at most.
 const SQUARES_MAX: f32 = 1000.0;

@@ -50,6 +50,9 @@ const KEEP_MS: u64 = 5_000;
 const KEEP_RECORDS: usize = 64;
 /// Cameras that are learned from at once; the miners of others that have gone are forgotten.
 const CAMERAS_MAX: usize = 16;
+/// What a teacher says of a place is held out for so long, or trained on: looks that follow each other are much alike, and a stone that is
+/// taken for somebody is there later too, for heads to be compared by.
+const SQUARE_MS: u64 = 10 * 60_000;
 /// Numbers of a head that a device works with.
 const PARAMETERS_MAX: usize = 32 * 1024;
 
@@ -291,7 +294,7 @@ impl Student {
     pub fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::Looked(camera, frame) => self.looked(camera, frame),
-            Input::Taught(camera, backbone, taught) if backbone == self.backbone => self.taught(camera, taught),
+            Input::Taught(camera, backbone, taught) if backbone == self.backbone => self.taught(now, camera, taught),
             // What another network saw says nothing to this one's head.
             Input::Taught(..) => {}
             Input::Heard(topic, payload) => {
@@ -384,11 +387,11 @@ impl Student {
         }
     }
 
-    fn taught(&mut self, camera: usize, taught: Vec<Taught>) {
+    fn taught(&mut self, now: Now, camera: usize, taught: Vec<Taught>) {
         for Taught { whose, person, features } in taught {
             let event = match whose {
                 Whose::Track(track) => self.event(track),
-                Whose::Square(x, y) => EventId::of_square(&self.terms.node, camera, (x, y)),
+                Whose::Square(x, y) => EventId::of_square(&self.terms.node, camera, (x, y), now.unix_ms / SQUARE_MS),
             };
             self.take(Example::new(event, person, Source::Teacher, "", &features));
         }

@@ -327,7 +327,7 @@ fn what_a_teacher_says_is_learned_from_leaves_no_device_and_gives_way_to_a_perso
     let counts = |bench: &Bench| bench.student.status().examples;
     assert_eq!((counts(&bench).people_taught, counts(&bench).nobody_taught), (1, 1));
     assert_eq!((bench.samples.len(), bench.student.status().labels), (0, 0));
-    let square = EventId::new("n-square2.3.4").unwrap();
+    let square = EventId::new("n-square2.3.4.3000000").unwrap();
     assert!(bench.student.examples.all().0.any(|example| example.event == square && example.person));
     assert_eq!((square.node(), bench.student.status().stats().taught), (None, 2));
     // Of the same event, as the tracker's.
