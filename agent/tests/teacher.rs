@@ -88,3 +88,25 @@ fn a_teacher_that_is_no_model_is_told_in_a_sentence_and_everything_else_goes_on(
     assert_eq!(status["teacher"]["frames"], 0);
     assert!(!dir.path().join("data/learn/teacher.attempts").exists(), "a file that is no model ended nothing");
 }
+
+#[test]
+fn the_doctor_says_whether_a_teacher_looks_and_as_often_as_it_is_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("agent.toml");
+    let said = |teacher: &str| {
+        let source = "[[camera]]\nname = \"c\"\nsource = \"synthetic:?people=1\"\nsnapshots = false\n";
+        let text = format!("[learn]\nenabled = true\n[learn.teacher]\n{teacher}\n{source}");
+        std::fs::write(&file, text).unwrap();
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_picket-agent"));
+        let done = doctor.args(["doctor", "--config"]).arg(&file).arg("--data-dir").arg(dir.path()).output().unwrap();
+        let text = String::from_utf8(done.stdout).unwrap();
+        text.lines().find(|line| line.contains(" teacher ")).map(str::to_owned).unwrap_or_else(|| panic!("{text}"))
+    };
+    let fine = said("model = \"builtin\"\nevery_s = 3600");
+    assert!(fine.starts_with("ok ") && fine.contains("ms a frame"), "{fine}");
+    // A thousandth of a processor for a frame a second: no machine is that fast.
+    let rarely = said("model = \"builtin\"\nevery_s = 1\ncpu_percent = 0.1");
+    assert!(rarely.starts_with("warn ") && rarely.contains("and not every 1"), "{rarely}");
+    let none = said(&format!("model = \"{}\"", file.display()));
+    assert!(none.starts_with("FAIL ") && none.contains(&file.display().to_string()), "{none}");
+}

@@ -2,11 +2,12 @@
 //! persons say of events and from what the tracker can tell, together with the other stations of the site.
 //!
 //! Modules stand in reading order: `features` (what a candidate is judged by), `judge` (the head at work on the frame path), `miner`
-//! (labels that nobody had to give), `teacher` (labels that a second, heavier detector gives), `examples` (what is learned from, and what is held out), `lesson` (a round of training, and
-//! which of two heads is the better one), `post` (what is said until the coordinator has it), `student` (the core that puts them
-//! together), `released` (what became of heads that were released), `record` (what of it is kept). Those are pure; `tap` is where the frame path hands over what it saw, `teaching` the
-//! thread of a second detector, `study` the thread that does the rest, and `share` what such a thread may take. `status` is what people see. Examples stay on the device, but for features that a person confirmed
-//! (`confirmed_leave`); pictures are never kept here.
+//! (labels that nobody had to give), `teacher` (labels that a second, heavier detector gives), `examples` (what is learned from, and
+//! what is held out), `lesson` (a round of training, and which of two heads is the better one), `post` (what is said until the
+//! coordinator has it), `student` (the core that puts them together), `released` (what became of heads that were released), `record`
+//! (what of it is kept). Those are pure; `tap` is where the frame path hands over what it saw, `teaching` the thread of a second
+//! detector, `study` the thread that does the rest, and `share` what such a thread may take. `status` is what people see. Examples stay
+//! on the device, but for features that a person confirmed (`confirmed_leave`); pictures are never kept here.
 
 pub mod examples;
 pub mod features;
