@@ -102,7 +102,7 @@ pub async fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let (mailbox, pulse) = (Mailbox::new(0), Arc::new(Pulse::new(detectors.len())));
     let study = config.learn.enabled.then(|| {
         let who = (config.node.clone(), boot);
-        Study::start(&config.learn, who, &config.data_dir, detectors[0].backbone().cloned())
+        Study::start(&config.learn, &config.detector, who, &config.data_dir, detectors[0].backbone().cloned())
     });
     let study = study.transpose().context("the thread that learns")?;
     let (changes, changed) = std::sync::mpsc::channel();

@@ -463,6 +463,15 @@ mod tests {
             (&format!("[platform]\nexec = [\"hook.sh\"]\n{CAMERA}"), "name the program by its whole path"),
             (&format!("[platform]\nvehicle = 0\n{CAMERA}"), "platform.vehicle is 0; give it 1 to 255"),
             (&format!("[platform]\nmavlink = \"udp:h:1\"\n{CAMERA}"), "udpout:host:14550 or udpin:0.0.0.0:14550"),
+            (
+                &format!("[learn.teacher]\nmodel = \"builtin\"\n{CAMERA}"),
+                "set learn.enabled = true, or remove [learn.teacher]",
+            ),
+            (
+                &format!("[learn]\nenabled = true\n[learn.teacher]\nmodel = \"builtin\"\nevery_s = 0\n{CAMERA}"),
+                "learn.teacher.every_s is 0; give it 1 to 3600",
+            ),
+            (&format!("[learn.teacher]\nmodel = \"builtin\"\nshure = 0.5\n{CAMERA}"), "did you mean \"sure\"?"),
             (&format!("[platform]\non_leave = \"land\"\n{CAMERA}"), "unknown variant"),
             ("data_dir = \"\"\n[[camera]]\nname = \"a\"\nsource = \"/v\"", "data_dir is empty"),
         ] {

@@ -418,7 +418,7 @@ impl<W: Watcher> Courier<W> {
                 );
                 facts.problems.extend(self.platform.problems());
                 facts.problems.extend(self.steward.as_ref().and_then(Steward::problem));
-                facts.problems.extend(self.study.as_ref().and_then(Study::problem));
+                facts.problems.extend(self.study.iter().flat_map(Study::problems));
                 if let Some(status) = self.study.as_ref().map(Study::status) {
                     facts.learned = self.study.as_ref().and_then(Study::learned);
                     facts.learn = Some(status.stats());

@@ -14,8 +14,9 @@ use picket_shared::trust::identity::Identity;
 
 use crate::capture::{self, Mailbox, Pace};
 use crate::config::{Camera, Config};
-use crate::detect::Detector;
-use crate::frame::{Detection, Frame};
+use crate::detect::{self, Detector};
+use crate::frame::Frame;
+use crate::learn::teacher::Config as Teacher;
 
 /// A camera behind a slow network gives its first frame within this.
 const FIRST_FRAME: Duration = Duration::from_secs(15);
@@ -58,6 +59,9 @@ pub async fn run(config: &Config) -> ExitCode {
     let (runtime, model) = check_detector(config);
     show("onnxruntime", runtime);
     show("model", model);
+    if let Some(teacher) = &config.learn.teacher {
+        show("teacher", check_teacher(teacher, &config.detector));
+    }
     let identity = Identity::below(&config.data_dir);
     if identity.is_enrolled() {
         show("identity", check_identity(&identity));
@@ -131,15 +135,42 @@ fn check_detector(config: &Config) -> (Finding, Finding) {
     let runtime =
         if passed_over.is_empty() { Fine(seen) } else { Doubtful(format!("{seen}; not {}", passed_over.join(", "))) };
 
-    let grey = Frame { taken_ms: 0, width: 768, height: 576, rgb: vec![128; 768 * 576 * 3] };
-    let mut found: Vec<Detection> = Vec::new();
-    let model = match detector.detect(&grey, &mut found) {
+    let model = match detector.detect(&grey(), &mut Vec::new()) {
         Ok(timing) => {
             Fine(format!("{} ({}), {:.1} ms a frame", twin.model, twin.layout, timing.run.as_secs_f64() * 1000.0))
         }
         Err(error) => Broken(format!("{error}; choose another model")),
     };
     (runtime, model)
+}
+
+/// Whether the teacher looks, and as often as it is to: what it takes at full speed must fit into its share.
+fn check_teacher(teacher: &Teacher, own: &detect::Config) -> Finding {
+    let mut detector = match Detector::load(&teacher.detector(own)) {
+        Ok(detector) => detector,
+        Err(failure) => return Broken(failure.sentence),
+    };
+    let twin = detector.twin();
+    match detector.detect(&grey(), &mut Vec::new()) {
+        Ok(timing) => {
+            let frame_ms = timing.run.as_secs_f64() * 1000.0;
+            let seen = format!("{} ({}), {frame_ms:.1} ms a frame", twin.model, twin.layout);
+            let least_s = timing.run_cpu.as_secs_f64() * 100.0 / f64::from(teacher.cpu_percent);
+            if least_s <= f64::from(teacher.every_s) {
+                Fine(seen)
+            } else {
+                let (every_s, percent) = (teacher.every_s, teacher.cpu_percent);
+                Doubtful(format!(
+                    "{seen}: with cpu_percent = {percent} it looks every {least_s:.1} s, and not every {every_s}"
+                ))
+            }
+        }
+        Err(error) => Broken(format!("{error}; choose another model")),
+    }
+}
+
+fn grey() -> Frame {
+    Frame { taken_ms: 0, width: 768, height: 576, rgb: vec![128; 768 * 576 * 3] }
 }
 
 /// Whether the device is who it says, and for how long yet.

@@ -154,6 +154,12 @@ impl EventId {
         Self(format!("{node}-{boot}-{track}-crowd{nth}"))
     }
 
+    /// The id of what nobody follows in a square of a camera's picture, counted from the left and from the top, in the `nth` span of
+    /// time. No event has it: what is learned of such a place stands under it.
+    pub fn of_square(node: &NodeId, camera: usize, (x, y): (u32, u32), nth: u64) -> Self {
+        Self(format!("{node}-square{camera}.{x}.{y}.{nth}"))
+    }
+
     /// The node whose track began it; nothing where it is no track's.
     pub fn node(&self) -> Option<NodeId> {
         let mut parts = self.0.rsplitn(3, '-');

@@ -166,6 +166,9 @@ pub struct LearnStats {
     /// And from cameras that see the same ground.
     #[serde(default)]
     pub agreed: u32,
+    /// And from a second detector on the device.
+    #[serde(default)]
+    pub taught: u32,
     /// Of all, those that heads are compared by and that are never trained on.
     pub held_out: u32,
     /// Updates that the coordinator has, of this run.

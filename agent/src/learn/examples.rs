@@ -24,6 +24,8 @@ pub const LOOKS_MAX: usize = 3;
 /// sees far more people than flickers, and what knows one answer best gives it too often.
 pub const TRACKED_MIN: usize = 32;
 const TRACKED_SHARE: usize = 2;
+/// Of one label, the teacher has so many of what there may be at most: it never tires, and others must have room.
+const TAUGHT_ONE_OF: usize = 8;
 
 /// Who says what an example is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,6 +36,8 @@ pub enum Source {
     Tracker,
     /// Cameras that see the same ground.
     Neighbours,
+    /// A second, heavier detector on this device.
+    Teacher,
 }
 
 impl Source {
@@ -41,6 +45,7 @@ impl Source {
     pub fn weight(self) -> f32 {
         match self {
             Source::Operator => 1.0,
+            Source::Teacher => 0.7,
             Source::Tracker => 0.5,
             Source::Neighbours => 0.3,
         }
@@ -122,6 +127,10 @@ pub struct Counts {
     pub people_agreed: u32,
     /// Nobody, by other cameras.
     pub nobody_agreed: u32,
+    /// People, by the teacher.
+    pub people_taught: u32,
+    /// Nobody, by the teacher.
+    pub nobody_taught: u32,
     /// Of all these, those that are held out.
     pub held_out: u32,
 }
@@ -191,10 +200,15 @@ impl Examples {
             self.kept.iter_mut().for_each(|kept| kept.retain(|kept| !void(kept)));
         }
         let held_out = self.holds_out(&example.event);
+        let all_max = if held_out { HELD_OUT_MAX } else { KEPT_MAX };
         self.taken += 1;
         let kept = &mut self.kept[usize::from(held_out)];
+        let (person, by_teacher) = (example.person, example.source == Source::Teacher);
         kept.push(Kept { number: self.taken, example });
-        if kept.len() > if held_out { HELD_OUT_MAX } else { KEPT_MAX } {
+        if by_teacher {
+            drop_from_taught(kept, person, all_max / TAUGHT_ONE_OF);
+        }
+        if kept.len() > all_max {
             drop_from_most(kept);
         }
         Some(!held_out)
@@ -239,6 +253,8 @@ impl Examples {
                 (Source::Tracker, false) => &mut counts.nobody_tracked,
                 (Source::Neighbours, true) => &mut counts.people_agreed,
                 (Source::Neighbours, false) => &mut counts.nobody_agreed,
+                (Source::Teacher, true) => &mut counts.people_taught,
+                (Source::Teacher, false) => &mut counts.nobody_taught,
             } += 1;
         }
         counts
@@ -275,11 +291,26 @@ impl Examples {
 }
 
 fn drop_from_most(kept: &mut Vec<Kept>) {
-    let cell = |kept: &Kept| (kept.example.person, kept.example.source, kept.example.who.clone());
+    let cell = |kept: &Kept| Some((kept.example.person, kept.example.source, kept.example.who.clone()));
+    drop_oldest_of_most(kept, cell);
+}
+
+/// Of more than so many that the teacher says of one label, the oldest of that event goes of which there are most: what always stands
+/// there would else be all that is left.
+fn drop_from_taught(kept: &mut Vec<Kept>, person: bool, max: usize) {
+    let taught = |kept: &&Kept| kept.example.source == Source::Teacher && kept.example.person == person;
+    if kept.iter().filter(taught).count() > max {
+        drop_oldest_of_most(kept, |kept| taught(&kept).then(|| kept.example.event.clone()));
+    }
+}
+
+/// Removes the oldest of all that are in a cell that has most; what is in none stays.
+fn drop_oldest_of_most<Cell: Ord>(kept: &mut Vec<Kept>, cell: impl Fn(&Kept) -> Option<Cell>) {
     let mut sizes = BTreeMap::new();
-    kept.iter().for_each(|kept| *sizes.entry(cell(kept)).or_insert(0usize) += 1);
-    let most = sizes.into_iter().max_by_key(|(_, size)| *size).map(|(cell, _)| cell);
-    if let Some(oldest) = kept.iter().position(|kept| Some(cell(kept)) == most) {
+    kept.iter().filter_map(&cell).for_each(|cell| *sizes.entry(cell).or_insert(0usize) += 1);
+    let most = sizes.values().copied().max();
+    if let Some(oldest) = kept.iter().position(|kept| cell(kept).is_some_and(|cell| sizes.get(&cell).copied() == most))
+    {
         kept.remove(oldest);
     }
 }
@@ -354,6 +385,55 @@ mod tests {
     }
 
     #[test]
+    fn what_the_teacher_says_weighs_less_than_a_persons_word_and_gives_way_to_it() {
+        let mut examples = Examples::new(0);
+        let weights = [Source::Operator, Source::Teacher, Source::Tracker, Source::Neighbours].map(Source::weight);
+        assert_eq!(weights, [1.0, 0.7, 0.5, 0.3]);
+        assert_eq!(examples.take(example(1, true, Source::Teacher, "")), Some(true));
+        take(&mut examples, 1, false, Source::Operator, "anna");
+        assert_eq!((examples.counts().people_taught, examples.counts().nobody_confirmed), (0, 1));
+        assert_eq!(examples.take(example(1, true, Source::Teacher, "")), None);
+    }
+
+    #[test]
+    fn the_teacher_drowns_nobody_and_what_always_stands_there_not_what_it_saw_once() {
+        let mut examples = Examples::new(0);
+        (0..1_000).for_each(|n| take(&mut examples, n, true, Source::Teacher, ""));
+        assert_eq!(examples.counts().people_taught as usize, TRACKED_MIN, "of one label alone no more are taken");
+        let mut examples = Examples::new(0);
+        let of = |event_number: usize, n: usize, person: bool| {
+            Example::new(event(event_number), person, Source::Teacher, "", &[n as f32, 0.5])
+        };
+        examples.take(of(1, 0, false));
+        (0..1_000).for_each(|n| {
+            examples.take(of(2, n, false));
+            examples.take(of(1_000 + n, n, true));
+        });
+        let (counts, share) = (examples.counts(), KEPT_MAX / TAUGHT_ONE_OF);
+        assert_eq!([counts.people_taught, counts.nobody_taught], [share as u32; 2]);
+        let of_one = |n: usize| examples.newest().filter(|example| example.event == event(n)).count();
+        assert_eq!((of_one(1), of_one(2)), (1, share - 1));
+        assert!(
+            examples.newest().all(|example| !example.person || example.event.as_str() >= "n-1-1872"),
+            "the newest stay"
+        );
+    }
+
+    #[test]
+    fn the_word_of_each_source_is_read_as_it_was_written() {
+        let sources = [Source::Operator, Source::Tracker, Source::Neighbours, Source::Teacher];
+        let written = sources.map(|source| picket_shared::codec::encode(&example(7, true, source, "a")).unwrap());
+        // Logs of before have these bytes, with the number of the source in them.
+        let hex: Vec<String> = written[0].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex.concat(), "01a500656e2d312d3701f50200036161044400000038");
+        for (number, (bytes, source)) in written.iter().zip(sources).enumerate() {
+            let differs: Vec<_> = bytes.iter().zip(&written[0]).filter(|(a, b)| a != b).map(|(a, _)| *a).collect();
+            assert_eq!(differs, if number == 0 { vec![] } else { vec![number as u8] });
+            assert_eq!(picket_shared::codec::decode::<Example>(bytes).unwrap().source, source);
+        }
+    }
+
+    #[test]
     fn looks_wait_for_a_word_and_the_oldest_go() {
         let mut examples = Examples::new(0);
         let waiting = |n| Waiting { event: event(n), looks: vec![halves(&[0.25])] };
@@ -364,7 +444,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_held_out_is_never_trained_on_and_the_order_of_restarts_changes_nothing(
-            takes in prop::collection::vec((0usize..60, any::<bool>(), 0u8..4), 0..300), percent in 0u8..=60
+            takes in prop::collection::vec((0usize..60, any::<bool>(), 0u8..5), 0..300), percent in 0u8..=60
         ) {
             let mut examples = Examples::new(percent);
             for (n, person, who) in takes {
@@ -373,6 +453,7 @@ mod tests {
                     (Source::Operator, "a"),
                     (Source::Operator, "b"),
                     (Source::Neighbours, "yard"),
+                    (Source::Teacher, ""),
                 ][who as usize];
                 examples.take(example(n, person, source, who));
             }

@@ -38,7 +38,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    fn features_of(&self, at: usize) -> &[f32] {
+    pub(super) fn features_of(&self, at: usize) -> &[f32] {
         let width = self.features.len() / self.seen.len().max(1);
         &self.features[at * width..(at + 1) * width]
     }

@@ -2,17 +2,19 @@
 //! persons say of events and from what the tracker can tell, together with the other stations of the site.
 //!
 //! Modules stand in reading order: `features` (what a candidate is judged by), `judge` (the head at work on the frame path), `miner`
-//! (labels that nobody had to give), `examples` (what is learned from, and what is held out), `lesson` (a round of training, and
-//! which of two heads is the better one), `post` (what is said until the coordinator has it), `student` (the core that puts them
-//! together), `released` (what became of heads that were released), `record` (what of it is kept). Those are pure; `tap` is where the frame path hands over what it saw, and `study` the
-//! thread that does the rest. `status` is what people see. Examples stay on the device, but for features that a person confirmed
-//! (`confirmed_leave`); pictures are never kept here.
+//! (labels that nobody had to give), `teacher` (labels that a second, heavier detector gives), `examples` (what is learned from, and
+//! what is held out), `lesson` (a round of training, and which of two heads is the better one), `post` (what is said until the
+//! coordinator has it), `student` (the core that puts them together), `released` (what became of heads that were released), `record`
+//! (what of it is kept). Those are pure; `tap` is where the frame path hands over what it saw, `teaching` the thread of a second
+//! detector, `study` the thread that does the rest, and `share` what such a thread may take. `status` is what people see. Examples stay
+//! on the device, but for features that a person confirmed (`confirmed_leave`); pictures are never kept here.
 
 pub mod examples;
 pub mod features;
 pub mod judge;
 pub mod lesson;
 pub mod miner;
+pub mod teacher;
 pub mod post;
 pub mod record;
 pub mod released;
@@ -21,6 +23,9 @@ pub mod student;
 
 pub mod study;
 pub mod tap;
+pub mod teaching;
+
+mod share;
 
 use picket_shared::config::within;
 use serde::{Deserialize, Serialize};
@@ -44,6 +49,8 @@ pub struct Config {
     pub confirmed_leave: bool,
     /// Processor time that learning may take, in parts of a hundred of one processor.
     pub cpu_percent: f32,
+    /// A second detector whose opinion is learned from; none by default.
+    pub teacher: Option<teacher::Config>,
 }
 
 impl Default for Config {
@@ -55,6 +62,7 @@ impl Default for Config {
             held_out_min: 50,
             confirmed_leave: true,
             cpu_percent: 5.0,
+            teacher: None,
         }
     }
 }
@@ -65,6 +73,13 @@ impl Config {
         within("learn.rate", self.rate, 0.001..=10.0)?;
         within("learn.held_out_percent", self.held_out_percent, 1..=90)?;
         within("learn.held_out_min", self.held_out_min, 4..=examples::HELD_OUT_MAX)?;
-        within("learn.cpu_percent", self.cpu_percent, 0.1..=100.0)
+        within("learn.cpu_percent", self.cpu_percent, 0.1..=100.0)?;
+        match &self.teacher {
+            Some(_) if !self.enabled => Err(
+                "learn.teacher is set and learn.enabled is not; set learn.enabled = true, or remove [learn.teacher]"
+                    .into(),
+            ),
+            teacher => teacher.as_ref().map_or(Ok(()), teacher::Config::check),
+        }
     }
 }

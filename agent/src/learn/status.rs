@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::examples::Counts;
 use super::lesson::Comparison;
+use super::teaching;
 
 /// All of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -54,6 +55,8 @@ pub struct Status {
     pub frames_passed_over: u64,
     /// Processor time that learning took in this run, in milliseconds.
     pub cpu_ms: u64,
+    /// The second detector that is learned from; absent where there is none.
+    pub teacher: Option<teaching::Status>,
 }
 
 impl Status {
@@ -66,6 +69,8 @@ impl Status {
             nobody_tracked,
             people_agreed,
             nobody_agreed,
+            people_taught,
+            nobody_taught,
             held_out,
         } = self.examples;
         LearnStats {
@@ -74,6 +79,7 @@ impl Status {
             confirmed: people_confirmed + nobody_confirmed,
             tracked: people_tracked + nobody_tracked,
             agreed: people_agreed + nobody_agreed,
+            taught: people_taught + nobody_taught,
             held_out,
             acked: self.acked,
             taken: self.taken,

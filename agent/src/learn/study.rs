@@ -21,10 +21,12 @@ use tokio::sync::mpsc;
 use super::Config;
 use super::judge::Bench;
 use super::record::Record;
+use super::share::{LOOK, Share};
 use super::status::Status;
 use super::student::{Effect, Input, Student, Terms};
 use super::tap::{Job, Taps};
-use crate::detect::Backbone;
+use super::teaching::{self, Teaching};
+use crate::detect::{self, Backbone};
 
 /// Frames and messages that wait to be learned from.
 pub const JOBS_MAX: usize = 32;
@@ -32,16 +34,12 @@ pub const JOBS_MAX: usize = 32;
 const WORDS_MAX: usize = 8;
 /// How soon a disk that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How soon the end is noticed.
-const LOOK: Duration = Duration::from_millis(200);
 /// How often the status is written, where it changed.
 const SHOW: Duration = Duration::from_secs(1);
 /// A log of so many bytes more than its beginning begins anew.
 const LOG_GROWTH_MAX: u64 = 4 * 1024 * 1024;
 /// Networks whose examples are kept; those of the one that was learned over longest ago go.
 const LOGS_MAX: usize = 4;
-/// The lowest priority that a thread can have.
-const NICE: i32 = 19;
 
 /// What the status is called, below the folder of learning.
 pub const STATUS: &str = "status.json";
@@ -59,6 +57,8 @@ pub struct Study {
     shown: Arc<Mutex<Shown>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// The second detector that is learned from, where there is one.
+    teaching: Option<Teaching>,
 }
 
 #[derive(Default)]
@@ -69,9 +69,11 @@ struct Shown {
 }
 
 impl Study {
-    /// Goes on where the log of this network ends. Without a network that shows what it saw, it waits for one.
+    /// Goes on where the log of this network ends. Without a network that shows what it saw, it waits for one. `detector` is the
+    /// device's own, which a teacher runs beside.
     pub fn start(
         config: &Config,
+        detector: &detect::Config,
         (node, boot): (NodeId, Boot),
         data_dir: &Path,
         backbone: Option<Arc<Backbone>>,
@@ -86,7 +88,11 @@ impl Study {
             seed: fastrand::u64(..),
         };
         let ((jobs, given), (say, words)) = (sync_channel(JOBS_MAX), mpsc::channel(WORDS_MAX));
-        let taps = Taps { bench: Bench::default(), jobs, passed_over: Arc::new(AtomicU64::new(0)) };
+        let teaching = config.teacher.as_ref();
+        let teaching = teaching.map(|teacher| Teaching::start(teacher, detector, folder(data_dir), jobs.clone()));
+        let teaching = teaching.transpose()?;
+        let lectern = teaching.as_ref().map(Teaching::lectern);
+        let taps = Taps { bench: Bench::default(), jobs, passed_over: Arc::new(AtomicU64::new(0)), lectern };
         let (shown, stop) = (Arc::<Mutex<Shown>>::default(), Arc::new(AtomicBool::new(false)));
         let mut desk = Desk {
             terms,
@@ -99,23 +105,23 @@ impl Study {
             stop: Arc::clone(&stop),
             passed_over: Arc::clone(&taps.passed_over),
             online: false,
-            share: f64::from(config.cpu_percent) / 100.0,
+            teacher: teaching.as_ref().map(Teaching::status),
         };
         if backbone.is_none() {
             let sentence = "learn is enabled, and the model shows nothing to learn from; use the built-in one, or one that \
                             picket-agent model expose made";
             lock(&shown).problem = Some(sentence.into());
         }
+        let cpu_percent = config.cpu_percent;
         let work = move || {
-            // Where it may not, it goes on without: the budget holds in any case.
-            let _ = rustix::process::setpriority_process(None, NICE);
+            let mut share = Share::begin(cpu_percent);
             if let Some(backbone) = backbone {
                 desk.open(backbone);
             }
-            desk.run(&given);
+            desk.run(&given, &mut share);
         };
         let thread = Some(std::thread::Builder::new().name("learn".into()).spawn(work)?);
-        Ok(Study { taps, words, shown, stop, thread })
+        Ok(Study { taps, words, shown, stop, thread, teaching })
     }
 
     /// Where the frame path hands over what it saw.
@@ -143,9 +149,10 @@ impl Study {
         let _ = self.taps.jobs.try_send(Job::Online(online));
     }
 
-    /// What is wrong, in a sentence.
-    pub fn problem(&self) -> Option<String> {
-        lock(&self.shown).problem.clone()
+    /// What is wrong, in a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let own = lock(&self.shown).problem.clone();
+        own.into_iter().chain(self.teaching.as_ref().and_then(Teaching::problem)).collect()
     }
 
     /// What people see.
@@ -184,8 +191,8 @@ struct Desk {
     stop: Arc<AtomicBool>,
     passed_over: Arc<AtomicU64>,
     online: bool,
-    /// Of one processor.
-    share: f64,
+    /// What people see of the teacher, where there is one.
+    teacher: Option<Arc<Mutex<teaching::Status>>>,
 }
 
 impl Desk {
@@ -250,9 +257,8 @@ impl Desk {
     }
 
     /// Until the end.
-    fn run(&mut self, jobs: &Receiver<Job>) {
+    fn run(&mut self, jobs: &Receiver<Job>, share: &mut Share) {
         let (mut shown, mut shown_at) = (None, None::<Instant>);
-        let (mut cpu_before, cpu_begun) = (thread_cpu(), thread_cpu());
         while !self.stopped() {
             let wakeup_ms = self.work.as_ref().map(|work| work.student.next_wakeup_ms(self.now()));
             let wait = wakeup_ms.map(|at| Duration::from_millis(at.saturating_sub(self.now().mono_ms)));
@@ -269,23 +275,17 @@ impl Desk {
             self.begin_anew();
             if shown_at.is_none_or(|at| at.elapsed() >= SHOW) {
                 shown_at = Some(Instant::now());
-                self.show(&mut shown, thread_cpu().saturating_sub(cpu_begun));
+                self.show(&mut shown, share.taken());
             }
-            // What this turn took too much of its share is slept off. Meanwhile frames go by, and none waits.
-            let cpu = thread_cpu();
-            let took = cpu.saturating_sub(cpu_before);
-            cpu_before = cpu;
-            let until = Instant::now() + took.mul_f64((1.0 / self.share - 1.0).max(0.0));
-            while Instant::now() < until && !self.stopped() {
-                std::thread::sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
-            }
+            // Meanwhile frames go by, and none waits.
+            share.rest(|| self.stopped());
         }
         if let Some(work) = &mut self.work {
             let mut effects = Vec::new();
             work.student.finish(&mut effects);
             self.perform(effects);
         }
-        self.show(&mut None, thread_cpu().saturating_sub(cpu_begun));
+        self.show(&mut None, share.taken());
     }
 
     fn take(&mut self, job: Job) {
@@ -298,6 +298,7 @@ impl Desk {
                 }
                 self.step(Input::Looked(camera, *frame));
             }
+            Job::Taught(camera, backbone, taught) => self.step(Input::Taught(camera, backbone, taught)),
             Job::Heard(topic, payload) => self.step(Input::Heard(topic, payload)),
             Job::Released(manifest, file) => self.step(Input::Released(manifest, file)),
             Job::Online(online) => {
@@ -395,6 +396,7 @@ impl Desk {
         let status = Status {
             frames_passed_over: self.passed_over.load(Ordering::Relaxed),
             cpu_ms: cpu.as_millis() as u64,
+            teacher: self.teacher.as_ref().map(|status| teaching::lock(status).clone()),
             ..work.student.status()
         };
         {
@@ -429,10 +431,4 @@ fn forget_others(folder: &Path, current: &Path) {
             tracing::warn!("{} cannot be removed: {error}", path.display());
         }
     }
-}
-
-/// The processor time that this thread has taken.
-fn thread_cpu() -> Duration {
-    let taken = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(taken).unwrap_or_default()
 }

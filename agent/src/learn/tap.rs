@@ -10,7 +10,10 @@ use picket_shared::topics::Topic;
 
 use super::judge::{Bench, Judge};
 use super::miner::Frame;
+use super::teacher::Taught;
+use super::teaching::Lectern;
 use crate::detect::Backbone;
+use crate::frame;
 use crate::track::Track;
 
 /// What the thread that learns is given.
@@ -18,6 +21,8 @@ use crate::track::Track;
 pub enum Job {
     /// A camera's frame was looked at, with this network.
     Looked(usize, Arc<Backbone>, Box<Frame>),
+    /// A teacher looked at such a frame too, and this follows from it.
+    Taught(usize, Arc<Backbone>, Vec<Taught>),
     /// Said to this node.
     Heard(Topic, Vec<u8>),
     /// A release of the head, and its file.
@@ -34,12 +39,24 @@ pub struct Taps {
     pub(super) jobs: SyncSender<Job>,
     /// Frames for which there was no room.
     pub(super) passed_over: Arc<AtomicU64>,
+    /// Where a teacher asks for frames, where there is one.
+    pub(super) lectern: Option<Lectern>,
 }
 
 impl Taps {
     /// One camera's tap.
     pub fn camera(&self, slot: usize) -> Tap {
         Tap { camera: slot, number: 0, judge: Judge::new(self.bench.clone()), taps: self.clone() }
+    }
+}
+
+#[cfg(test)]
+impl Taps {
+    /// Those of a device whose teacher asks for every frame, and what it is handed.
+    pub(crate) fn taught() -> (Taps, impl FnMut() -> Option<frame::Frame>) {
+        let (jobs, _) = std::sync::mpsc::sync_channel(1);
+        let (lectern, next) = Lectern::always_asked();
+        (Taps { bench: Bench::default(), jobs, passed_over: Arc::default(), lectern: Some(lectern) }, next)
     }
 }
 
@@ -65,12 +82,15 @@ impl Tap {
         self.number += 1;
     }
 
-    /// Hands over the last frame, with who is followed after it.
-    pub fn look(&mut self, tracks: &[Track]) {
+    /// Hands over the last frame, with who is followed after it; the picture goes to a teacher who asks for one, and to nobody else.
+    pub fn look(&mut self, picture: &frame::Frame, tracks: &[Track]) {
         self.number += 1;
         let Judge { backbone: Some(backbone), seen, features, .. } = &self.judge else { return };
         let (seen, features, tracks) = (seen.clone(), features.clone(), tracks.to_vec());
         let frame = Box::new(Frame { number: self.number, seen, features, tracks });
+        if let Some(lectern) = &self.taps.lectern {
+            lectern.offer(self.camera, backbone, picture, &frame);
+        }
         if self.taps.jobs.try_send(Job::Looked(self.camera, Arc::clone(backbone), frame)).is_err() {
             self.taps.passed_over.fetch_add(1, Ordering::Relaxed);
         }

@@ -115,7 +115,7 @@ impl Stage {
         }
         let tracks = self.tracker.step(now_ms, detections);
         let persons_now = tracks.iter().filter(|track| track.state != State::Tentative).count() as u32;
-        self.learn.iter_mut().for_each(|learn| learn.look(tracks));
+        self.learn.iter_mut().for_each(|learn| learn.look(frame, tracks));
         self.observer.step(now_ms, size_px, tracks, events);
         events[told..].iter_mut().for_each(|event| self.clock.to_wall(event));
         self.meter.note(self.observer.tally());

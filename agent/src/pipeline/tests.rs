@@ -8,6 +8,7 @@ use std::path::Path;
 use super::*;
 use crate::frame::{Area, Detection, Frame};
 use crate::gate::Gate;
+use crate::learn::tap::Taps;
 use crate::mask::Mask;
 use crate::model::peek::Peeks;
 use crate::observe::{self, Identity, Line, Lines, Observer, Scene, Zone, Zones};
@@ -98,6 +99,25 @@ fn reached(detector: &mut Detector, masks: &[Polygon], frames: [&Frame; 2]) -> (
     }
     let statistics = stage.gate.statistics().concat();
     (shown, statistics, stage.meter.read().frames_detected)
+}
+
+#[test]
+fn a_teacher_sees_the_masked_picture_and_no_other() {
+    let (mut detector, wide) = (detector(), picture("wide.png"));
+    let (mut found, mut events) = (Vec::new(), Vec::new());
+    let mut seen = |masks: &[Polygon]| {
+        let (taps, mut next) = Taps::taught();
+        let mut stage =
+            Stage { learn: Some(taps.camera(0)), ..stage(masks, Scene::default(), observe::Config::default()) };
+        stage.pass(1_000_000, &mut detector, &mut wide.clone(), &mut found, &mut events);
+        next().unwrap()
+    };
+    assert_eq!(seen(&[]).rgb, wide.rgb);
+    let strip = polygon(&[[0.0, 0.9], [1.0, 0.9], [1.0, 1.0], [0.0, 1.0]]);
+    let masked = seen(std::slice::from_ref(&strip));
+    let hidden = covered(&wide, &[strip]);
+    assert!(hidden.len() > 100 && hidden.iter().all(|pixel| masked.rgb[pixel * 3..pixel * 3 + 3] == [0, 0, 0]));
+    assert_ne!(masked.rgb, vec![0; masked.rgb.len()]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { CURVE_HIGH, CURVE_WIDE, clip_words, effect_words, figure, label_words, learners, release_words, root_words, tally_words, trace } from "./learning.ts";
 import { curve_point, learner, learning, node, release, release_station } from "./samples.ts";
 
-const stats = { ...node("a").stats!, learn: { version: 9, used_version: 7, confirmed: 1, tracked: 40, held_out: 8, taken: 2, kept: 1 } };
+const stats = { ...node("a").stats!, learn: { version: 9, used_version: 7, confirmed: 1, tracked: 40, taught: 0, held_out: 8, taken: 2, kept: 1 } };
 
 it("stations that were left out come first, each with what it says of its own examples", () => {
   const stations = [learner("c"), learner("b", { fate: "waiting" }), learner("d", { fate: "gated" }), learner("a"), learner("e", { fate: "frozen" })];
@@ -13,6 +13,7 @@ it("stations that were left out come first, each with what it says of its own ex
   expect(shown.map(({ node }) => node)).toEqual(["d", "e", "b", "a", "c"]);
   expect(shown.map(({ own }) => own?.tracked ?? null)).toEqual([null, null, null, 40, null]);
   expect(label_words(shown[3]!.own)).toBe("1 label by persons, 40 by the tracker, 8 of them held out to compare by");
+  expect(label_words({ ...shown[3]!.own!, taught: 12 })).toBe("1 label by persons, 40 by the tracker, 12 by the teacher, 8 of them held out to compare by");
   expect(label_words(null)).toContain("has not said");
 });
 

@@ -48,8 +48,9 @@ export function learners(learning: Learning, nodes: NodeView[]): Learner[] {
 /** Where a device's examples have their labels from. */
 export function label_words(own: Learner["own"]): string {
   if (own === null) return "has not said where its labels are from";
-  const { confirmed, tracked, held_out } = own;
-  return `${plural(confirmed, "label", "labels")} by persons, ${count(tracked)} by the tracker, ${count(held_out)} of them held out to compare by`;
+  const { confirmed, tracked, taught, held_out } = own;
+  const by_teacher = taught > 0 ? `, ${count(taught)} by the teacher` : "";
+  return `${plural(confirmed, "label", "labels")} by persons, ${count(tracked)} by the tracker${by_teacher}, ${count(held_out)} of them held out to compare by`;
 }
 
 /** How much of its length was left, in words: the longest rows are cut to the middle one. */

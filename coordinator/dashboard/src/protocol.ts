@@ -143,6 +143,7 @@ const stats = object({
     used_version: number,
     confirmed: number,
     tracked: number,
+    taught: otherwise(number, 0),
     held_out: number,
     taken: number,
     kept: number,

@@ -95,7 +95,13 @@ fn of_nodes(text: &mut String, learners: &[(NodeId, LearnStats)]) {
     }
     let examples = learners.iter().flat_map(|(node, stats)| {
         let of = |(source, count)| (format!("{{node=\"{node}\",source=\"{source}\"}}"), count);
-        [("operator", stats.confirmed), ("tracker", stats.tracked), ("neighbours", stats.agreed)].map(of)
+        let by = [
+            ("operator", stats.confirmed),
+            ("tracker", stats.tracked),
+            ("neighbours", stats.agreed),
+            ("teacher", stats.taught),
+        ];
+        by.map(of)
     });
     metric(text, "node_learn_examples", "gauge", "Examples by who says what they are.", &examples.collect::<Vec<_>>());
 }
@@ -128,6 +134,7 @@ mod tests {
             confirmed: 24,
             tracked: 40,
             agreed: 5,
+            taught: 3,
             held_out: 12,
             acked: 6,
             taken: 2,
@@ -159,6 +166,7 @@ mod tests {
             "picket_node_learn_examples{node=\"gate-3\",source=\"operator\"} 24",
             "picket_node_learn_examples{node=\"gate-3\",source=\"tracker\"} 40",
             "picket_node_learn_examples{node=\"gate-3\",source=\"neighbours\"} 5",
+            "picket_node_learn_examples{node=\"gate-3\",source=\"teacher\"} 3",
             "picket_node_learn_held_out{node=\"gate-3\"} 12",
             "picket_node_learn_acked_total{node=\"gate-3\"} 6",
             "picket_node_learn_heads_taken_total{node=\"gate-3\"} 2",

@@ -96,6 +96,7 @@ const CORES: [&str; 101] = [
     "agent/src/learn/post",
     "agent/src/learn/record",
     "agent/src/learn/student",
+    "agent/src/learn/teacher",
     "agent/src/mask",
     "agent/src/model/assign",
     "agent/src/model/change",

@@ -28,6 +28,7 @@ use super::post::Post;
 use super::record::{Record, State, bytes_of, numbers_of};
 use super::released::Released;
 use super::status::Status;
+use super::teacher::{Taught, Whose};
 use crate::detect::Backbone;
 
 mod heads;
@@ -49,6 +50,9 @@ const KEEP_MS: u64 = 5_000;
 const KEEP_RECORDS: usize = 64;
 /// Cameras that are learned from at once; the miners of others that have gone are forgotten.
 const CAMERAS_MAX: usize = 16;
+/// What a teacher says of a place is held out for so long, or trained on: looks that follow each other are much alike, and a stone that is
+/// taken for somebody is there later too, for heads to be compared by.
+const SQUARE_MS: u64 = 10 * 60_000;
 /// Numbers of a head that a device works with.
 const PARAMETERS_MAX: usize = 32 * 1024;
 
@@ -76,6 +80,8 @@ pub struct Terms {
 pub enum Input {
     /// A camera's frame was looked at.
     Looked(usize, Frame),
+    /// A teacher says this of the candidates of a camera's frame, which this network found.
+    Taught(usize, Arc<Backbone>, Vec<Taught>),
     /// Said to this node.
     Heard(Topic, Vec<u8>),
     /// There is a connection, or none.
@@ -288,6 +294,9 @@ impl Student {
     pub fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::Looked(camera, frame) => self.looked(camera, frame),
+            Input::Taught(camera, backbone, taught) if backbone == self.backbone => self.taught(now, camera, taught),
+            // What another network saw says nothing to this one's head.
+            Input::Taught(..) => {}
             Input::Heard(topic, payload) => {
                 if let Err((word, sentence)) = self.heard(&topic, &payload, effects) {
                     *self.status.refused.entry(word).or_default() += 1;
@@ -375,6 +384,16 @@ impl Student {
             let waiting = Waiting { event: self.event(track), looks };
             self.unkept.push(Record::Waiting(waiting.clone()));
             self.examples.wait(waiting);
+        }
+    }
+
+    fn taught(&mut self, now: Now, camera: usize, taught: Vec<Taught>) {
+        for Taught { whose, person, features } in taught {
+            let event = match whose {
+                Whose::Track(track) => self.event(track),
+                Whose::Square(x, y) => EventId::of_square(&self.terms.node, camera, (x, y), now.unix_ms / SQUARE_MS),
+            };
+            self.take(Example::new(event, person, Source::Teacher, "", &features));
         }
     }
 

@@ -314,6 +314,32 @@ fn what_neighbours_agree_on_is_learned_from_and_confirms_nothing() {
 }
 
 #[test]
+fn what_a_teacher_says_is_learned_from_leaves_no_device_and_gives_way_to_a_person() {
+    let mut bench = Bench::new(4);
+    bench.head(3, &zero(), false);
+    let taught = |whose, person, feature| Taught { whose, person, features: vec![feature; inputs(FEATURES)] };
+    let event = bench.pass(true);
+    let said = vec![taught(Whose::Track(1), false, 0.5), taught(Whose::Square(3, 4), true, 0.25)];
+    bench.step(Input::Taught(2, backbone(), said.clone()));
+    // It looked at what another model had found.
+    let other = Arc::new(Backbone { sha256: "cd".repeat(32), features: FEATURES });
+    bench.step(Input::Taught(3, other, said));
+    bench.later(20_000);
+    let counts = |bench: &Bench| bench.student.status().examples;
+    assert_eq!((counts(&bench).people_taught, counts(&bench).nobody_taught), (1, 1));
+    assert_eq!((bench.samples.len(), bench.student.status().labels), (0, 0));
+    let square = EventId::new("n-square2.3.4.3000000").unwrap();
+    assert!(bench.student.examples.all().0.any(|example| example.event == square && example.person));
+    assert_eq!((square.node(), bench.student.status().stats().taught), (None, 2));
+    // Of the same event, as the tracker's.
+    bench.label(&event, true);
+    assert_eq!((counts(&bench).people_taught, counts(&bench).nobody_taught), (1, 0));
+    bench.later(20_000);
+    bench.crash();
+    assert_eq!((counts(&bench).people_taught, counts(&bench).nobody_taught), (1, 0));
+}
+
+#[test]
 fn a_persons_word_is_taken_once_and_one_about_an_unknown_event_is_refused() {
     let mut bench = Bench::new(4);
     let event = bench.pass(true);
