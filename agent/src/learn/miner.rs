@@ -19,6 +19,9 @@ const SURE_MIN: f32 = 0.5;
 const GAP_IOU_MIN: f32 = 0.5;
 /// So many frames before and after a flicker nothing may be near.
 const QUIET_FRAMES: u64 = 4;
+/// Those after it come within so long. Where frames are rarer, who walks by is elsewhere in the next one, and looks like a flicker. Before
+/// it nothing need have been looked at for a while: where nothing moves the gate is closed.
+const QUIET_MS_MAX: u64 = 1_000;
 /// What is near, by its overlap and its score.
 const NEAR: (f32, f32) = (0.2, 0.2);
 /// Flickers that are waited for at once.
@@ -29,6 +32,8 @@ const FLICKERS_MAX: usize = 16;
 pub struct Frame {
     /// Counts the frames of this camera that were looked at, without a gap.
     pub number: u64,
+    /// When it was taken, in milliseconds since 1970.
+    pub taken_ms: u64,
     /// The candidates.
     pub seen: Vec<Seen>,
     /// What they were judged by, one after the other, each as many numbers as the next.
@@ -95,6 +100,7 @@ struct Followed {
 #[derive(Debug)]
 struct Flicker {
     number: u64,
+    taken_ms: u64,
     track: u64,
     area: Area,
     features: Vec<f32>,
@@ -178,7 +184,7 @@ impl Miner {
         early.for_each(|earlier| (known, busy) = (known + 1, busy || near(earlier)));
         if known == QUIET_FRAMES && !busy && self.flickers.len() < FLICKERS_MAX {
             let (number, area, features) = (frame.number, track.area, frame.features_of(at).to_vec());
-            self.flickers.push(Flicker { number, track: track.id, area, features });
+            self.flickers.push(Flicker { number, taken_ms: frame.taken_ms, track: track.id, area, features });
         }
     }
 
@@ -190,7 +196,7 @@ impl Miner {
             }
             let near = frame.seen.iter().any(|seen| is_near(&flicker.area, &seen.area, seen.score))
                 || frame.tracks.iter().any(|track| is_near(&flicker.area, &track.area, 1.0));
-            if near {
+            if near || frame.taken_ms.saturating_sub(flicker.taken_ms) > QUIET_MS_MAX {
                 return false;
             }
             if frame.number < flicker.number + QUIET_FRAMES {
@@ -230,6 +236,7 @@ mod tests {
     fn frame(number: u64, seen: &[(f32, f32)], tracks: &[Track]) -> Frame {
         Frame {
             number,
+            taken_ms: number * 200,
             seen: seen.iter().map(|(x, score)| Seen { area: area(*x), score: *score }).collect(),
             features: seen.iter().flat_map(|(x, _)| [*x, number as f32]).collect(),
             tracks: tracks.to_vec(),
@@ -283,6 +290,17 @@ mod tests {
         assert_eq!(run(frame(4, &[(44.0, 0.25)], &[]), quiet(9)), vec![]);
         assert_eq!(run(quiet(4), frame(9, &[(36.0, 0.25)], &[])), vec![]);
         assert_eq!(run(quiet(4), frame(9, &[], &[track(8, 36.0, 0.0, State::Lost, 9)])), vec![]);
+        // Frames are rare; but for how long the gate was closed before does not matter.
+        let slow = |from: u64, frame: Frame| match frame.number > from {
+            true => Frame { taken_ms: frame.taken_ms + 300 * (frame.number - from), ..frame },
+            false => frame,
+        };
+        let frames =
+            || [quiet(1), quiet(2), quiet(3), quiet(4), once(0.6), quiet(6), quiet(7), quiet(8), quiet(9)].into_iter();
+        assert_eq!(mined(frames().map(|frame| slow(5, frame)).collect()), vec![]);
+        let closed =
+            |frame: Frame| Frame { taken_ms: frame.taken_ms + if frame.number < 5 { 0 } else { 9_000 }, ..frame };
+        assert_eq!(mined(frames().map(closed).collect()), vec![(3, false, vec![40.0, 5.0])]);
         // It is not known what was before.
         assert_eq!(mined(vec![quiet(4), once(0.6), quiet(6), quiet(7), quiet(8), quiet(9)]), vec![]);
         // It stayed.

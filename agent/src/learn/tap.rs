@@ -87,7 +87,7 @@ impl Tap {
         self.number += 1;
         let Judge { backbone: Some(backbone), seen, features, .. } = &self.judge else { return };
         let (seen, features, tracks) = (seen.clone(), features.clone(), tracks.to_vec());
-        let frame = Box::new(Frame { number: self.number, seen, features, tracks });
+        let frame = Box::new(Frame { number: self.number, taken_ms: picture.taken_ms, seen, features, tracks });
         if let Some(lectern) = &self.taps.lectern {
             lectern.offer(self.camera, backbone, picture, &frame);
         }

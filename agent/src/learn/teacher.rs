@@ -192,6 +192,7 @@ mod tests {
     fn frame(seen: &[(f32, f32)], tracks: &[Track]) -> Frame {
         Frame {
             number: 1,
+            taken_ms: 0,
             seen: seen.iter().map(|(x, score)| Seen { area: area(*x), score: *score }).collect(),
             features: (0..seen.len()).flat_map(|at| [at as f32, 0.5]).collect(),
             tracks: tracks.to_vec(),

@@ -328,7 +328,12 @@ mod tests {
         let picture = Frame { taken_ms: number, width: 1, height: 1, rgb: vec![7; 3] };
         let seen = vec![Seen { area: Area::default(), score: 0.5 }; seen];
         let features = vec![0.0; 2 * seen.len()];
-        lectern.offer(3, &backbone, &picture, &miner::Frame { number, seen, features, tracks: vec![] });
+        lectern.offer(
+            3,
+            &backbone,
+            &picture,
+            &miner::Frame { number, taken_ms: number, seen, features, tracks: vec![] },
+        );
     }
 
     #[test]

@@ -134,7 +134,8 @@ impl Bench {
         let tracks = vec![Track { id: track, area, score: 0.6, state, hits: 5, start_ms: 0, last_seen_ms: 0 }];
         for tracks in [tracks, vec![]] {
             self.frames += 1;
-            let frame = Frame { number: self.frames, seen: seen.clone(), features: features.clone(), tracks };
+            let (number, taken_ms) = (self.frames, self.frames * 200);
+            let frame = Frame { number, taken_ms, seen: seen.clone(), features: features.clone(), tracks };
             self.step(Input::Looked(0, frame));
         }
         EventId::of_track(&terms(4).node, terms(4).boot, track)
