@@ -78,7 +78,7 @@ export const OUTCOME_WORDS: Record<ReleaseStation["outcome"], string> = {
   committed: "judges by it",
   rolled_back: "does not: it would lose",
   refused: "refused it",
-  unseen: "has too few examples to tell",
+  unseen: "keeps what it has for now",
   unreachable: "told, and down",
   elsewhere: "told something else since",
 };

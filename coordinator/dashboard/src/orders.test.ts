@@ -3,7 +3,7 @@
 import { expect, it } from "vitest";
 
 import {
-  ANSWERS_KEPT_MAX, first_desk, freeze, id_of, labels, reduce_desk, revert, rollout_orders, take_in, take_out, token_in, unfreeze,
+  ANSWERS_KEPT_MAX, first_desk, freeze, id_of, labels, pin_order, reduce_desk, revert, rollout_orders, take_in, take_out, token_in, unfreeze,
 } from "./orders.ts";
 
 it("what cannot be taken back in one click is asked first", () => {
@@ -26,6 +26,12 @@ it("a rollout offers what its course allows", () => {
   expect(words("paused")).toEqual(["resume", "abort"]);
   expect(words("halted")).toEqual(["resume", "abort"]);
   expect(words("done")).toEqual([]);
+});
+
+it("a station is pinned or taken along again, whichever it is not", () => {
+  expect(pin_order("gate", false)).toMatchObject({ word: "Pin", path: "rollout", body: { order: "pin", station: "gate" } });
+  expect(pin_order("gate", true)).toMatchObject({ word: "Unpin", question: null, body: { order: "unpin", station: "gate" } });
+  expect(pin_order("gate", true).key).toBe(pin_order("gate", false).key);
 });
 
 it("an order is asked, sent and answered, and the newest answer stands for all that it contradicts", () => {

@@ -103,6 +103,11 @@ export function rollout_orders(number: number, course: string): Order[] {
   }
 }
 
+/** Whether a station takes part in rollouts: one click, and one back. */
+export const pin_order = (station: string, pinned: boolean): Order => ({
+  key: `pin ${station}`, word: pinned ? "Unpin" : "Pin", question: null, path: "rollout", body: { order: pinned ? "unpin" : "pin", station },
+});
+
 /** The token in an address's fragment; nothing where there is none. */
 export function token_in(fragment: string): string | null {
   const token = new URLSearchParams(fragment.replace(/^#/, "")).get("operator");

@@ -98,7 +98,7 @@ pub struct ReleaseStation {
     pub node: NodeId,
     /// It tries it before others do.
     pub canary: bool,
-    /// How far it is: `committed` judges by it, `rolled_back` found that it loses, `unseen` has too few examples to tell.
+    /// How far it is: `committed` judges by it, `rolled_back` found that it loses, `unseen` keeps what it has for now, `why` says why.
     pub outcome: Stage,
     /// Examples of its own that it was compared on, of which it never learned; 0 before.
     pub samples: u64,

@@ -5,7 +5,7 @@ import { iso, percent, plural, time_of_day } from "../format.ts";
 import type { ModelsView, StationModel } from "../protocol.ts";
 import { type Rollout, rollouts } from "../state.ts";
 import { COURSE_WORDS, STAGE_WORDS, trial_words } from "../words.ts";
-import { rollout_orders } from "../orders.ts";
+import { pin_order, rollout_orders } from "../orders.ts";
 import { type Acting, Orders } from "./button.tsx";
 import { Icon } from "./icon.tsx";
 
@@ -24,6 +24,7 @@ export function Models({ models, now_s, acting }: { models: ModelsView | null; n
               <b>{station}</b> ({node}) runs {runs ?? "what it has not said"}
               {assigned !== null && assigned !== runs && `, and was told ${assigned}`}
               {pinned && <span class="chip">pinned</span>}
+              <Orders orders={[pin_order(station, pinned)]} acting={acting} label={`Station ${station}`} />
             </li>
           ))}
         </ul>
