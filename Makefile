@@ -30,7 +30,7 @@ lint: prepare-test ## format, clippy, documentation, and the dependencies' licen
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	cargo clippy --release --locked -p picket-agent --all-targets --features camera -- -D warnings
-	cargo check --release --locked -p picket-agent --no-default-features
+	cargo clippy --release --locked -p picket-agent --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps --quiet
 	if command -v shellcheck >/dev/null; then shellcheck .ci/run simulation/prepare/prepare.sh systemd/debian/{build.sh,postinst,prerm,postrm}; fi
 	cargo fetch --locked --quiet

@@ -196,7 +196,7 @@ fn a_station_that_knows_all_it_can_keeps_within_its_memory() {
                 start_ms: 0,
                 last_seen_ms: 0,
             };
-            let frame = Frame { number, seen, features, tracks: vec![who] };
+            let frame = Frame { number, taken_ms: 100 * number, seen, features, tracks: vec![who] };
             step(&mut student, number * 50, Input::Looked(camera, frame));
             let label = Label {
                 event: EventId::of_track(&node, Boot(7), track),

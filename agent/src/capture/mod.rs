@@ -21,6 +21,7 @@ pub mod synthetic;
 mod frozen;
 #[cfg_attr(not(any(feature = "v4l", feature = "camera")), allow(dead_code, reason = "there is no camera to ask"))]
 mod negotiate;
+#[cfg_attr(not(any(feature = "v4l", feature = "camera")), allow(dead_code, reason = "there is no camera to read"))]
 mod pixels;
 
 mod outlet;
