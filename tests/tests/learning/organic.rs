@@ -4,13 +4,15 @@
 use picket_shared::model::rollouts::{Course, Stage};
 
 use super::rig::{Site, publish_root};
+use super::yard::WITHIN;
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 
 #[test]
 fn what_stations_learn_together_comes_back_to_each_as_a_release_that_its_own_examples_took() {
     let mut site = Site::start_with(&NODES, "", publish_root);
-    let first = site.until("a head that learning released to be through", |heard| {
+    // A release that halts is followed by the next one a minute later.
+    let first = site.until_within(8 * WITHIN, "a head that learning released to be through", |heard| {
         let mut releases = heard.view.as_ref()?.releases.iter();
         releases.find(|release| release.course == Course::Done).cloned()
     });

@@ -140,7 +140,12 @@ impl Site {
 
     /// Says what events were until this holds.
     pub fn until<T>(&mut self, what: &str, ask: impl Fn(&Heard) -> Option<T>) -> T {
-        let deadline = Instant::now() + 4 * WITHIN;
+        self.until_within(4 * WITHIN, what, ask)
+    }
+
+    /// The same for what takes longer.
+    pub fn until_within<T>(&mut self, within: Duration, what: &str, ask: impl Fn(&Heard) -> Option<T>) -> T {
+        let deadline = Instant::now() + within;
         loop {
             if let Some(answer) = ask(&self.heard()) {
                 return answer;
