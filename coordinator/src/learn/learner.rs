@@ -17,6 +17,7 @@ mod release;
 mod view;
 
 pub use self::release::{Path, Release};
+use super::change::Change;
 pub use super::order::Order;
 use super::record::{Record, bytes_of, numbers_of};
 use super::root::{Places, RootSet};
@@ -276,11 +277,8 @@ impl Learner {
                 self.places.insert(node.clone(), (*epoch, *number));
             }
             Record::Update { node, update } => {
-                let values = update.change.to_dense(self.star.head().len()).unwrap_or_default();
-                if let Ok(Taken::New) = self.star.take(node, update.epoch, update.seq, update.base, values) {
-                    let station = self.stations.entry(node.clone()).or_default();
-                    station.updates += 1;
-                    station.loss = update.loss_before;
+                if let Ok(change) = Change::read(&update.change, self.star.head().len()) {
+                    self.take_in(node, update, change);
                 }
             }
             Record::Samples { node, samples } => {
@@ -358,9 +356,11 @@ impl Learner {
         };
         let ack = |epoch, seq| LearnAck { epoch, seq, ..self.ack(node, update.lineage) };
         match self.judge(node, &update) {
-            Ok(Taken::New) => {
+            Ok((Taken::New, change)) => {
                 effects.push(Effect::Ack(node.clone(), ack(update.epoch, update.seq)));
-                self.change(Record::Update { node: node.clone(), update }, effects);
+                // As its record does, which would read it again.
+                self.take_in(node, &update, change);
+                effects.push(Effect::Log(Record::Update { node: node.clone(), update }));
             }
             Ok(_) => {
                 effects.push(Effect::Ack(node.clone(), self.ack(node, self.id)));
@@ -376,8 +376,16 @@ impl Learner {
         }
     }
 
-    /// Whether an update is to be taken; if not, why.
-    fn judge(&self, node: &NodeId, update: &HeadUpdate) -> Result<Taken, (&'static str, String)> {
+    fn take_in(&mut self, node: &NodeId, update: &HeadUpdate, change: Change) {
+        if let Ok(Taken::New) = self.star.take_read(node, update.epoch, update.seq, update.base, change) {
+            let station = self.stations.entry(node.clone()).or_default();
+            station.updates += 1;
+            station.loss = update.loss_before;
+        }
+    }
+
+    /// Whether an update is to be taken, and what it is; if not, why.
+    fn judge(&self, node: &NodeId, update: &HeadUpdate) -> Result<(Taken, Change), (&'static str, String)> {
         if update.lineage != self.id {
             return Err(("learn_lineage", format!("an update of {}, and {} is learned here", update.lineage, self.id)));
         }
@@ -385,11 +393,13 @@ impl Learner {
             return Err(("learn_crc", "an update that was changed on its way".into()));
         }
         let named = |refused: Refused| (refused.word(), refused.to_string());
-        update.change.unpack(self.star.head().len(), |_, _| {}).map_err(|error| (error.word(), error.to_string()))?;
+        let change = Change::read(&update.change, self.star.head().len());
+        let change = change.map_err(|error| (error.word(), error.to_string()))?;
         if !update.loss_before.is_finite() || !update.loss_after.is_finite() {
             return Err(("learn_not_finite", "a loss that is not finite".into()));
         }
-        self.star.place_of(node, update.epoch, update.seq, update.base).map_err(named)
+        let taken = self.star.place_of(node, update.epoch, update.seq, update.base).map_err(named)?;
+        Ok((taken, change))
     }
 
     fn samples(&mut self, node: &NodeId, payload: &[u8], effects: &mut Vec<Effect>) {

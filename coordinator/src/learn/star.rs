@@ -16,6 +16,7 @@ use picket_shared::learn::message::digest;
 use picket_shared::learn::view::{Fate, Mixing};
 use picket_shared::limits::NODES_MAX;
 
+use super::change::Change;
 use super::sums::{Mixer, dots, norm};
 
 /// Fewer distinct stations than this never make a flush by themselves.
@@ -209,17 +210,26 @@ impl Star {
         base: u64,
         values: Vec<f32>,
     ) -> Result<Taken, Refused> {
-        if values.len() != self.head.len() {
-            return Err(Refused::Length(values.len(), self.head.len()));
-        }
-        // Without an early end, so that several are looked at at once.
-        if !values.iter().fold(true, |finite, x| finite & x.is_finite()) {
-            return Err(Refused::NotFinite);
+        let change = Change::of(values).ok_or(Refused::NotFinite)?;
+        self.take_read(station, epoch, seq, base, change)
+    }
+
+    /// The same of one that was read already.
+    pub fn take_read(
+        &mut self,
+        station: &NodeId,
+        epoch: u64,
+        seq: u64,
+        base: u64,
+        change: Change,
+    ) -> Result<Taken, Refused> {
+        if change.values.len() != self.head.len() {
+            return Err(Refused::Length(change.values.len(), self.head.len()));
         }
         let taken = self.place_of(station, epoch, seq, base)?;
         if taken == Taken::New {
             self.seen.insert(station.clone(), (epoch, seq));
-            self.put(station, base, values, true);
+            self.put(station, base, change, true);
         }
         Ok(taken)
     }
@@ -227,19 +237,19 @@ impl Star {
     /// Puts back what an earlier run had taken and kept.
     pub fn restore(&mut self, station: &NodeId, seen: (u64, u64), row: Option<(u64, Vec<f32>)>, fresh: bool) {
         self.seen.insert(station.clone(), seen);
-        if let Some((base, values)) = row.filter(|(_, values)| values.len() == self.head.len()) {
-            self.put(station, base, values, fresh);
+        let row = row.filter(|(_, values)| values.len() == self.head.len());
+        if let Some((base, change)) = row.and_then(|(base, values)| Some((base, Change::of(values)?))) {
+            self.put(station, base, change, fresh);
         }
     }
 
-    fn put(&mut self, station: &NodeId, base: u64, values: Vec<f32>, fresh: bool) {
+    fn put(&mut self, station: &NodeId, base: u64, Change { values, norm }: Change, fresh: bool) {
         let next = self.products.len();
         let slot = self.rows.get(station).map_or(next, |row| row.slot);
         if slot == next {
             self.products.iter_mut().for_each(|products| products.push(0.0));
             self.products.push(vec![0.0; next + 1]);
         }
-        let norm = norm(&values);
         self.rows.insert(station.clone(), Row { values, base, norm, slot, changed: true });
         if fresh {
             self.fresh.insert(station.clone());

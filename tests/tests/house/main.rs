@@ -61,7 +61,7 @@ const STRANGERS: [(&str, &str); 4] = [
 ];
 
 /// Files, or folders, that decide and do nothing else.
-const CORES: [&str; 102] = [
+const CORES: [&str; 103] = [
     "agent/src/capture/frozen",
     "agent/src/capture/negotiate",
     "agent/src/capture/pixels",
@@ -131,6 +131,7 @@ const CORES: [&str; 102] = [
     "coordinator/src/lead",
     "coordinator/src/leader/row",
     "coordinator/src/learn/agreement",
+    "coordinator/src/learn/change",
     "coordinator/src/learn/learner",
     "coordinator/src/learn/peers",
     "coordinator/src/learn/root",
