@@ -104,7 +104,8 @@ fn a_model_that_finds_nobody_dies_or_hangs_is_given_up_and_the_one_before_watche
     // One whose process dies of it, again and again.
     let good = release(2, "good");
     site.publish(&good);
-    site.assign("a", 2, &good, terms(2));
+    // None comes to its end before it is killed.
+    site.assign("a", 2, &good, TrialTerms { shadow_frames: 10_000, ..terms(2) });
     for _ in 0..2 {
         let trial = site.trial_of("a");
         site.kill_trial(trial);
