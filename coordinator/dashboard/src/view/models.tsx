@@ -1,5 +1,5 @@
 /// Which model runs where: rollouts with each station's own figures, and what every station runs. Releases are
-/// signed and begun by `picket-coordinator model`: this page has no key. An operator can hold and end rollouts here.
+/// signed and begun by `picket-coordinator model`: this page has no key. An operator can hold and end rollouts and pin stations here.
 
 import { iso, percent, plural, time_of_day } from "../format.ts";
 import type { ModelsView, StationModel } from "../protocol.ts";
