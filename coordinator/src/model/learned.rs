@@ -28,6 +28,8 @@ pub const HEADS_MAX: usize = 16;
 pub const ROLLOUTS_MAX: usize = 8;
 /// A rollout that is not through after so long gives way to a newer head: who tried it could not tell, or cannot be reached.
 pub const PATIENCE_S: u64 = 600;
+/// And after so long where all were asked, and nobody can tell.
+pub const SILENCE_S: u64 = 60;
 /// Of so many stations one tries a head before all others.
 const CANARY_ONE_OF: usize = 10;
 /// Half of a group must take a head, and not much more than a third may find that it loses: stations differ, and one that loses keeps
@@ -271,7 +273,7 @@ impl Registry {
 /// Whether a newer head waits for it.
 fn is_under_way(rollout: &Rollout, now_s: u64) -> bool {
     match rollout.course {
-        Course::Running => now_s < rollout.begun_s + PATIENCE_S,
+        Course::Running => now_s < rollout.begun_s + if rollout.tells() { PATIENCE_S } else { SILENCE_S },
         Course::Paused => true,
         Course::Halted | Course::Aborted | Course::Superseded | Course::Done => false,
     }

@@ -43,8 +43,8 @@ pub struct Terms {
     pub success_min: f64,
     /// Largest share of those that came to an end that may have refused it or gone back.
     pub failures_max: f64,
-    /// So many must have come to an end, or all there are, before a group is judged good; and a share of failures is one of
-    /// so many at least.
+    /// So many must have come to an end, or all that count, before a group is judged good; and a share of failures is one of so many
+    /// at least, or of all that count.
     pub sample_min: u32,
     /// How long a group must have run it, in seconds, before the next one is told.
     pub soak_s: u64,
@@ -316,6 +316,7 @@ impl Rollout {
         while self.group + 1 < self.groups.len() && self.passes(now_s, self.group) {
             self.group += 1;
         }
+        self.ask_others();
         let last = self.group + 1 == self.groups.len();
         if last && self.passes(now_s, self.group) && (0..=self.group).all(|group| self.tally(group).pending == 0) {
             self.course = Course::Done;
@@ -421,11 +422,38 @@ impl Rollout {
         format!("rollout {} is {} already{said}", self.number, self.course.word())
     }
 
+    /// Whether anybody runs it, failed, or may still come to either.
+    pub fn tells(&self) -> bool {
+        (0..self.groups.len()).any(|group| self.tally(group).eligible() > 0)
+    }
+
+    /// The canaries of a head may all be silent: too little is held out there to tell, or they are down. As many others try it then. A
+    /// release of a model stays with those that a person chose to try it.
+    fn ask_others(&mut self) {
+        if self.goal.learned().is_none() || self.group > 0 || self.tally(0).eligible() > 0 {
+            return;
+        }
+        let mut room = self.groups[0].nodes.len();
+        let mut asked = Vec::new();
+        for group in &mut self.groups[1..] {
+            group.nodes.retain(|node| {
+                let next = room > 0 && self.members[node].stage == Stage::Waiting;
+                if next {
+                    room -= 1;
+                    asked.push(node.clone());
+                }
+                !next
+            });
+        }
+        self.groups[0].nodes.append(&mut asked);
+        self.groups.retain(|group| !group.nodes.is_empty());
+    }
+
     /// Why a group is bad enough for nobody else to be told.
     fn fails(&self, group: usize) -> Option<String> {
         let Terms { failures_max, sample_min, .. } = self.terms;
         let (tally, Group { name, nodes }) = (self.tally(group), &self.groups[group]);
-        let counted = tally.judged().max(nodes.len().min(sample_min as usize));
+        let counted = tally.judged().max(tally.eligible().min(sample_min as usize));
         let failed = |node: &&NodeId| {
             let member = &self.members[*node];
             matches!(member.stage, Stage::RolledBack | Stage::Refused) && !member.excused

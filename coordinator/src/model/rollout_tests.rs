@@ -506,7 +506,8 @@ proptest! {
             };
             if bench.rollout.course == Course::Running && (0..=bench.rollout.group).any(|group| {
                 let judged = failed(group) + stands(group, &[Stage::Committed]);
-                let counted = judged.max(bench.rollout.groups[group].nodes.len().min(sample as usize));
+                let pending = stands(group, &[Stage::Waiting, Stage::Assigned, Stage::Fetching, Stage::Trial]);
+                let counted = judged.max((judged + pending).min(sample as usize));
                 failed(group) as f64 > failures_max * counted as f64
             }) {
                 prop_assert!(false, "it goes on in spite of what failed");

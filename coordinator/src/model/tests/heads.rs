@@ -14,7 +14,7 @@ use super::*;
 use crate::learn::learner::{Path as Told, Release};
 use crate::learn::record::bytes_of;
 use crate::model::fleet::{self, Fleet, Heads};
-use crate::model::learned::{HEADS_MAX, Learner, PATIENCE_S, ROLLOUTS_MAX};
+use crate::model::learned::{HEADS_MAX, Learner, PATIENCE_S, ROLLOUTS_MAX, SILENCE_S};
 use crate::model::ledger::{Known, Start};
 use crate::model::record::LearnedRef;
 use crate::model::rollout::{Group, Rollout, Schedule, Terms};
@@ -132,9 +132,6 @@ fn a_head_goes_to_a_canary_and_then_to_all_others_and_to_who_comes_later() {
     assert!(site.turn().unwrap() == begun && site.told(7) == canary, "and the others wait for it");
     site.says(&canary[0], 7, ModelPhase::Fetching);
     assert_eq!(site.turn().unwrap().members[&named(&canary[0])].stage, Stage::Fetching);
-    // It cannot tell yet; and then it can.
-    site.says(&canary[0], 7, ModelPhase::Waiting);
-    assert_eq!((site.turn().unwrap().members[&named(&canary[0])].stage, site.told(7).len()), (Stage::Unseen, 1));
     site.says(&canary[0], 7, ModelPhase::Idle);
     site.turn();
     assert_eq!(site.told(7), ["a", "b", "c"]);
@@ -191,6 +188,54 @@ fn a_head_that_loses_at_its_canary_goes_nowhere_else_and_the_next_one_takes_its_
     assert_eq!(site.told(9).len(), 1, "from its own canary on");
     let rollouts = site.bench.registry.rollouts().unwrap();
     assert_eq!((rollouts[0].course, rollouts[1].course), (Course::Superseded, Course::Running));
+}
+
+#[test]
+fn where_canaries_cannot_tell_as_many_others_try_it_and_where_nobody_can_the_next_head_comes_soon() {
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let mut site = Site::new(&names);
+    site.bench.registry.pin(&at("g"), true).unwrap();
+    site.take(&release(7));
+    for told in [1, 2, 4, 6] {
+        let rollout = site.turn().unwrap();
+        assert_eq!((site.told(7).len(), rollout.group, rollout.course), (told, 0, Course::Running));
+        assert_eq!(site.turn().unwrap(), rollout, "they are waited for");
+        site.all_say(7, ModelPhase::Waiting);
+    }
+    // All but the one that a person holds were asked.
+    let silent = site.turn().unwrap();
+    assert!(site.told(7).len() == 6 && silent.groups[0].nodes.len() == 6 && !silent.tells());
+    site.take(&release(8));
+    site.now_s += SILENCE_S - 1;
+    site.turn();
+    assert!(site.told(8).is_empty());
+    // One of them can tell by now, and the newer one waits.
+    let first = site.told(7)[0].clone();
+    site.says(&first, 7, ModelPhase::Idle);
+    site.turn();
+    site.now_s += 1;
+    assert_eq!(site.turn().unwrap().course, Course::Done, "whoever cannot tell keeps nobody waiting");
+    site.turn();
+    assert_eq!(site.told(8).len(), 1);
+    site.bench.registry.pin(&at("g"), false).unwrap();
+    // They are silent about the next one too, and then one of two finds that it loses.
+    let canary = site.told(8)[0].clone();
+    site.says(&canary, 8, ModelPhase::Waiting);
+    site.turn();
+    let other = site.told(8).into_iter().find(|name| *name != canary).unwrap();
+    site.says(&other, 8, ModelPhase::RolledBack);
+    assert_eq!((site.turn().unwrap().course, site.told(8).len()), (Course::Halted, 2));
+    // About the one after that nobody says anything.
+    site.take(&release(9));
+    for _ in 0..8 {
+        site.turn();
+        site.all_say(9, ModelPhase::Waiting);
+    }
+    assert_eq!(site.told(9).len(), 7);
+    site.take(&release(10));
+    site.now_s += SILENCE_S;
+    site.turn();
+    assert_eq!(site.told(10).len(), 1);
 }
 
 #[test]
