@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use picket_shared::crypto::Digest;
 use picket_shared::ids::ModelName;
-use picket_shared::model::{ModelPhase, RunningModel, TrialTerms};
+use picket_shared::learn::lineage::{HeadShape, Lineage};
+use picket_shared::model::{LearnedState, ModelPhase, RunningModel, TrialTerms};
 
 use super::*;
 use crate::model::record::ReleaseRef;
@@ -514,6 +515,60 @@ proptest! {
             }
             let text = serde_json::to_string(&bench.rollout).unwrap();
             prop_assert_eq!(serde_json::from_str::<Rollout>(&text).unwrap(), bench.rollout.clone());
+        }
+    }
+}
+
+/// What a device says of a learned head.
+fn judged(phase: ModelPhase, number: u64) -> ModelState {
+    let (reason, detail, samples, difference, error) = Default::default();
+    let (version, used, backbone) = (7, 0, Digest([1; 32]));
+    let learned =
+        Some(LearnedState { backbone, version, phase, used, judges: true, reason, detail, samples, difference, error });
+    ModelState { learned, ..says(ModelPhase::Idle, None, number, 1) }
+}
+
+proptest! {
+    /// Whatever stations say of a head and whoever comes later: each is in one group, none is empty, and nobody is told before he is one
+    /// of the canaries or one of them took it.
+    #[test]
+    fn who_tries_a_head_in_the_place_of_others_is_a_canary(
+        says in proptest::collection::vec((0..8u8, 0..5u8), 1..80),
+    ) {
+        let lineage = Lineage { fleet_epoch: 1, backbone: Digest([1; 32]).to_string(), shape: HeadShape::logistic(3) };
+        let goal = LearnedGoal { learned: LearnedRef { lineage: lineage.id(), version: 7 }, revert_of: None };
+        let group = |name: &str, nodes: &[&str]| Group { name: name.into(), nodes: nodes.iter().map(|name| node(name)).collect() };
+        let groups = vec![group("canary", &["n0"]), group("others", &["n1", "n2", "n3", "n4", "n5"])];
+        let terms = (Terms { sample_min: 3, failures_max: 0.34, success_min: 0.5, soak_s: 0 }, Schedule::default());
+        let of = |node: &NodeId| station(node.as_str());
+        let mut rollout = Rollout::new((1, NOW_S), Goal::Learned(goal), groups, terms, of).unwrap();
+        let (mut reports, pinned) = (BTreeMap::new(), BTreeSet::new());
+        let mut taken = false;
+        for (n, what) in says {
+            let name = node(&format!("n{n}"));
+            match rollout.members.get(&name) {
+                None => rollout.join(NOW_S, name, station("later")),
+                Some(member) => {
+                    let number = member.number.unwrap_or(0);
+                    let phase = [ModelPhase::Idle, ModelPhase::Waiting, ModelPhase::Waiting, ModelPhase::RolledBack];
+                    let learnt_no_more = ModelState { learned: None, ..judged(ModelPhase::Idle, number) };
+                    let said = phase.get(what as usize).map_or(learnt_no_more, |phase| judged(*phase, number));
+                    reports.insert(name, said);
+                }
+            }
+            let seen = |node: &NodeId| Seen { report: reports.get(node), wish: None, reachable: true, learned: None };
+            let canaries = (rollout.group > 0).then(|| rollout.groups[0].nodes.clone());
+            let turns = rollout.step(NOW_S, &pinned, seen);
+            taken |= rollout.groups[0].nodes.iter().any(|node| rollout.members[node].stage == Stage::Committed);
+            for Turn { node, .. } in turns {
+                prop_assert!(taken || rollout.groups[0].nodes.contains(&node), "{node}: {rollout:?}");
+                rollout.told(&node, 100 + u64::from(n), NOW_S, reports.get(&node));
+            }
+            prop_assert!(canaries.is_none_or(|canaries| canaries == rollout.groups[0].nodes), "the others' turn has come");
+            let grouped: Vec<&NodeId> = rollout.groups.iter().flat_map(|group| &group.nodes).collect();
+            prop_assert_eq!(grouped.iter().collect::<BTreeSet<_>>().len(), rollout.members.len());
+            prop_assert_eq!(grouped.len(), rollout.members.len());
+            prop_assert!(rollout.group < rollout.groups.len() && rollout.groups.iter().all(|group| !group.nodes.is_empty()));
         }
     }
 }
