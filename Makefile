@@ -24,7 +24,7 @@ test: lint ## every check and every test
 	if [ -e coordinator/dashboard/package.json ]; then npm test --prefix coordinator/dashboard; fi
 	cargo build --release --locked --workspace --bins
 	cargo test --release --locked --workspace
-	cargo test --release --locked -p picket-agent --features camera --test sources nokhwa
+	cargo test --release --locked --workspace --features picket-agent/camera --test sources nokhwa
 
 lint: prepare-test ## format, clippy, documentation, and the dependencies' licences and sources
 	cargo fmt --all --check
