@@ -476,24 +476,41 @@ fn a_person_may_look_without_changing_anything() {
     assert_eq!(std::fs::read(store.join("db")).unwrap(), bytes);
 }
 
+/// A store through which so many events went, of which the last hundred stand in it.
+fn loose(dir: &Path, events: u64) -> Boot {
+    let (mut memory, found) = open(dir, 1);
+    for first in (1..events).step_by(500) {
+        let some: Vec<_> = (first..first + 500).map(|seq| event(found.boot, seq, Class::Confirmed, 400)).collect();
+        memory.append(1, &some).unwrap();
+    }
+    memory.limits = limits(FOR_EVER, [(0, FOR_EVER); 2]);
+    memory.acked(found.boot, events - 100).unwrap();
+    memory.retain(true).unwrap();
+    found.boot
+}
+
 #[test]
 fn compaction_keeps_every_event_and_gives_room_back() {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    let boot = {
-        let (mut memory, found) = open(dir.path(), 1);
-        for first in (1..20_000).step_by(500) {
-            let some: Vec<_> = (first..first + 500).map(|seq| event(found.boot, seq, Class::Confirmed, 400)).collect();
-            memory.append(1, &some).unwrap();
-        }
-        memory.limits = limits(FOR_EVER, [(0, FOR_EVER); 2]);
-        memory.acked(found.boot, 19_900).unwrap();
-        memory.retain(true).unwrap();
-        found.boot
-    };
+    let boot = loose(dir.path(), 20_000);
     let (before, after) = compact(&dir.path().join("store"), 2).unwrap();
     println!("compaction: {before} bytes before, {after} after");
     assert!(after < before / 4, "{before} {after}");
     let (memory, found) = open(dir.path(), 3);
     assert_eq!((found.lanes, found.problems), (vec![(boot, lane(19_900, 20_000, &[]))], vec![]));
     assert_eq!(memory.read(boot, 19_901, 100).unwrap().len(), 100);
+}
+
+#[test]
+fn a_store_much_larger_than_what_stands_in_it_is_written_anew_when_it_is_opened() {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let boot = loose(dir.path(), 60_000);
+    let before = std::fs::metadata(dir.path().join("store/db")).unwrap().len();
+    assert!(before > COMPACT_BYTES_MIN, "{before} bytes are not worth it");
+    let (memory, found) = open(dir.path(), 3);
+    let after = memory.store.size_on_disk_bytes();
+    println!("opening: {before} bytes before, {after} after");
+    assert!(after < before / 4, "{before} {after}");
+    assert_eq!((found.lanes, found.problems), (vec![(boot, lane(59_900, 60_000, &[]))], vec![]));
+    assert_eq!(memory.read(boot, 59_901, 100).unwrap().len(), 100);
 }
