@@ -26,9 +26,9 @@ use crate::learn::record::bytes_of;
 pub const HEADS_MAX: usize = 16;
 /// Rollouts of heads that are kept; the oldest of those that are over goes.
 pub const ROLLOUTS_MAX: usize = 8;
-/// A rollout that is not through after so long gives way to a newer head: who tried it could not tell, or cannot be reached.
+/// A rollout that is not through after so long gives way to a newer head: somebody never comes to an end with it.
 pub const PATIENCE_S: u64 = 600;
-/// And after so long where all were asked, and nobody can tell.
+/// It does after so long where all were asked and nobody can tell, or be reached.
 pub const SILENCE_S: u64 = 60;
 /// Of so many stations one tries a head before all others.
 const CANARY_ONE_OF: usize = 10;
