@@ -5,9 +5,10 @@
 //! (labels that nobody had to give), `teacher` (labels that a second, heavier detector gives), `examples` (what is learned from, and
 //! what is held out), `lesson` (a round of training, and which of two heads is the better one), `post` (what is said until the
 //! coordinator has it), `student` (the core that puts them together), `released` (what became of heads that were released), `record`
-//! (what of it is kept). Those are pure; `tap` is where the frame path hands over what it saw, `teaching` the thread of a second
-//! detector, `study` the thread that does the rest, and `share` what such a thread may take. `status` is what people see. Examples stay
-//! on the device, but for features that a person confirmed (`confirmed_leave`); pictures are never kept here.
+//! (what of it is kept). Those are pure; `tap` is where the frame path hands over what it saw, `mailbox` where the courier hands over what
+//! it heard, `teaching` the thread of a second detector, `study` the thread that does the rest, and `share` what such a thread may take.
+//! `status` is what people see. Examples stay on the device, but for features that a person confirmed (`confirmed_leave`); pictures are
+//! never kept here.
 
 pub mod examples;
 pub mod features;
@@ -25,6 +26,7 @@ pub mod study;
 pub mod tap;
 pub mod teaching;
 
+mod mailbox;
 mod share;
 
 use picket_shared::config::within;

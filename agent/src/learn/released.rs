@@ -131,6 +131,22 @@ impl Released {
         }
     }
 
+    /// Whether what is judged by is what a person went back to.
+    pub fn is_ordered(&self) -> bool {
+        let ordered =
+            |trial: &Trial| trial.is_revert && trial.verdict == Verdict::Taken && trial.version == self.version;
+        self.is_on && self.trial.as_ref().is_some_and(ordered)
+    }
+
+    /// Nothing speaks any more for what is judged by. Where that is the newest release, it is undecided again.
+    pub fn give_up(&mut self) {
+        let (version, head) = (std::mem::take(&mut self.version), std::mem::take(&mut self.head));
+        let taken = |trial: &&mut Trial| trial.verdict == Verdict::Taken && trial.version == version;
+        if let Some(trial) = self.trial.as_mut().filter(taken) {
+            (trial.verdict, trial.head, trial.samples) = (Verdict::Waits, head, 0);
+        }
+    }
+
     /// What the coordinator is told.
     pub fn state(&self, backbone: Digest, judges: bool) -> LearnedState {
         let trial = self.trial.as_ref();

@@ -41,7 +41,9 @@ pub struct Status {
     pub taken: u64,
     /// Times that one was not, because it might have lost.
     pub kept: u64,
-    /// Why the last one was not taken, in a sentence; empty where it was.
+    /// Times that the one that was judged by was given up for the network alone.
+    pub given_up: u64,
+    /// Why the last one was not taken, or was given up, in a sentence; empty where it was.
     pub why: String,
     /// The last comparison.
     pub comparison: Option<Comparison>,

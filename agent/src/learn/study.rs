@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::Config;
 use super::judge::Bench;
+use super::mailbox::Mailbox;
 use super::record::Record;
 use super::share::{LOOK, Share};
 use super::status::Status;
@@ -28,7 +29,7 @@ use super::tap::{Job, Taps};
 use super::teaching::{self, Teaching};
 use crate::detect::{self, Backbone};
 
-/// Frames and messages that wait to be learned from.
+/// Frames, and what a teacher says of them, that wait to be learned from.
 pub const JOBS_MAX: usize = 32;
 /// What may wait for the courier; what there is no room for is said again later.
 const WORDS_MAX: usize = 8;
@@ -52,6 +53,7 @@ pub fn folder(data_dir: &Path) -> PathBuf {
 /// The thread, as seen from outside. It ends with this.
 pub struct Study {
     taps: Taps,
+    mailbox: Mailbox,
     /// What is to be said, in this order.
     pub words: mpsc::Receiver<(Topic, Vec<u8>)>,
     shown: Arc<Mutex<Shown>>,
@@ -94,12 +96,14 @@ impl Study {
         let lectern = teaching.as_ref().map(Teaching::lectern);
         let taps = Taps { bench: Bench::default(), jobs, passed_over: Arc::new(AtomicU64::new(0)), lectern };
         let (shown, stop) = (Arc::<Mutex<Shown>>::default(), Arc::new(AtomicBool::new(false)));
+        let mailbox = Mailbox::default();
         let mut desk = Desk {
             terms,
             folder: folder(data_dir),
             begun: Instant::now(),
             work: None,
             bench: taps.bench.clone(),
+            mailbox: mailbox.clone(),
             say,
             shown: Arc::clone(&shown),
             stop: Arc::clone(&stop),
@@ -121,7 +125,7 @@ impl Study {
             desk.run(&given, &mut share);
         };
         let thread = Some(std::thread::Builder::new().name("learn".into()).spawn(work)?);
-        Ok(Study { taps, words, shown, stop, thread, teaching })
+        Ok(Study { taps, mailbox, words, shown, stop, thread, teaching })
     }
 
     /// Where the frame path hands over what it saw.
@@ -129,14 +133,14 @@ impl Study {
         self.taps.clone()
     }
 
-    /// Hands over what was said to this node. What there is no room for is said again, or is retained and heard again.
+    /// Hands over what was said to this node.
     pub fn hear(&self, topic: Topic, payload: Vec<u8>) {
-        let _ = self.taps.jobs.try_send(Job::Heard(topic, payload));
+        self.mailbox.hear(topic, payload);
     }
 
-    /// Hands over a release that was fetched. What there is no room for is handed over again.
+    /// Hands over a release that was fetched.
     pub fn release(&self, manifest: Box<LearnedManifest>, file: Vec<u8>) {
-        let _ = self.taps.jobs.try_send(Job::Released(manifest, file));
+        self.mailbox.release(manifest, file);
     }
 
     /// How it is with released heads, as far as that is durable; nothing before there is a network to learn over.
@@ -146,7 +150,7 @@ impl Study {
 
     /// There is a connection, or none.
     pub fn online(&self, online: bool) {
-        let _ = self.taps.jobs.try_send(Job::Online(online));
+        self.mailbox.online(online);
     }
 
     /// What is wrong, in a sentence each.
@@ -186,6 +190,7 @@ struct Desk {
     begun: Instant,
     work: Option<Work>,
     bench: Bench,
+    mailbox: Mailbox,
     say: mpsc::Sender<(Topic, Vec<u8>)>,
     shown: Arc<Mutex<Shown>>,
     stop: Arc<AtomicBool>,
@@ -236,6 +241,8 @@ impl Desk {
                     forget_others(&self.folder, &path);
                     self.work = Some(Work { student, log, path, begun_bytes });
                     self.perform(effects);
+                    // What was said so far was to another network's student, or to none.
+                    self.mailbox.again();
                     lock(&self.shown).problem = None;
                     return;
                 }
@@ -271,6 +278,13 @@ impl Desk {
             for job in first.into_iter().chain(more).take(JOBS_MAX).collect::<Vec<_>>() {
                 self.take(job);
             }
+            // After the frames: it is the student of their network that it is said to.
+            for input in self.mailbox.take() {
+                if let Input::Online(online) = input {
+                    self.online = online;
+                }
+                self.step(input);
+            }
             self.step(Input::Tick);
             self.begin_anew();
             if shown_at.is_none_or(|at| at.elapsed() >= SHOW) {
@@ -299,12 +313,6 @@ impl Desk {
                 self.step(Input::Looked(camera, *frame));
             }
             Job::Taught(camera, backbone, taught) => self.step(Input::Taught(camera, backbone, taught)),
-            Job::Heard(topic, payload) => self.step(Input::Heard(topic, payload)),
-            Job::Released(manifest, file) => self.step(Input::Released(manifest, file)),
-            Job::Online(online) => {
-                self.online = online;
-                self.step(Input::Online(online));
-            }
         }
     }
 

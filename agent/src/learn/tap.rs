@@ -5,9 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use picket_shared::model::LearnedManifest;
-use picket_shared::topics::Topic;
-
 use super::judge::{Bench, Judge};
 use super::miner::Frame;
 use super::teacher::Taught;
@@ -23,12 +20,6 @@ pub enum Job {
     Looked(usize, Arc<Backbone>, Box<Frame>),
     /// A teacher looked at such a frame too, and this follows from it.
     Taught(usize, Arc<Backbone>, Vec<Taught>),
-    /// Said to this node.
-    Heard(Topic, Vec<u8>),
-    /// A release of the head, and its file.
-    Released(Box<LearnedManifest>, Vec<u8>),
-    /// There is a connection, or none.
-    Online(bool),
 }
 
 /// The way from the frame path to the thread that learns.

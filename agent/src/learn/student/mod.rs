@@ -128,6 +128,8 @@ pub struct Student {
     held_out_taken: u64,
     /// When so many have come, a release that is not decided is compared again.
     compare_at: u64,
+    /// How many had come when the head that is judged by was doubted last.
+    doubted_at: Option<u64>,
     feedback: Feedback,
     post: Post,
     examples: Examples,
@@ -169,6 +171,7 @@ impl Student {
             refused: None,
             held_out_taken: 0,
             compare_at: 0,
+            doubted_at: None,
             feedback: Feedback::new(head.len()),
             shared: head,
             lineage,
@@ -318,6 +321,7 @@ impl Student {
             }
             Input::Tick => {}
         }
+        self.doubt(effects);
         self.learn(now, effects);
         self.try_release(effects);
         let (update, samples) = match self.online && self.lineage.fleet_epoch > 0 {

@@ -150,6 +150,12 @@ impl Bench {
         self.step(Input::Heard(Topic::LearnLabels(terms(4).node), serde_json::to_vec(labels).unwrap()));
     }
 
+    /// A person says of all these at once what they were.
+    fn label_all(&mut self, events: &[EventId], person: bool) {
+        let label = |event: &EventId| Label { event: event.clone(), person, who: "anna".into() };
+        self.hear_labels(&Labels { labels: events.iter().map(label).collect(), ..Labels::default() });
+    }
+
     /// So many events pass, and a person says what they were.
     fn see(&mut self, count: usize) {
         for n in 0..count {
@@ -247,6 +253,62 @@ fn a_head_that_loses_is_not_judged_by_and_one_that_wins_is() {
     young.see(20);
     young.head(3, &good, false);
     assert!(young.seated.is_none() && young.student.status().why.contains("are needed"));
+}
+
+/// The events that are held out of which this is known.
+fn held_out(bench: &Bench, person: bool) -> Vec<EventId> {
+    let known = bench.student.examples.held_out().filter(|example| example.person == person);
+    known.map(|example| example.event.clone()).collect()
+}
+
+#[test]
+fn a_head_that_nothing_speaks_for_any_more_is_given_up_for_the_network_alone() {
+    let mut bench = Bench::new(10);
+    bench.see(100);
+    let mut good = zero();
+    (good[9], good[10]) = (1.5, -1.5);
+    (bench.student.own, bench.student.used) = (vec![0.0; zero().len()], zero());
+    bench.head(3, &good, false);
+    assert!((bench.seated.as_ref().unwrap().numbers[9] - 1.5).abs() < 0.02);
+    let people = held_out(&bench, true);
+    bench.label_all(&people, false);
+    assert_eq!(bench.seated.as_ref().unwrap().numbers, zero());
+    let status = bench.student.status();
+    assert_eq!((status.used_version, status.given_up), (0, 1));
+    assert!(status.why.contains("0 people and"), "{}", status.why);
+    // It is so after power was cut. He was wrong, and says so: a head that surely does not lose is judged by again.
+    bench.crash();
+    assert_eq!(bench.seated.as_ref().unwrap().numbers, zero());
+    bench.label_all(&people, true);
+    bench.head(4, &good, false);
+    assert_eq!((bench.student.status().used_version, bench.student.status().given_up), (4, 0));
+}
+
+#[test]
+fn a_head_that_surely_loses_to_the_network_alone_on_what_came_since_is_given_up() {
+    let mut bench = Bench::new(10);
+    bench.see(60);
+    let mut bad = zero();
+    (bad[9], bad[10]) = (-1.5, 1.5);
+    (bench.student.own, bench.student.used, bench.student.used_version) = (vec![0.0; zero().len()], bad, 2);
+    // Where nothing was held out since, nothing is asked again.
+    bench.later(1);
+    assert_eq!(bench.student.status().used_version, 2);
+    bench.see(6);
+    let status = bench.student.status();
+    assert_eq!((status.used_version, status.given_up), (0, 1), "{}", status.why);
+    assert!(status.why.contains("to the network alone"), "{}", status.why);
+    assert_eq!(bench.seated.as_ref().unwrap().numbers, zero());
+    // A device that begins looks once, whatever it finds.
+    let mut begun = Bench::new(50);
+    begun.see(10);
+    begun.later(6_000);
+    let mut state = begun.student.state();
+    (state.used, state.used_version) = (bytes_of(&[0.5; 12]), 2);
+    assert_eq!(state.used.len(), 4 * zero().len());
+    begun.disk.push(Record::State(Box::new(state)));
+    begun.crash();
+    assert_eq!((begun.student.status().used_version, begun.student.status().given_up), (0, 1));
 }
 
 #[test]

@@ -93,6 +93,44 @@ fn a_release_waits_for_examples_and_is_decided_when_they_are_there() {
 }
 
 #[test]
+fn a_release_that_nothing_speaks_for_any_more_is_undecided_again() {
+    let mut bench = Bench::new(10);
+    bench.working(3, &zero(), true);
+    bench.see(100);
+    bench.release(4, &knows(1.5), None);
+    assert_eq!(bench.learned(), (4, ModelPhase::Idle, 4));
+    let (people, others) = (held_out(&bench, true), held_out(&bench, false));
+    bench.label_all(&people, false);
+    assert_eq!(bench.learned(), (4, ModelPhase::Waiting, 0));
+    assert_eq!(bench.seated.as_ref().unwrap().numbers, zero());
+    bench.later(6_000);
+    bench.crash();
+    bench.working(3, &zero(), true);
+    assert_eq!(bench.learned(), (4, ModelPhase::Waiting, 0));
+    bench.label_all(&people, true);
+    assert_eq!(bench.learned(), (4, ModelPhase::Idle, 4));
+    // What surely loses is decided at once, and against it.
+    bench.label_all(&others, true);
+    bench.label_all(&people, false);
+    assert_eq!(bench.learned(), (4, ModelPhase::RolledBack, 0));
+    assert_eq!(bench.seated.as_ref().unwrap().numbers, zero());
+}
+
+#[test]
+fn what_a_person_went_back_to_stays_whatever_is_held_out() {
+    let mut bench = Bench::new(10);
+    bench.working(3, &zero(), true);
+    bench.see(100);
+    bench.release(4, &knows(0.5), None);
+    bench.release(5, &knows(2.5), None);
+    bench.release(6, &knows(0.5), Some(4));
+    let people = held_out(&bench, true);
+    bench.label_all(&people, false);
+    assert_eq!(bench.learned(), (6, ModelPhase::Idle, 6));
+    assert_eq!(bench.seated.as_ref().unwrap().numbers[9], 0.5);
+}
+
+#[test]
 fn going_back_to_a_head_that_was_good_here_needs_no_verdict_and_to_one_that_never_was_does() {
     let mut bench = Bench::new(10);
     bench.working(3, &zero(), true);
