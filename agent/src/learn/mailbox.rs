@@ -1,5 +1,6 @@
-//! What the courier hands over to the thread that learns: whether there is a connection, and the newest message of each topic. Frames may
-//! be passed over while that thread is busy or at rest; nothing of this is, for much of it is said only once. It waits for nobody.
+//! What the courier hands over to the thread that learns: whether there is a connection, the newest message of each topic, and every word
+//! of a person. Frames may be passed over while that thread is busy or at rest; nothing of this is, for much of it is said only once. It
+//! waits for nobody.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,9 +9,11 @@ use picket_shared::topics::Topic;
 
 use super::student::Input;
 
-/// Topics whose newest message is kept; of more the one that was heard of longest ago goes. A device listens to its acks and labels, and to
-/// the head of each network that the site learns over.
-const TOPICS_MAX: usize = 16;
+/// Messages that are kept; of more the one that came first goes. A device listens to its acks and labels, and to the head of each network
+/// that the site learns over.
+const HEARD_MAX: usize = 48;
+/// Labels that wait for each other.
+const LABELS_WAITING_MAX: usize = 32;
 
 /// The mailbox; clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -20,7 +23,7 @@ pub(super) struct Mailbox(Arc<Mutex<Mail>>);
 struct Mail {
     /// Nothing where that did not change.
     online: Option<bool>,
-    /// The newest of each topic, in the order in which they came.
+    /// In the order in which they came.
     heard: Vec<Heard>,
     /// The newest release that was fetched.
     released: Option<(Box<LearnedManifest>, Vec<u8>)>,
@@ -39,11 +42,17 @@ impl Mailbox {
         self.lock().online = Some(online);
     }
 
-    /// Said to this node. It takes the place of what was said before on its topic: all that is said here says the whole of it.
+    /// Said to this node. It takes the place of what was said before on its topic, for it says the whole of it; but where nothing is
+    /// signed, each who says labels says only what is new, and so they wait for each other.
     pub(super) fn hear(&self, topic: Topic, payload: Vec<u8>) {
         let heard = &mut self.lock().heard;
-        heard.retain(|before| before.topic != topic);
-        if heard.len() >= TOPICS_MAX {
+        let adds = matches!(topic, Topic::LearnLabels(_));
+        heard.retain(|before| before.topic != topic || (adds && !before.taken));
+        let same = |before: &Heard| before.topic == topic;
+        let full = heard.iter().filter(|before| same(before)).count() >= LABELS_WAITING_MAX;
+        if let Some(first) = heard.iter().position(same).filter(|_| full) {
+            heard.remove(first);
+        } else if heard.len() >= HEARD_MAX {
             heard.remove(0);
         }
         heard.push(Heard { topic, payload, taken: false });
@@ -125,10 +134,24 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_so_many_topics_and_no_more() {
-        let mailbox = Mailbox::default();
-        (0..=TOPICS_MAX as u8).for_each(|n| mailbox.hear(head(n), vec![n]));
+    fn each_word_of_a_person_is_taken_and_what_stands_of_them_is_the_last() {
+        let (mailbox, labels) = (Mailbox::default(), || Topic::LearnLabels(NodeId::new("n").unwrap()));
+        (1..=3).for_each(|n| mailbox.hear(labels(), vec![n]));
+        assert_eq!(taken(&mailbox), [1, 2, 3].map(|n| (labels(), n)));
+        mailbox.hear(labels(), vec![4]);
+        mailbox.again();
+        assert_eq!(taken(&mailbox), [(labels(), 4)]);
+    }
+
+    #[test]
+    fn it_holds_so_many_messages_and_no_more_and_labels_drive_nothing_else_out() {
+        let (mailbox, labels) = (Mailbox::default(), || Topic::LearnLabels(NodeId::new("n").unwrap()));
+        mailbox.hear(ack(), vec![1]);
+        (0..=LABELS_WAITING_MAX as u8).for_each(|n| mailbox.hear(labels(), vec![n]));
         let all = taken(&mailbox);
-        assert_eq!((all.len(), &all[0]), (TOPICS_MAX, &(head(1), 1)));
+        assert_eq!((all.len(), &all[0], &all[1]), (1 + LABELS_WAITING_MAX, &(ack(), 1), &(labels(), 1)));
+        (0..=HEARD_MAX as u8).for_each(|n| mailbox.hear(head(n), vec![n]));
+        let all = taken(&mailbox);
+        assert_eq!((all.len(), &all[0]), (HEARD_MAX, &(head(1), 1)));
     }
 }

@@ -440,3 +440,7 @@ fn forget_others(folder: &Path, current: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "study_tests.rs"]
+mod tests;
