@@ -127,7 +127,27 @@ fn what_a_person_went_back_to_stays_whatever_is_held_out() {
     let people = held_out(&bench, true);
     bench.label_all(&people, false);
     assert_eq!(bench.learned(), (6, ModelPhase::Idle, 6));
-    assert_eq!(bench.seated.as_ref().unwrap().numbers[9], 0.5);
+    assert_eq!((bench.seated.as_ref().unwrap().numbers[9], bench.student.status().given_up), (0.5, 0));
+}
+
+#[test]
+fn a_release_that_is_undecided_again_is_compared_as_soon_as_it_can_be() {
+    let mut bench = Bench::new(10);
+    bench.working(3, &zero(), true);
+    bench.see(60);
+    for _ in 0..60 {
+        let event = bench.pass(false);
+        bench.label(&event, false);
+    }
+    bench.release(4, &knows(1.5), None);
+    let (people, others) = (held_out(&bench, true), held_out(&bench, false));
+    assert!(bench.learned() == (4, ModelPhase::Idle, 4) && others.len() > 2 * people.len());
+    bench.label_all(&people, false);
+    assert_eq!(bench.learned(), (4, ModelPhase::Waiting, 0));
+    assert_eq!(bench.student.learned().unwrap().0.samples, 0);
+    // Fewer have come than it would wait for if the examples had only not told.
+    bench.label_all(&people[..2], true);
+    assert!(bench.student.learned().unwrap().0.samples > 10);
 }
 
 #[test]
