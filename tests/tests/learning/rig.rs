@@ -234,6 +234,8 @@ impl Drop for Site {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.nodes.iter().for_each(|name| eprintln!("---- {name} ----\n{}", self.rig.log(name)));
+            // Last: of a long output the middle is cut out.
+            self.nodes.iter().zip(self.statuses()).for_each(|(name, status)| eprintln!("{name}: {status}"));
         }
     }
 }
