@@ -136,31 +136,21 @@ impl Student {
         of_label.iter().sum::<usize>() >= least && of_label.iter().all(|count| *count >= least.div_ceil(5))
     }
 
-    /// Goes back to the network alone where nothing speaks any more for the head that is judged by: persons said of what was held out that
-    /// it was something else, and too little of a label is left; or it surely loses to the network on what is. A station that judges by a
-    /// wrong head may see nobody at all: then nothing new comes that it could be compared by, and it would stay blind.
+    /// Goes back to the network alone where too little is held out any more to tell that what is judged by is better: persons said of what
+    /// spoke for it that it was something else. A station that judges by a wrong head may see nobody at all; then nothing new comes that
+    /// heads could be compared by, and it would stay blind.
     pub(super) fn doubt(&mut self, effects: &mut Vec<Effect>) {
-        let looked_at = self.doubted_at.replace(self.held_out_taken);
         let network = self.lineage.shape.beginning();
         // To a head that was good enough once a person may go back without a verdict, and so it stays.
-        if looked_at == Some(self.held_out_taken) || self.used == network || self.released.is_ordered() {
-            return;
-        }
-        let by = self.can_compare().then(|| self.lesson.compare(&self.examples, &network, &self.used)).flatten();
-        if by.is_some_and(|by| !by.rejects()) {
+        if self.can_compare() || self.used == network || self.released.is_ordered() {
             return;
         }
         self.released.give_up();
         self.compare_at = 0;
-        let why = match by {
-            Some(Comparison { samples, difference, error, .. }) => {
-                format!("on {samples} held-out examples it loses {difference:.4} ± {error:.4} to the network alone")
-            }
-            None => self.too_few(),
-        };
         self.status.given_up += 1;
-        self.status.comparison = by;
-        self.status.why = format!("the head of version {} is judged by no more: {why}", self.used_version);
+        self.status.comparison = None;
+        let version = self.used_version;
+        self.status.why = format!("the head of version {version} is judged by no more: {}", self.too_few());
         effects.push(Effect::Tell(self.status.why.clone()));
         (self.used, self.used_version) = (network, 0);
         (self.changed, self.urgent) = (true, true);

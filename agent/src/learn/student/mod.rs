@@ -128,8 +128,6 @@ pub struct Student {
     held_out_taken: u64,
     /// When so many have come, a release that is not decided is compared again.
     compare_at: u64,
-    /// How many had come when the head that is judged by was doubted last.
-    doubted_at: Option<u64>,
     feedback: Feedback,
     post: Post,
     examples: Examples,
@@ -171,7 +169,6 @@ impl Student {
             refused: None,
             held_out_taken: 0,
             compare_at: 0,
-            doubted_at: None,
             feedback: Feedback::new(head.len()),
             shared: head,
             lineage,
